@@ -1,0 +1,1 @@
+"""RP-FGSM in JAX."""

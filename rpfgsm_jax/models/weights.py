@@ -1,0 +1,258 @@
+"""Networks on disk: a folder with `model.safetensors` and `config.json`, and names -> folders.
+
+The file holds the unfolded network under the dotted names of its modules, so that it can be trained
+further; folding happens when a `Classifier` is made. Strict both ways: a missing, unknown,
+mis-shaped or non-finite tensor is an error, and all faults are reported at once.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from rpfgsm_jax import atomic
+from rpfgsm_jax.models import architectures
+from rpfgsm_jax.models.classifier import Classifier
+
+FORMAT = 1
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+BUNDLED = pathlib.Path(__file__).resolve().parents[1] / "bundled"
+
+
+class WeightsError(ValueError):
+  """A network on disk that cannot be used; the message says which file and why."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Network:
+  """What one folder holds.
+
+  Attributes:
+    config: the architecture's shape.
+    parameters: dotted name -> float32 array; batch statistics included.
+    class_names: in the order of the logits.
+    mean: of images / 255, a channel.
+    deviation: of images / 255, a channel.
+    card: facts for people (source, command, accuracy); anything JSON can hold.
+  """
+
+  config: architectures.Config
+  parameters: dict[str, np.ndarray]
+  class_names: tuple[str, ...]
+  mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+  deviation: tuple[float, float, float] = (0.229, 0.224, 0.225)
+  card: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def cache_directory() -> pathlib.Path:
+  """Returns the user's folder for fetched weights: `$RPFGSM_CACHE`, or the system's place."""
+  import platformdirs
+
+  return pathlib.Path(os.environ.get("RPFGSM_CACHE") or platformdirs.user_cache_dir("rpfgsm-jax"))
+
+
+def flatten(module: nnx.Module) -> dict[str, np.ndarray]:
+  """Returns a module's parameters and batch statistics by dotted name, as NumPy arrays."""
+  state = nnx.to_flat_state(nnx.state(module, nnx.Any(nnx.Param, nnx.BatchStat)))
+  return {_dotted(path): np.asarray(variable[...]) for path, variable in state}
+
+
+def expected_shapes(config: architectures.Config) -> dict[str, tuple[int, ...]]:
+  """Returns the shape of every tensor of an architecture by dotted name; computes nothing."""
+  state = nnx.eval_shape(
+    lambda: nnx.state(
+      architectures.build(config, rngs=nnx.Rngs(0)), nnx.Any(nnx.Param, nnx.BatchStat)
+    )
+  )
+  return {_dotted(path): tuple(leaf.shape) for path, leaf in nnx.to_flat_state(state)}
+
+
+def unflatten(config: architectures.Config, parameters: dict[str, np.ndarray]) -> nnx.Module:
+  """Returns the network of `config` with these parameters; the inverse of `flatten`.
+
+  Raises:
+    WeightsError: see `check_parameters`.
+  """
+  check_parameters(config, parameters)
+  module = nnx.eval_shape(lambda: architectures.build(config, rngs=nnx.Rngs(0)))
+  graph, state = nnx.split(module)
+  leaves = {
+    path: variable.replace(jax.numpy.asarray(parameters[_dotted(path)], jax.numpy.float32))
+    for path, variable in nnx.to_flat_state(state)
+  }
+  return nnx.merge(graph, nnx.from_flat_state(leaves))
+
+
+def check_parameters(config: architectures.Config, parameters: dict[str, np.ndarray]) -> None:
+  """Checks names, shapes and finiteness of a network's tensors, all at once.
+
+  Raises:
+    WeightsError: names every missing, unknown, mis-shaped and non-finite tensor.
+  """
+  expected = expected_shapes(config)
+  faults = [f"missing: {name} {shape}" for name, shape in expected.items() if name not in parameters]
+  for name, value in parameters.items():
+    if name not in expected:
+      faults.append(f"unknown: {name} {value.shape}")
+    elif tuple(value.shape) != expected[name]:
+      faults.append(f"shape: {name} is {value.shape}, must be {expected[name]}")
+    elif not np.all(np.isfinite(np.asarray(value, np.float32))):
+      faults.append(f"not finite: {name}")
+  if faults:
+    raise WeightsError(
+      f"parameters do not fit a {architectures.family(config)} of this config, "
+      f"{len(faults)} faults:\n  " + "\n  ".join(faults)
+    )
+
+
+def save_network(
+  directory: str | os.PathLike, network: Network, *, dtype: str = "float32"
+) -> None:
+  """Writes `model.safetensors` and `config.json`, each file complete or absent.
+
+  Args:
+    directory: made if absent.
+    network: what to write; checked first.
+    dtype: `"float32"` or `"float16"`, of the kernels; everything else stays float32, because a
+      small running variance would not survive.
+
+  Raises:
+    WeightsError: the parameters do not fit the config.
+    ValueError: `dtype` is neither, or a kernel leaves float16's range.
+  """
+  import safetensors.numpy
+
+  if dtype not in ("float32", "float16"):
+    raise ValueError(f"dtype must be 'float32' or 'float16', got {dtype!r}.")
+  check_parameters(network.config, network.parameters)
+  tensors = {}
+  for name, value in network.parameters.items():
+    stored = dtype if name.endswith(".kernel") else "float32"
+    if np.max(np.abs(value), initial=0.0) > np.finfo(stored).max:
+      raise ValueError(f"{name} leaves the range of {stored}; save with dtype='float32'.")
+    tensors[name] = np.ascontiguousarray(value, dtype=stored)
+  payload = safetensors.numpy.save(tensors)
+  description = {
+    "format": FORMAT,
+    "config": architectures.config_to_dict(network.config),
+    "class_names": list(network.class_names),
+    "mean": list(network.mean),
+    "deviation": list(network.deviation),
+    "sha256": hashlib.sha256(payload).hexdigest(),
+    "card": network.card,
+  }
+  directory = pathlib.Path(directory)
+  directory.mkdir(parents=True, exist_ok=True)
+  atomic.write_bytes(directory / WEIGHTS_FILE, payload)
+  atomic.write_bytes(directory / CONFIG_FILE, (json.dumps(description, indent=2) + "\n").encode())
+
+
+def load_network(directory: str | os.PathLike) -> Network:
+  """Reads a folder that `save_network` wrote.
+
+  Raises:
+    WeightsError: a file is missing, damaged or of another format, or tensors do not fit.
+  """
+  import safetensors.numpy
+
+  directory = pathlib.Path(directory)
+  description = _read_description(directory)
+  payload = (directory / WEIGHTS_FILE).read_bytes()
+  if hashlib.sha256(payload).hexdigest() != description["sha256"]:
+    raise WeightsError(
+      f"{directory / WEIGHTS_FILE} does not have the SHA-256 that {CONFIG_FILE} names; "
+      "the file is damaged or belongs to another network: fetch or convert it again."
+    )
+  parameters = {
+    name: value.astype(np.float32) for name, value in safetensors.numpy.load(payload).items()
+  }
+  config = architectures.config_from_dict(description["config"])
+  check_parameters(config, parameters)
+  return Network(
+    config=config,
+    parameters=parameters,
+    class_names=tuple(description["class_names"]),
+    mean=tuple(description["mean"]),
+    deviation=tuple(description["deviation"]),
+    card=description["card"],
+  )
+
+
+def available_networks() -> dict[str, pathlib.Path]:
+  """Returns name -> folder of every bundled and every fetched network, bundled ones first."""
+  found: dict[str, pathlib.Path] = {}
+  for root in (BUNDLED, cache_directory() / "weights"):
+    for file in sorted(root.glob(f"*/*/{CONFIG_FILE}")):
+      found.setdefault(file.parent.relative_to(root).as_posix(), file.parent)
+  return found
+
+
+def load_classifier(name: str | os.PathLike) -> Classifier:
+  """Returns a network ready for use.
+
+  Args:
+    name: `"scenes25/resnet18"`, `"places365/…"` (after `rpfgsm weights fetch places365`), or a
+      folder that `rpfgsm convert` or `save_network` wrote.
+
+  Returns:
+    The classifier, batch-norms folded.
+
+  Raises:
+    WeightsError: no such network (the nearest names are suggested), or its files are unusable.
+  """
+  networks = available_networks()
+  directory = networks.get(os.fspath(name))
+  if directory is None:
+    directory = pathlib.Path(name)
+    if not directory.is_dir():
+      raise WeightsError(_unknown_name(os.fspath(name), networks))
+  network = load_network(directory)
+  return Classifier.from_module(
+    unflatten(network.config, network.parameters),
+    class_names=network.class_names,
+    image_size=network.config.image_size,
+    name=os.fspath(name),
+    mean=network.mean,
+    deviation=network.deviation,
+  )
+
+
+def _read_description(directory: pathlib.Path) -> dict[str, Any]:
+  missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if not (directory / name).is_file()]
+  if missing:
+    raise WeightsError(f"{directory} lacks {' and '.join(missing)}; it holds no network of ours.")
+  try:
+    description = json.loads((directory / CONFIG_FILE).read_bytes())
+  except ValueError as error:
+    raise WeightsError(f"{directory / CONFIG_FILE} is not JSON: {error}") from error
+  if not isinstance(description, dict) or description.get("format") != FORMAT:
+    raise WeightsError(f"{directory / CONFIG_FILE} must have format {FORMAT}.")
+  needed = {"config", "class_names", "mean", "deviation", "sha256", "card"}
+  if needed - set(description):
+    raise WeightsError(f"{directory / CONFIG_FILE} lacks {sorted(needed - set(description))}.")
+  return description
+
+
+def _unknown_name(name: str, networks: Iterable[str]) -> str:
+  networks = list(networks)
+  nearest = difflib.get_close_matches(name, networks, n=2, cutoff=0.5)
+  suggestion = f"did you mean {' or '.join(nearest)}?" if nearest else f"known: {networks}."
+  fetch = (
+    " Places365's are fetched by `rpfgsm weights fetch places365`."
+    if name.startswith("places")
+    else ""
+  )
+  return f"name must be a known network or a folder, got {name!r}; {suggestion}{fetch}"
+
+
+def _dotted(path: tuple) -> str:
+  return ".".join(str(part) for part in path)

@@ -1,0 +1,43 @@
+"""Aliases with shapes and units; one convention for the whole package.
+
+Images are channels last and, everywhere outside `Classifier`, in grey levels 0..255, where integers
+are exact and eps = 16 reads as in the paper.
+"""
+
+from collections.abc import Callable
+
+from jax import Array
+from jax.typing import ArrayLike
+
+Image = Array
+"""`(H, W, C)` float32, grey levels 0..255."""
+
+Images = Array
+"""`(B, H, W, C)` float32, grey levels 0..255."""
+
+Logits = Array
+"""`(..., D)` float32, unnormalized log-probabilities."""
+
+Labels = Array
+"""`(B,)` int32 class indices; -1 where there is none."""
+
+Key = Array
+"""A typed PRNG key, `jax.random.key(seed)`, shape `()`."""
+
+Params = dict[str, Array]
+"""Flat parameters of a network: dotted name -> array."""
+
+ApplyFn = Callable[..., Logits]
+"""`apply(params, images) -> logits`."""
+
+__all__ = [
+  "ApplyFn",
+  "Array",
+  "ArrayLike",
+  "Image",
+  "Images",
+  "Key",
+  "Labels",
+  "Logits",
+  "Params",
+]

@@ -1,0 +1,34 @@
+"""Strict settings for the whole suite: promotion, key reuse, eight CPU devices, warnings as errors."""
+
+import os
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_debug_key_reuse", True)
+jax.config.update("jax_num_cpu_devices", 8)
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+SHARED_DATA = pathlib.Path(os.environ.get("RPFGSM_SHARED_DATA", ROOT.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> pathlib.Path:
+  """The folder of real photographs beside the checkout; skips by name when it is absent."""
+  if not SHARED_DATA.is_dir():
+    pytest.skip(f"real photographs not found at {SHARED_DATA} (set RPFGSM_SHARED_DATA)")
+  return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def photo() -> np.ndarray:
+  """A real color photograph, `(219, 331, 3)` uint8: lopsided, and not a multiple of 8 or 16."""
+  import skimage.data
+
+  picture = Image.fromarray(skimage.data.coffee()).resize((331, 219), Image.Resampling.BICUBIC)
+  return np.asarray(picture)
