@@ -1,0 +1,97 @@
+"""Files that are either the old one or the whole new one, never half of it.
+
+The new content goes to a hidden temporary file in the same folder (the same file system, so that
+the final rename is one step), is flushed to the disk, and only then takes the name. Readers see
+the old file until that moment. An exception, Ctrl-C included, removes the temporary file; a process
+killed outright leaves at most a hidden `.…partial…` file, which no reader of this package lists.
+"""
+
+import contextlib
+import os
+import pathlib
+import secrets
+import stat
+from collections.abc import Iterator
+
+PathLike = str | os.PathLike[str]
+
+
+def _sync_folder(folder: pathlib.Path) -> None:
+  """Flushes a folder's list of names, where the system lets a folder be opened (not Windows)."""
+  if not hasattr(os, "O_DIRECTORY"):
+    return
+  descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
+
+
+@contextlib.contextmanager
+def replacing(path: PathLike) -> Iterator[pathlib.Path]:
+  """Yields a temporary path that takes the place of `path` when the block ends well.
+
+  Missing parent folders are created. A symbolic link is followed: the file it names is replaced.
+  A new file gets the permissions of the process, a replaced one keeps its own.
+
+  ```python
+  with replacing("weights/model.safetensors") as temporary:
+    safetensors.numpy.save_file(tensors, temporary)
+  ```
+
+  Args:
+    path: the file to create or replace.
+
+  Yields:
+    The path of an empty file in the same folder, with the same suffix; write the content there.
+
+  Raises:
+    IsADirectoryError: `path` is a folder.
+    OSError: the folder cannot be written to, or the disk is full; the old file is untouched.
+  """
+  target = pathlib.Path(os.path.realpath(path))
+  if target.is_dir():
+    raise IsADirectoryError(f"path must name a file to write, got the folder {path}; add a name.")
+  target.parent.mkdir(parents=True, exist_ok=True)
+  # The suffix stays: some writers (NumPy, Pillow) read the format from it.
+  temporary = target.parent / f".{target.stem[:64]}.{secrets.token_hex(8)}.partial{target.suffix}"
+  # Mode 0o666 through os.open respects the umask; tempfile would leave a file only we can read.
+  os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+  try:
+    yield temporary
+    with open(temporary, "rb+") as file:
+      os.fsync(file.fileno())
+    if target.exists():
+      os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
+    os.replace(temporary, target)
+  except BaseException:
+    temporary.unlink(missing_ok=True)
+    raise
+  _sync_folder(target.parent)
+
+
+def write_bytes(path: PathLike, content: bytes) -> None:
+  """Creates or replaces a file in one step.
+
+  Args:
+    path: the file; missing parent folders are created.
+    content: all of its bytes.
+
+  Raises:
+    OSError: it could not be written; an older file of that name is untouched.
+  """
+  with replacing(path) as temporary:
+    temporary.write_bytes(content)
+
+
+def write_text(path: PathLike, content: str) -> None:
+  """Creates or replaces a text file in one step: UTF-8, lines ending in a bare line feed.
+
+  Args:
+    path: the file; missing parent folders are created.
+    content: all of its text.
+
+  Raises:
+    OSError: it could not be written; an older file of that name is untouched.
+  """
+  write_bytes(path, content.encode("utf-8"))

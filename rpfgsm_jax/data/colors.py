@@ -1,0 +1,127 @@
+"""From whatever pixels a file holds to 8-bit sRGB.
+
+Rules, in this order: more than 8 bits are scaled by the largest code (never clipped), the embedded
+color profile is applied, transparency is laid over white. Each rule that loses something adds a
+note, so that a caller can tell the owner of the picture.
+"""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageCms
+
+# What a profile's own color space is called, and the Pillow mode it reads.
+_PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+
+
+def _scale_to_8_bits(image: Image.Image, top: int, inverted: bool, notes: list[str]) -> Image.Image:
+  """Gray of up to 16 bits as 8-bit gray: round(255 v / top), ties upward.
+
+  Args:
+    image: one channel of integers.
+    top: the code of white, 65535 for 16 bits and 4095 for 12.
+    inverted: zero is white.
+    notes: a note about the precision lost is added here.
+
+  Returns:
+    An 8-bit gray picture, with alpha when the file names a transparent code.
+
+  Raises:
+    ValueError: a value outside 0..top.
+  """
+  codes = np.asarray(image).astype(np.int64)
+  if codes.min() < 0 or codes.max() > top:
+    raise ValueError(f"gray values {codes.min()}..{codes.max()} outside 0..{top}")
+  gray = (codes * 255 + top // 2) // top
+  gray = (255 - gray if inverted else gray).astype(np.uint8)
+  notes.append(f"more than 8 bits a pixel (white is {top}), rounded to 8 bits")
+  transparent = image.info.get("transparency")
+  if transparent is None:
+    return Image.fromarray(gray)
+  alpha = np.where(codes == transparent, 0, 255).astype(np.uint8)
+  return Image.fromarray(np.stack([gray, alpha], axis=-1))
+
+
+def _apply_profile(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:
+  """An RGB picture: through the color profile where there is a usable one, else plainly converted.
+
+  A profile that calls itself sRGB is not applied: the transform would only add rounding errors.
+
+  Args:
+    image: mode L, RGB or CMYK.
+    profile: bytes of an ICC profile, or None.
+    notes: a note about a conversion, or a profile that cannot be used, is added here.
+  """
+  if not profile:
+    if image.mode == "CMYK":
+      notes.append("CMYK without a color profile, converted by R = (255 - C)(255 - K) / 255")
+    return image.convert("RGB")
+  try:
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    name = ImageCms.getProfileDescription(source).strip() or "without a name"
+    if name.startswith("sRGB"):
+      return image.convert("RGB")
+    mode = _PROFILE_MODES.get(source.profile.xcolor_space.strip())
+    if image.mode == "L" and mode == "RGB":
+      image = image.convert("RGB")
+    converted = ImageCms.profileToProfile(
+      image,
+      source,
+      ImageCms.createProfile("sRGB"),
+      renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+      outputMode="RGB",
+      flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+    )
+  # ImportError: Pillow was built without LittleCMS; the others: the profile is broken or is for
+  # another kind of pixels.
+  except (ImageCms.PyCMSError, ImportError, OSError, ValueError, TypeError) as error:
+    notes.append(f"color profile ignored ({error}), colors read as sRGB")
+    return image.convert("RGB")
+  notes.append(f"colors converted to sRGB from the profile {name}")
+  return converted
+
+
+def to_srgb(
+  image: Image.Image, notes: list[str], *, top: int = 65535, inverted: bool = False
+) -> Image.Image:
+  """Converts a decoded picture of any mode to 8-bit sRGB without transparency.
+
+  Args:
+    image: the decoded picture.
+    notes: what was lost or changed on the way is added here, a short sentence each.
+    top: the code of white where a channel has more than 8 bits.
+    inverted: zero is white (for channels of more than 8 bits; Pillow inverts the others itself).
+
+  Returns:
+    The picture in mode RGB, same size.
+
+  Raises:
+    ValueError: the pixels have no known range (floating point), or a value lies outside it.
+  """
+  profile = image.info.get("icc_profile")
+  if image.mode == "F":
+    raise ValueError("32-bit floating-point pixels, whose white is not known")
+  if image.mode == "I" or image.mode.startswith("I;16"):
+    image = _scale_to_8_bits(image, top, inverted, notes)
+  key = image.info.get("transparency")
+  if image.mode == "RGB" and isinstance(key, tuple) and max(key) > 255:
+    # The file has 16 bits a channel; Pillow keeps the upper 8, so its transparent color is gone.
+    notes.append("transparent color of a 16-bit color picture ignored")
+    image = image.copy()
+    del image.info["transparency"]
+  if not image.has_transparency_data:
+    if image.mode == "1":
+      image = image.convert("L")
+    elif image.mode not in ("L", "RGB", "CMYK"):
+      image = image.convert("RGB")
+    return _apply_profile(image, profile, notes)
+  gray = image.mode in ("1", "L", "LA", "La")
+  layer = image.convert("RGBA")
+  alpha = layer.getchannel("A")
+  colors = _apply_profile(layer.getchannel("R") if gray else layer.convert("RGB"), profile, notes)
+  if alpha.getextrema() == (255, 255):
+    return colors
+  notes.append("transparent pixels laid over white")
+  colors.putalpha(alpha)
+  white = Image.new("RGBA", colors.size, (255, 255, 255, 255))
+  return Image.alpha_composite(white, colors).convert("RGB")

@@ -1,0 +1,362 @@
+"""One picture: read it, bring it to a network's size, write it.
+
+Pictures are uint8 arrays `(H, W, 3)`, 8-bit sRGB, gray levels 0..255; sizes are (height, width).
+What a file can get wrong is reported as one exception, `ImageError`; what a file loses on the way
+(further frames, transparency, a color profile) is reported as a note.
+"""
+
+import dataclasses
+import io
+import os
+import pathlib
+import stat
+import struct
+import warnings
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from rpfgsm_jax import atomic
+from rpfgsm_jax.data import colors
+
+PathLike = str | os.PathLike[str]
+
+# Named, because Pillow would also try formats that start other programs (PostScript). "JPEG" takes
+# the several-pictures variant MPO of some phones along.
+_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "AVIF")
+_MAX_FILE_BYTES = 2**30
+_PREPROCESSINGS = ("paper", "places365")
+_LONGEST = 16  # aspect ratio, relative to the network's input, beyond which a strip is cut first
+_ORIENTATION_TAG, _BITS_TAG, _PHOTOMETRIC_TAG = 0x0112, 258, 262
+_TRANSPOSES = {
+  2: Image.Transpose.FLIP_LEFT_RIGHT,
+  3: Image.Transpose.ROTATE_180,
+  4: Image.Transpose.FLIP_TOP_BOTTOM,
+  5: Image.Transpose.TRANSPOSE,
+  6: Image.Transpose.ROTATE_270,
+  7: Image.Transpose.TRANSVERSE,
+  8: Image.Transpose.ROTATE_90,
+}
+
+
+class ImageError(ValueError):
+  """An image file that cannot be read; the message names the file, the rule and the remedy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenedImage:
+  """An image file whose header has been read and whose pixels may still be encoded."""
+
+  path: pathlib.Path
+  picture: Image.Image
+  orientation: int  # EXIF 1..8
+  decoded: bool  # its pixels are in memory already
+  notes: tuple[str, ...]
+
+
+def _read_file(path: pathlib.Path) -> bytes:
+  try:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+      kind = "folder" if stat.S_ISDIR(status.st_mode) else "special file"
+      raise ImageError(f"{path} must be an image file, got a {kind}; name a file.")
+    if status.st_size > _MAX_FILE_BYTES:
+      raise ImageError(
+        f"{path} must have at most {_MAX_FILE_BYTES} bytes, got {status.st_size}; "
+        "save a smaller copy."
+      )
+    content = path.read_bytes()
+  except FileNotFoundError as error:
+    raise ImageError(f"{path} must be an image file, but there is none; check the name.") from error
+  except OSError as error:
+    raise ImageError(
+      f"{path} must be a readable file, got {error.strerror or error}; check its permissions."
+    ) from error
+  if not content:
+    raise ImageError(f"{path} must be an image file, got 0 bytes; copy it again from its source.")
+  return content
+
+
+def _has_late_metadata(content: bytes) -> bool:
+  """True for a PNG that states its orientation or animation after its first pixels."""
+  kinds = (b"eXIf", b"acTL")
+  keywords = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
+  seen_pixels, start = False, 8
+  while len(head := content[start : start + 8]) == 8:
+    length, kind = struct.unpack(">I4s", head)
+    if seen_pixels and (kind in kinds or content.startswith(keywords, start + 8)):
+      return True
+    seen_pixels |= kind == b"IDAT"
+    start += length + 12
+  return False
+
+
+def _parse_header(content: bytes) -> tuple[Image.Image, int, bool, bool]:
+  """The picture, its EXIF orientation, has it several frames, is it decoded; may emit warnings."""
+  picture = Image.open(io.BytesIO(content), formats=_FORMATS)
+  # Decoding these parses metadata too; doing it here keeps decode_image free of warnings.
+  decoded = picture.format == "TIFF" or (picture.format == "PNG" and _has_late_metadata(content))
+  if decoded:
+    picture.load()
+  # The base class's method: PNG's own would decode the picture to look for late metadata.
+  orientation = Image.Image.getexif(picture).get(_ORIENTATION_TAG, 1)
+  # An MPO file is a photograph with a preview or a second view; its first picture is the photo.
+  animated = picture.format != "MPO" and getattr(picture, "is_animated", False)
+  return picture, orientation, animated, decoded
+
+
+def open_image(path: PathLike) -> OpenedImage:
+  """Reads a file and parses its header: the cheap half of `read_image`.
+
+  Pillow's warnings become notes here. Catching warnings swaps state that all threads share, so
+  this half belongs in the thread that asks for pictures, while `decode_image` may run in workers.
+
+  Args:
+    path: the image file.
+
+  Returns:
+    The opened image, to be given to `decode_image`.
+
+  Raises:
+    ImageError: no such file, not an image, too large, or a header that cannot be parsed.
+  """
+  path = pathlib.Path(path)
+  content = _read_file(path)
+  with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+    try:
+      picture, orientation, animated, decoded = _parse_header(content)
+    except UnidentifiedImageError as error:
+      raise ImageError(
+        f"{path} must be a JPEG, PNG, WebP, AVIF, TIFF, GIF, BMP or PPM picture, got "
+        f"{len(content)} bytes of something else starting with {content[:8]!r}; convert it to "
+        "JPEG or PNG."
+      ) from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+      raise ImageError(
+        f"{path} must have at most {Image.MAX_IMAGE_PIXELS} pixels, got a picture that says it has "
+        f"more ({error}); save a smaller copy."
+      ) from error
+    # Whatever a foreign parser raises on a broken file, the file is what is wrong; the cause stays
+    # attached.
+    except Exception as error:
+      raise _broken(path, error) from error
+  notes = [f"Pillow warned: {warning.message}" for warning in caught]
+  if animated:
+    notes.append("several frames, only the first was read")
+  return OpenedImage(path, picture, orientation, decoded, tuple(notes))
+
+
+def _broken(path: pathlib.Path, error: Exception) -> ImageError:
+  return ImageError(
+    f"{path} must be a complete picture, got a truncated or damaged file "
+    f"({type(error).__name__}: {error}); copy it again from its source."
+  )
+
+
+def decode_image(opened: OpenedImage) -> tuple[np.ndarray, list[str]]:
+  """Decodes an opened image: the costly half of `read_image`, safe in a worker thread.
+
+  Args:
+    opened: what `open_image` returned; used once.
+
+  Returns:
+    The picture, `(H, W, 3)` uint8, and its notes, each naming the file.
+
+  Raises:
+    ImageError: the file is truncated, damaged or has pixels without a known range.
+  """
+  picture, notes = opened.picture, list(opened.notes)
+  tags = getattr(picture, "tag_v2", {})  # TIFF only
+  bits = (tags.get(_BITS_TAG) or (16,))[0]
+  if picture.mode == "I" and picture.format == "TIFF":
+    raise ImageError(
+      f"{opened.path} must have at most 16 unsigned bits a channel, got {bits}-bit signed or wider "
+      "integers; save it as an 8-bit PNG or JPEG."
+    )
+  try:
+    picture.load()
+  except Exception as error:  # as in open_image
+    raise _broken(opened.path, error) from error
+  if opened.orientation in _TRANSPOSES:
+    picture = picture.transpose(_TRANSPOSES[opened.orientation])
+  try:
+    deep_inverted = tags.get(_PHOTOMETRIC_TAG) == 0
+    picture = colors.to_srgb(picture, notes, top=2**bits - 1, inverted=deep_inverted)
+  except Exception as error:  # as in open_image
+    raise ImageError(
+      f"{opened.path} must have pixels that convert to 8-bit sRGB, got {picture.mode} pixels "
+      f"({error}); save it as an 8-bit PNG or JPEG."
+    ) from error
+  return np.array(picture), [f"{opened.path}: {note}" for note in notes]
+
+
+def read_image(
+  path: PathLike, size: tuple[int, int] | None = None, *, notes: list[str] | None = None
+) -> np.ndarray:
+  """Reads an image file as 8-bit sRGB, upright.
+
+  The EXIF orientation is applied. Channels of more than 8 bits are scaled, not clipped: gray is
+  rounded to the nearest of 256 levels, of 16-bit color Pillow keeps the upper 8 bits. CMYK, gray,
+  1-bit and palette pictures become RGB; an embedded color profile is applied; transparent pixels
+  are laid over white. Of an animation or a file of several pages the first frame is read.
+
+  Args:
+    path: a JPEG, PNG, WebP, AVIF, TIFF, GIF, BMP or PPM file of up to about 89 million pixels
+      (Pillow's `Image.MAX_IMAGE_PIXELS`).
+    size: (height, width) to resize to, as `resize` does; None keeps the file's size.
+    notes: a list that receives one sentence, naming the file, for each thing that was lost or
+      changed: further frames, bits, transparency, colors outside sRGB, what Pillow warned about.
+
+  Returns:
+    The picture, `(H, W, 3)` uint8.
+
+  Raises:
+    ImageError: there is no such file, it is empty, truncated, no picture, or too large.
+    ValueError: `size` is not two positive integers.
+  """
+  if size is not None:
+    check_size(size)
+  image, found = decode_image(open_image(path))
+  if notes is not None:
+    notes.extend(found)
+  return image if size is None else resize(image, size)
+
+
+def check_size(image_size: tuple[int, int]) -> None:
+  """Refuses anything but a (height, width) of positive integers.
+
+  Args:
+    image_size: the candidate.
+
+  Raises:
+    ValueError: it is something else.
+  """
+  try:
+    height, width = (int(side) for side in image_size)
+    valid = height >= 1 and width >= 1 and (height, width) == tuple(image_size)
+  except (TypeError, ValueError):
+    valid = False
+  if not valid:
+    raise ValueError(
+      f"image_size must be (height, width), two integers of at least 1, got {image_size!r}; "
+      "use for example a classifier's image_size."
+    )
+
+
+def _check_pixels(image: np.ndarray, *, channels: tuple[int, ...]) -> None:
+  if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+    came = f"dtype {image.dtype}" if hasattr(image, "dtype") else type(image).__name__
+    raise ValueError(
+      f"image must be a NumPy array of uint8 (0..255), got {came}; round, clip and cast it first: "
+      "np.clip(np.round(image), 0, 255).astype(np.uint8)."
+    )
+  if image.ndim != 3 or image.shape[-1] not in channels or image.size == 0:
+    expected = " or ".join(f"(H, W, {count})" for count in channels)
+    raise ValueError(
+      f"image must be one picture of shape {expected} with H, W >= 1, got {image.shape}; "
+      "pass the images of a batch one by one, channels last."
+    )
+
+
+def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+  """Resizes a picture directly, its aspect ratio not kept: Pillow's bilinear filter, antialiased.
+
+  Args:
+    image: `(H, W, 3)` uint8.
+    size: (height, width) of the result.
+
+  Returns:
+    `(height, width, 3)` uint8, a new array.
+
+  Raises:
+    ValueError: `image` or `size` is of the wrong kind.
+  """
+  _check_pixels(image, channels=(3,))
+  check_size(size)
+  height, width = size
+  return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _crop_center(image: np.ndarray, height: int, width: int) -> np.ndarray:
+  top, left = round((image.shape[0] - height) / 2), round((image.shape[1] - width) / 2)
+  return image[top : top + height, left : left + width]
+
+
+def _resize_and_crop(image: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+  """Covers 256/224 of `image_size`, aspect kept, and takes the center, rounding as torchvision."""
+  height, width = image_size
+  # Resized whole, a long strip could take gigabytes; its ends cannot reach the center.
+  old_height = min(image.shape[0], -(-_LONGEST * image.shape[1] * height // width))
+  old_width = min(image.shape[1], -(-_LONGEST * image.shape[0] * width // height))
+  image = np.ascontiguousarray(_crop_center(image, old_height, old_width))
+  cover_height, cover_width = round(height * 256 / 224), round(width * 256 / 224)
+  if cover_height * old_width >= cover_width * old_height:
+    new_height, new_width = cover_height, int(cover_height * old_width / old_height)
+  else:
+    new_height, new_width = int(cover_width * old_height / old_width), cover_width
+  resized = resize(image, (max(new_height, height), max(new_width, width)))
+  return _crop_center(resized, height, width).copy()
+
+
+def preprocess(image: np.ndarray, image_size: tuple[int, int], how: str = "paper") -> np.ndarray:
+  """Brings a picture to a network's input size.
+
+  Args:
+    image: `(H, W, 3)` uint8.
+    image_size: (height, width) of the network's input.
+    how: "paper": resized directly to `image_size`, aspect ratio not kept, as RP-FGSM's evaluation
+      does. "places365": resized with its aspect ratio kept so that it just covers 256/224 of
+      `image_size` (for a square input: the shorter side), then cropped to the center, as the
+      published Places365 networks were validated.
+
+  Returns:
+    `(height, width, 3)` uint8, a new array.
+
+  Raises:
+    ValueError: an unknown `how`, or `image` or `image_size` is of the wrong kind.
+  """
+  check_how(how)
+  if how == "paper":
+    return resize(image, image_size)
+  _check_pixels(image, channels=(3,))
+  check_size(image_size)
+  return _resize_and_crop(image, image_size)
+
+
+def check_how(how: str) -> None:
+  """Refuses an unknown preprocessing.
+
+  Args:
+    how: the candidate's name.
+
+  Raises:
+    ValueError: there is none of that name.
+  """
+  if how not in _PREPROCESSINGS:
+    raise ValueError(f"how must be one of {', '.join(_PREPROCESSINGS)}, got {how!r}; pick one.")
+
+
+def write_png(path: PathLike, image: np.ndarray) -> None:
+  """Writes a picture without loss, in one step: an older file stays whole until it is replaced.
+
+  Args:
+    path: the file, ending in `.png`; missing parent folders are created.
+    image: `(H, W, 3)` uint8, or gray: `(H, W, 1)` or `(H, W)`.
+
+  Raises:
+    ValueError: another suffix, dtype or shape.
+    OSError: it could not be written; an older file of that name is untouched.
+  """
+  path = pathlib.Path(path)
+  if path.suffix.lower() != ".png":
+    raise ValueError(
+      f"path must end in .png, got {path}; PNG is the only format here that keeps every level."
+    )
+  if isinstance(image, np.ndarray) and image.ndim == 2:
+    image = image[..., None]
+  _check_pixels(image, channels=(3, 1))
+  picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+  with atomic.replacing(path) as temporary:
+    picture.save(temporary, format="PNG")
