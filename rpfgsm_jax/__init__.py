@@ -1,1 +1,34 @@
-"""RP-FGSM in JAX."""
+"""Adversarial privacy protection of photographs in JAX: RP-FGSM, its defenses, its classifiers.
+
+Images are `(B, H, W, 3)` in grey levels 0..255 everywhere. The ten lines that matter:
+
+```python
+import jax, rpfgsm_jax as rp
+names = ("scenes25/resnet18", "scenes25/resnet50", "scenes25/alexnet")
+nets = [rp.load_classifier(name) for name in names]
+protected = rp.protect(photos, nets, rp.RPFGSMConfig(epsilon=16.0), seed=1)  # uint8 in and out
+```
+"""
+
+from rpfgsm_jax import defenses
+from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig, rp_fgsm
+from rpfgsm_jax.attacks.schedule import Draws
+from rpfgsm_jax.attacks.steps import AttackResult
+from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.models.weights import available_networks, load_classifier
+from rpfgsm_jax.protect import protect, protect_batches
+
+__version__ = "0.1.0"
+
+__all__ = [
+  "AttackResult",
+  "Classifier",
+  "Draws",
+  "RPFGSMConfig",
+  "available_networks",
+  "defenses",
+  "load_classifier",
+  "protect",
+  "protect_batches",
+  "rp_fgsm",
+]

@@ -1,0 +1,148 @@
+"""Checks that every attack makes of its arguments, before any work.
+
+Static facts (shapes, names) are always checked; values only where they are known, that is outside
+tracing. Inside `jax.jit` or `jax.vmap` the caller answers for them.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.typing import Array, ArrayLike, Images, Labels
+
+
+def known(value: Any) -> np.ndarray | None:
+  """Returns the value as a NumPy array, or None while it is traced."""
+  return None if isinstance(value, jax.core.Tracer) else np.asarray(value)
+
+
+def check_classifiers(classifiers: Sequence[Classifier]) -> tuple[Classifier, ...]:
+  """Returns the classifiers as a tuple.
+
+  Raises:
+    ValueError: none was given, something else was given, or their classes or image sizes differ.
+  """
+  if isinstance(classifiers, Classifier):
+    classifiers = (classifiers,)
+  classifiers = tuple(classifiers)
+  if not classifiers:
+    raise ValueError("classifiers must be at least one Classifier (K >= 1), got none.")
+  for classifier in classifiers:
+    if not isinstance(classifier, Classifier):
+      raise ValueError(
+        f"classifiers must be Classifier objects, got {type(classifier).__name__}; "
+        "use load_classifier or Classifier.from_function."
+      )
+  first = classifiers[0]
+  for other in classifiers[1:]:
+    if other.class_names != first.class_names:
+      raise ValueError(
+        f"classifiers must share one list of classes, got {len(first.class_names)} in {first.name} "
+        f"and {len(other.class_names)} in {other.name}, first difference: "
+        f"{_first_difference(first.class_names, other.class_names)}."
+      )
+    if other.image_size != first.image_size:
+      raise ValueError(
+        f"classifiers must share one image_size, got {first.image_size} in {first.name} and "
+        f"{other.image_size} in {other.name}."
+      )
+  return classifiers
+
+
+def check_images(images: ArrayLike, classifiers: tuple[Classifier, ...]) -> Images:
+  """Returns the images as float32 grey levels.
+
+  Raises:
+    ValueError: not `(B, H, W, C)` of the classifiers' size; values that are not whole grey levels
+      in 0..255, where they are known.
+  """
+  shape, size = np.shape(images), classifiers[0].image_size
+  if len(shape) != 4 or tuple(shape[1:3]) != size:
+    raise ValueError(
+      f"images must be (B, {size[0]}, {size[1]}, channels) for {classifiers[0].name}, got {shape}; "
+      "one image needs a leading axis, another size must be resized first."
+    )
+  values = known(images)
+  if values is not None and values.dtype != np.uint8 and values.size:
+    check_grey_levels(values)
+  return jnp.asarray(images).astype(jnp.float32)
+
+
+def check_grey_levels(values: np.ndarray) -> None:
+  """Checks that images hold whole grey levels.
+
+  Raises:
+    ValueError: NaN, infinity, a value outside 0..255, or a fraction.
+  """
+  if np.issubdtype(values.dtype, np.complexfloating) or not np.issubdtype(values.dtype, np.number):
+    raise ValueError(f"images must be real numbers, got dtype {values.dtype}.")
+  low, high = values.min(), values.max()
+  if not np.isfinite(low) or not np.isfinite(high):
+    raise ValueError("images must be finite grey levels 0..255, got NaN or infinity.")
+  if low < 0 or high > 255:
+    raise ValueError(f"images must be grey levels 0..255, got values in {low:g}..{high:g}.")
+  if not np.array_equal(values, np.rint(values)):
+    remedy = "they look like 0..1: multiply by 255 and round" if high <= 1 else "round them first"
+    raise ValueError(f"images must be whole grey levels 0..255, got fractions; {remedy}.")
+
+
+def check_image_ids(image_ids: ArrayLike | None, batch: int) -> Array:
+  """Returns the ids as `(B,)` uint32; 0..B-1 when None.
+
+  Raises:
+    ValueError: not `(B,)` integers in 0..2^32-1.
+  """
+  if image_ids is None:
+    return jnp.arange(batch, dtype=jnp.uint32)
+  values = known(image_ids)
+  if values is not None:
+    if values.shape != (batch,) or not np.issubdtype(values.dtype, np.integer):
+      raise ValueError(
+        f"image_ids must be ({batch},) integers, one an image, got {values.dtype} {values.shape}."
+      )
+    if values.size and (values.min() < 0 or int(values.max()) > 0xFFFFFFFF):
+      raise ValueError("image_ids must be in 0..2^32-1; take the first 32 bits of a longer hash.")
+    return jnp.asarray(values.astype(np.uint32))
+  if image_ids.shape != (batch,) or not jnp.issubdtype(image_ids.dtype, jnp.integer):
+    raise ValueError(f"image_ids must be ({batch},) integers, one an image, got {image_ids}.")
+  return image_ids.astype(jnp.uint32)
+
+
+def check_labels(name: str, labels: ArrayLike, batch: int, num_classes: int) -> Labels:
+  """Returns given classes as `(B,)` int32; a single class serves all images.
+
+  Raises:
+    ValueError: not integers of shape `()` or `(B,)`, or outside 0..D-1 where they are known.
+  """
+  shape, dtype = np.shape(labels), jnp.result_type(labels)
+  if shape not in ((), (batch,)) or not jnp.issubdtype(dtype, jnp.integer):
+    raise ValueError(f"{name} must be one class or ({batch},) integers, got {dtype} {shape}.")
+  values = known(labels)
+  if values is not None and values.size and (values.min() < 0 or values.max() >= num_classes):
+    raise ValueError(
+      f"{name} must be classes in 0..{num_classes - 1}, got {values.min()}..{values.max()}."
+    )
+  return jnp.broadcast_to(jnp.asarray(labels).astype(jnp.int32), (batch,))
+
+
+def per_image(name: str, value: ArrayLike, batch: int) -> Array:
+  """Returns a number, or one number an image, as `(B,)` float32.
+
+  Raises:
+    ValueError: another shape.
+  """
+  shape = np.shape(value)
+  if shape not in ((), (batch,)):
+    raise ValueError(f"{name} must be one number or one an image, ({batch},), got shape {shape}.")
+  return jnp.broadcast_to(jnp.asarray(value, jnp.float32), (batch,))
+
+
+def _first_difference(first: tuple[str, ...], second: tuple[str, ...]) -> str:
+  for index, (a, b) in enumerate(zip(first, second, strict=False)):
+    if a != b:
+      return f"class {index} is {a!r} and {b!r}"
+  return "the shorter list is the beginning of the longer"

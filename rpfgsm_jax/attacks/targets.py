@@ -1,0 +1,69 @@
+"""Which class a targeted attack aims at."""
+
+import jax
+import jax.numpy as jnp
+
+from rpfgsm_jax.typing import Array, ArrayLike, Key, Logits
+
+
+def candidate_mass(logits: Logits) -> Array:
+  """Returns, for each class, the least probability mass that any network ranks before it.
+
+  A class is a candidate of Sanchez-Matilla et al. (2020), Eq. 17, exactly when this exceeds gamma:
+  it then stands behind the point where the cumulative sorted probability passes gamma, for every
+  network. A network's prediction has mass 0.
+
+  Args:
+    logits: `(K, D)`, of the K networks for one clean image.
+
+  Returns:
+    `(D,)` float32 in 0..1.
+  """
+  probabilities = jax.nn.softmax(logits, axis=-1)
+  # ranked_before[k, c, j]: network k ranks class j before class c; equal ones go by their number.
+  mine, other = probabilities[:, :, None], probabilities[:, None, :]
+  number = jnp.arange(logits.shape[-1])
+  lower = jnp.broadcast_to(number[None, :] < number[:, None], (*logits.shape, logits.shape[-1]))
+  ranked_before = (other > mine) | ((other == mine) & lower)
+  mass = jnp.sum(jnp.where(ranked_before, other, 0.0), axis=-1)
+  return jnp.min(mass, axis=0)
+
+
+def effective_gamma(mass: Array, gamma: ArrayLike) -> Array:
+  """Returns the largest gamma' <= gamma that leaves at least one candidate.
+
+  Note:
+    The paper does not say what happens when the intersection of Eq. 17 is empty, as it is for a
+    quarter of photographs with 25 classes.
+
+  Args:
+    mass: `(D,)`, see `candidate_mass`.
+    gamma: scalar in 0..1.
+
+  Returns:
+    float32 scalar; negative when every class is some network's prediction, so that none is left.
+  """
+  below_best = jnp.nextafter(jnp.max(mass), jnp.float32(-1.0))
+  return jnp.minimum(jnp.asarray(gamma, jnp.float32), below_best)
+
+
+def draw_target(key: Key, logits: Logits, gamma: ArrayLike) -> tuple[Array, Array]:
+  """Draws a target uniformly from the candidates of Eq. 17.
+
+  Args:
+    key: the image's key for its target.
+    logits: `(K, D)`, of the K networks for the clean image.
+    gamma: scalar in 0..1; lowered where it would leave no candidate, see `effective_gamma`.
+
+  Returns:
+    The target, int32 scalar, and the gamma that was used, float32 scalar. Where there is no
+    candidate at all (then D <= K) the target is -1.
+  """
+  mass = candidate_mass(logits)
+  gamma = effective_gamma(mass, gamma)
+  candidates = jnp.logical_and(mass > gamma, mass > 0.0)
+  count = jnp.sum(candidates, dtype=jnp.int32)
+  place = jax.random.randint(key, (), 0, jnp.maximum(count, 1), jnp.int32)
+  seen = jnp.cumsum(candidates.astype(jnp.int32))
+  target = jnp.argmax(seen > place).astype(jnp.int32)
+  return jnp.where(count > 0, target, -1), gamma
