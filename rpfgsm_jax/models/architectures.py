@@ -1,4 +1,4 @@
-"""Which architectures there are: the paper's four by name, and any `Config` <-> plain dictionary."""
+"""Which architectures there are: the paper's four by name, and `Config` <-> plain dictionary."""
 
 import dataclasses
 from typing import Any

@@ -8,8 +8,8 @@ scale and a shift.
 
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from rpfgsm_jax.typing import Array
@@ -96,26 +96,23 @@ def global_average(features: Array) -> Array:
   return jnp.mean(features, axis=(1, 2))
 
 
-def _frozen_statistics(norm: nnx.BatchNorm) -> tuple[Array, Array]:
-  scale = norm.scale[...] * jax.lax.rsqrt(norm.var[...] + norm.epsilon)
-  return scale, norm.bias[...] - norm.mean[...] * scale
+def _frozen_statistics(norm: nnx.BatchNorm) -> tuple[np.ndarray, np.ndarray]:
+  # NumPy in float64: the JAX operations would compile anew for every width of a network.
+  scale, bias, mean, variance = (
+    np.asarray(leaf[...], np.float64) for leaf in (norm.scale, norm.bias, norm.mean, norm.var)
+  )
+  scale = scale / np.sqrt(variance + norm.epsilon)
+  return scale, bias - mean * scale
 
 
-def _fold(convolution: nnx.Conv, norm: nnx.BatchNorm) -> nnx.Conv:
+def _fold(convolution: nnx.Conv, norm: nnx.BatchNorm) -> None:
   scale, shift = _frozen_statistics(norm)
   if convolution.bias is not None:
-    shift = shift + convolution.bias[...] * scale
-  folded = nnx.Conv(
-    convolution.in_features,
-    convolution.out_features,
-    convolution.kernel_size,
-    strides=convolution.strides,
-    padding=convolution.padding,
-    rngs=nnx.Rngs(0),
-  )
-  folded.kernel[...] = convolution.kernel[...] * scale.reshape(1, 1, 1, -1)
-  folded.bias[...] = shift
-  return folded
+    shift = shift + np.asarray(convolution.bias[...], np.float64) * scale
+  kernel = np.asarray(convolution.kernel[...], np.float64) * scale  # outputs are the last axis
+  convolution.kernel = nnx.Param(jnp.asarray(kernel.astype(np.float32)))
+  convolution.bias = nnx.Param(jnp.asarray(shift.astype(np.float32)))
+  convolution.use_bias = True
 
 
 def fold_batch_norm(model: nnx.Module) -> nnx.Module:
@@ -125,7 +122,7 @@ def fold_batch_norm(model: nnx.Module) -> nnx.Module:
   `Affine`. Logits agree with the unfolded network up to float32 rounding.
 
   Args:
-    model: a network whose blocks declare `folds`; left unchanged.
+    model: a network whose blocks declare `folds`, with concrete weights; left unchanged.
 
   Returns:
     The folded copy, parameters only.
@@ -136,10 +133,11 @@ def fold_batch_norm(model: nnx.Module) -> nnx.Module:
     for conv_name, norm_name in getattr(type(block), "folds", ()):
       convolution, norm = getattr(block, conv_name), getattr(block, norm_name)
       if convolution is not None and isinstance(norm, nnx.BatchNorm):
-        setattr(block, conv_name, _fold(convolution, norm))
+        _fold(convolution, norm)
         setattr(block, norm_name, None)
   for block in blocks:
     for name, child in list(vars(block).items()):
       if isinstance(child, nnx.BatchNorm):
-        setattr(block, name, Affine(*_frozen_statistics(child)))
+        scale, shift = (jnp.asarray(each.astype(np.float32)) for each in _frozen_statistics(child))
+        setattr(block, name, Affine(scale, shift))
   return model

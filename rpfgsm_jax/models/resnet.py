@@ -151,5 +151,3 @@ class ResNet(Block):
     """
     *_, (_, logits) = self.stages(images, training=training, rngs=rngs)
     return logits
-
-

@@ -7,6 +7,7 @@ mis-shaped or non-finite tensor is an error, and all faults are reported at once
 
 import dataclasses
 import difflib
+import functools
 import hashlib
 import json
 import os
@@ -68,11 +69,7 @@ def flatten(module: nnx.Module) -> dict[str, np.ndarray]:
 
 def expected_shapes(config: architectures.Config) -> dict[str, tuple[int, ...]]:
   """Returns the shape of every tensor of an architecture by dotted name; computes nothing."""
-  state = nnx.eval_shape(
-    lambda: nnx.state(
-      architectures.build(config, rngs=nnx.Rngs(0)), nnx.Any(nnx.Param, nnx.BatchStat)
-    )
-  )
+  state = nnx.state(_outline(config), nnx.Any(nnx.Param, nnx.BatchStat))
   return {_dotted(path): tuple(leaf.shape) for path, leaf in nnx.to_flat_state(state)}
 
 
@@ -83,13 +80,18 @@ def unflatten(config: architectures.Config, parameters: dict[str, np.ndarray]) -
     WeightsError: see `check_parameters`.
   """
   check_parameters(config, parameters)
-  module = nnx.eval_shape(lambda: architectures.build(config, rngs=nnx.Rngs(0)))
-  graph, state = nnx.split(module)
+  graph, state = nnx.split(_outline(config))
   leaves = {
     path: variable.replace(jax.numpy.asarray(parameters[_dotted(path)], jax.numpy.float32))
     for path, variable in nnx.to_flat_state(state)
   }
   return nnx.merge(graph, nnx.from_flat_state(leaves))
+
+
+@functools.lru_cache(maxsize=8)
+def _outline(config: architectures.Config) -> nnx.Module:
+  # A network without numbers. Tracing DenseNet161's takes seconds, and loading needs it twice.
+  return nnx.eval_shape(lambda: architectures.build(config, rngs=nnx.Rngs(0)))
 
 
 def check_parameters(config: architectures.Config, parameters: dict[str, np.ndarray]) -> None:
@@ -99,7 +101,9 @@ def check_parameters(config: architectures.Config, parameters: dict[str, np.ndar
     WeightsError: names every missing, unknown, mis-shaped and non-finite tensor.
   """
   expected = expected_shapes(config)
-  faults = [f"missing: {name} {shape}" for name, shape in expected.items() if name not in parameters]
+  faults = [
+    f"missing: {name} {shape}" for name, shape in expected.items() if name not in parameters
+  ]
   for name, value in parameters.items():
     if name not in expected:
       faults.append(f"unknown: {name} {value.shape}")
@@ -114,9 +118,7 @@ def check_parameters(config: architectures.Config, parameters: dict[str, np.ndar
     )
 
 
-def save_network(
-  directory: str | os.PathLike, network: Network, *, dtype: str = "float32"
-) -> None:
+def save_network(directory: str | os.PathLike, network: Network, *, dtype: str = "float32") -> None:
   """Writes `model.safetensors` and `config.json`, each file complete or absent.
 
   Args:

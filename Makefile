@@ -1,0 +1,50 @@
+# Everything a newcomer needs: `make demo`, `make test`. The rest is for people who work on the code.
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+.DEFAULT_GOAL := help
+
+.PHONY: help demo test test-oracles lint format clean
+
+help:
+	@echo "make demo          protect real photos with the bundled networks and show the effect"
+	@echo "make test          install and run the tests (no torch, no network data)"
+	@echo "make test-oracles  compare with live torch and torchvision (installs them)"
+	@echo "make lint          ruff: rules and format"
+
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, got " + sys.version.split()[0] + "; set PYTHON=python3.x")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+# torchvision goes without its dependencies: its own pin of torch would replace a CPU build.
+$(VENV)/.installed-oracles: $(VENV)/.installed-test
+	$(RUN) -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps torchvision==0.28.0
+	touch $@
+
+demo: $(VENV)/.installed
+	$(RUN) experiments/run.py
+
+test: $(VENV)/.installed-test
+	$(RUN) -m pytest -m "not oracle"
+
+test-oracles: $(VENV)/.installed-oracles
+	$(RUN) -m pytest -m oracle
+
+lint: $(VENV)/.installed-test
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+format: $(VENV)/.installed-test
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache results *.egg-info

@@ -1,0 +1,162 @@
+"""What the random choice and the defenses cost: RP-FGSM against the same passes in a fixed order.
+
+The baseline sends the same number of full micro-batches through the same networks, round robin,
+with no schedule and no defense, and takes the same signed steps. Variants are interleaved; a row
+holds the median of the pairwise ratios with their range.
+
+  python benchmarks/rp_fgsm_overhead.py --networks bundled --batch 24 --batch 96
+  python benchmarks/rp_fgsm_overhead.py --networks full --batch 8 --rounds 2
+
+Bars: at most 1.25 without defenses, at most 1.5 with all of them, and `vmap` over seeds no dearer
+than the same rows in one batch (1.05 allows for noise).
+"""
+
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from experiments import runtime
+
+runtime.prepare()
+
+import dataclasses
+import json
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+
+import click
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+import rpfgsm_jax as rp
+from rpfgsm_jax.attacks.steps import clip_to_ball, cross_entropy, gradient_sign
+from rpfgsm_jax.data import places365_class_names, preprocess, sample_photos
+from rpfgsm_jax.models import architectures
+
+SEEN = ("resnet18", "resnet50", "alexnet")
+ROWS = pathlib.Path(__file__).with_name("rows") / "rp_fgsm_overhead.jsonl"
+
+
+def classifiers(networks: str) -> list[rp.Classifier]:
+  """The three seen networks: the bundled ones, or the paper's sizes with random weights."""
+  if networks == "bundled":
+    return [rp.load_classifier(f"scenes25/{name}") for name in SEEN]
+  return [
+    rp.Classifier.from_module(
+      architectures.build(architectures.PAPER[name], rngs=nnx.Rngs(index)),
+      class_names=places365_class_names(),
+      image_size=(224, 224),
+      name=f"{name} (random weights)",
+      mean=(0.485, 0.456, 0.406),
+      deviation=(0.229, 0.224, 0.225),
+    )
+    for index, name in enumerate(SEEN)
+  ]
+
+
+@jax.jit(static_argnames=("num_steps", "micro_batch"))
+def fixed_order(nets, images, labels, *, num_steps: int, micro_batch: int):
+  """Round robin over networks and groups of rows: no draws, no plan, no gather, no defense."""
+  groups = images.reshape(-1, micro_batch, *images.shape[1:])
+  labels = labels.reshape(-1, micro_batch, len(nets))
+
+  def one_round(adversarial, _):
+    def one_group(rows):
+      current, original, label = rows
+      for index, net in enumerate(nets):
+        gradient = jax.grad(lambda x, i=index, f=net: jnp.sum(cross_entropy(f(x), label[:, i])))(
+          current
+        )
+        current = clip_to_ball(current + gradient_sign(gradient), original, 16.0)
+      return current
+
+    return jax.lax.map(one_group, (adversarial, groups, labels)), None
+
+  return jax.lax.scan(one_round, groups, None, length=num_steps // len(nets))[0]
+
+
+def time_once(function: Callable[[], jax.Array]) -> float:
+  """Seconds of one call to the end of its computation."""
+  start = time.perf_counter()
+  jax.block_until_ready(function())
+  return time.perf_counter() - start
+
+
+@click.command()
+@click.option("--networks", type=click.Choice(["bundled", "full"]), default="bundled")
+@click.option("--batch", "batches", type=int, multiple=True, default=(24,))
+@click.option("--micro-batch", type=int, default=4)
+@click.option("--steps", type=int, default=60, help="Iterations a photo; the paper's are 60.")
+@click.option("--rounds", type=int, default=3, help="Interleaved repetitions.")
+@click.option("--with-vmap/--without-vmap", default=False, help="Also vmap over three seeds.")
+def main(networks, batches, micro_batch, steps, rounds, with_vmap):
+  """Prints and appends one row a batch size."""
+  nets = classifiers(networks)
+  views = np.stack([view for _, view in sample_photos(nets[0].image_size)])
+  for batch in batches:
+    images = jnp.asarray(views[np.arange(batch) % len(views)], jnp.float32)
+    labels = jnp.stack([jnp.argmax(net(images[:1]), -1) for net in nets], -1)
+    labels = jnp.broadcast_to(labels, (batch, len(nets)))
+    config = rp.RPFGSMConfig(num_steps=steps, micro_batch=micro_batch)
+    plain = dataclasses.replace(config, defenses=rp.defenses.no_defenses())
+
+    def attack(config, rows=images, seed=0):
+      return rp.rp_fgsm(jax.random.key(seed), rows, nets, config).adversarial
+
+    variants = {
+      "fixed_order": lambda x=images, y=labels: fixed_order(
+        tuple(nets), x, y, num_steps=steps, micro_batch=micro_batch
+      ),
+      "no_defenses": lambda c=plain: attack(c),
+      "all_defenses": lambda c=config: attack(c),
+    }
+    if with_vmap:
+      keys, third = jax.random.key_data(jax.random.split(jax.random.key(0), 3)), images[: batch // 3]
+      mapped = jax.jit(
+        jax.vmap(lambda k: rp.rp_fgsm(jax.random.wrap_key_data(k), third, nets, plain).adversarial)
+      )
+      variants["vmap_three_seeds"] = lambda f=mapped, k=keys: f(k)
+    compile_s = {name: time_once(run) for name, run in variants.items()}
+    seconds = {name: [] for name in variants}
+    for _ in range(rounds):
+      for name, run in variants.items():
+        seconds[name].append(time_once(run))
+    base = {"vmap_three_seeds": "no_defenses"}
+    ratios = {
+      name: [a / b for a, b in zip(times, seconds[base.get(name, "fixed_order")], strict=True)]
+      for name, times in seconds.items()
+      if name != "fixed_order"
+    }
+    row = {
+      "benchmark": "rp_fgsm_overhead",
+      "networks": networks,
+      "batch": batch,
+      "micro_batch": micro_batch,
+      "steps": steps,
+      "first_call_s": {name: round(value, 2) for name, value in compile_s.items()},
+      "median_s": {name: round(statistics.median(v), 3) for name, v in seconds.items()},
+      "ratio": {
+        name: [round(v, 3) for v in (min(r), statistics.median(r), max(r))]
+        for name, r in ratios.items()
+      },
+      "commit": subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+      ).stdout.strip(),
+      "jax": jax.__version__,
+      "device": jax.devices()[0].device_kind,
+      "python": platform.python_version(),
+    }
+    print(json.dumps(row))
+    ROWS.parent.mkdir(exist_ok=True)
+    with open(ROWS, "a") as file:
+      file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,1 @@
+"""Scripts that turn other people's weights into ours; nobody imports them."""

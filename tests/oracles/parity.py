@@ -1,0 +1,159 @@
+"""The cases on which our networks meet torchvision's, shared by the goldens and both parity tests.
+
+No torch here: weights come from a seeded NumPy generator, pictures too, and `our_network` puts them
+into our module. Pictures are lopsided on purpose: every channel, side and picture differs, so that
+a swapped axis, a mirrored kernel or a mixed-up batch shows.
+"""
+
+import pathlib
+import zlib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from oracles.torchvision_models import numpy_state_dict, shapes_of
+
+from rpfgsm_jax.models.architectures import PAPER
+from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.models.name_map import map_tensors
+from rpfgsm_jax.models.weights import unflatten
+
+GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden"
+SEED = 365
+LABELS = np.array([17, 301], np.int32)
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+# The bars of the project: norm of the difference by norm of the reference.
+LOGITS_BAR = 1e-4
+STAGE_BAR = 1e-4
+GRADIENT_BAR = 1e-3
+
+STAGE_SAMPLES, GRADIENT_SAMPLES = 64, 512
+
+# Which of torchvision's modules puts out what `stages` of ours yields under a name.
+_RESNET_STAGES = {"stem": "maxpool", **{f"layer{i}": f"layer{i}" for i in range(1, 5)}}
+TORCH_STAGES: dict[str, dict[str, str]] = {
+  "resnet18": _RESNET_STAGES,
+  "resnet50": _RESNET_STAGES,
+  "alexnet": {
+    "conv1": "features.2",
+    "conv2": "features.5",
+    "conv3": "features.7",
+    "conv4": "features.9",
+    "conv5": "features.12",
+    "dense1": "classifier.2",
+    "dense2": "classifier.5",
+  },
+  "densenet161": {
+    "stem": "features.pool0",
+    "block1": "features.denseblock1",
+    "transition1": "features.transition1",
+    "block2": "features.denseblock2",
+    "transition2": "features.transition2",
+    "block3": "features.denseblock3",
+    "transition3": "features.transition3",
+    "block4": "features.denseblock4",
+  },
+}
+
+
+def pictures(height: int = 224, width: int = 224) -> np.ndarray:
+  """Returns two pictures, `(2, height, width, 3)` float32, integer grey levels 0..255."""
+  generator = np.random.default_rng([SEED, height, width])
+  rows = np.linspace(0.0, 1.0, height).reshape(1, height, 1, 1)
+  columns = np.linspace(0.0, 1.0, width).reshape(1, 1, width, 1)
+  slope = np.array([[60.0, -90.0, 20.0], [-30.0, 80.0, 110.0]]).reshape(2, 1, 1, 3)
+  level = np.array([[150.0, 120.0, 60.0], [90.0, 40.0, 130.0]]).reshape(2, 1, 1, 3)
+  noise = generator.normal(0.0, 35.0, (2, height, width, 3))
+  smooth = level + slope * rows + slope[..., ::-1] * columns**2
+  return np.clip(np.rint(smooth + noise), 0.0, 255.0).astype(np.float32)
+
+
+def our_network(arch: str) -> nnx.Module:
+  """Returns our unfolded network `arch` with the weights of `SEED`."""
+  tensors = numpy_state_dict(shapes_of(arch), SEED)
+  return unflatten(PAPER[arch], map_tensors(tensors, PAPER[arch]))
+
+
+def our_classifier(module: nnx.Module, size: tuple[int, int] = (224, 224)) -> Classifier:
+  """Returns the folded network, normalization inside."""
+  return Classifier.from_module(
+    module,
+    class_names=[f"class {index}" for index in range(365)],
+    image_size=size,
+    mean=MEAN,
+    deviation=DEVIATION,
+  )
+
+
+def run_module(module: nnx.Module, images: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+  """Returns every stage's output and the gradient of the summed cross-entropy.
+
+  Args:
+    module: one of our networks, folded or not.
+    images: `(2, H, W, 3)`, grey levels.
+
+  Returns:
+    Name -> stage, channels last, in forward order; and the gradient in grey levels, shaped like
+    `images`.
+  """
+  graph, state = nnx.split(module)
+  names: list[str] = []
+
+  def forward(state: nnx.State, images: jax.Array) -> list[jax.Array]:
+    mean, deviation = (
+      jnp.asarray(each, jnp.float32).reshape(1, 1, 1, 3) for each in (MEAN, DEVIATION)
+    )
+    stages = list(nnx.merge(graph, state).stages((images / 255.0 - mean) / deviation))
+    names[:] = [name for name, _ in stages]
+    return [stage for _, stage in stages]
+
+  outputs, gradient = _outputs_and_gradient(forward, state, images)
+  return dict(zip(names, outputs, strict=True)), gradient
+
+
+def run_classifier(classifier: Classifier, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns a classifier's logits and the gradient of the summed cross-entropy in grey levels."""
+  outputs, gradient = _outputs_and_gradient(
+    lambda classifier, images: [classifier(images)], classifier, images
+  )
+  return outputs[-1], gradient
+
+
+def _outputs_and_gradient(
+  forward: Callable[..., list[jax.Array]], parameters: object, images: np.ndarray
+) -> tuple[list[np.ndarray], np.ndarray]:
+  def loss(images: jax.Array, parameters: object) -> tuple[jax.Array, list[jax.Array]]:
+    outputs = forward(parameters, images)
+    scores = jax.nn.log_softmax(outputs[-1])
+    return -jnp.sum(jnp.take_along_axis(scores, jnp.asarray(LABELS)[:, None], axis=1)), outputs
+
+  # Compiling is most of the cost: one function for everything, and LLVM's expensive passes off
+  # (convolutions run in a library, so the code that they would improve hardly counts).
+  run = jax.jit(
+    jax.value_and_grad(loss, has_aux=True),
+    compiler_options={"xla_llvm_disable_expensive_passes": True},
+  )
+  with jax.default_matmul_precision("highest"):
+    (_, outputs), gradient = run(jnp.asarray(images), parameters)
+  return [np.asarray(output) for output in outputs], np.asarray(gradient)
+
+
+def relative(ours: np.ndarray, reference: np.ndarray) -> float:
+  """Returns the norm of the difference by the norm of the reference, in float64."""
+  ours, reference = np.asarray(ours, np.float64), np.asarray(reference, np.float64)
+  assert ours.shape == reference.shape, (ours.shape, reference.shape)
+  return float(np.linalg.norm(ours - reference) / np.linalg.norm(reference))
+
+
+def norm(values: np.ndarray) -> float:
+  """Returns the Euclidean norm, summed in float64."""
+  return float(np.linalg.norm(np.asarray(values, np.float64)))
+
+
+def sample(values: np.ndarray, name: str, count: int) -> np.ndarray:
+  """Returns `count` elements from places that `name` chooses: no stride that could hide an axis."""
+  generator = np.random.default_rng([SEED, zlib.crc32(name.encode())])
+  return values.reshape(-1)[generator.integers(values.size, size=count)]
