@@ -1,0 +1,78 @@
+"""Trains the networks that the package bundles, or the paper's full-size ones, on class folders.
+
+```
+python experiments/train_zoo.py --data scenes25 --networks resnet18,alexnet --out weights/
+```
+
+`small` (128 px, reduced width) takes about half an hour a network on two CPU cores; `full` (224 px,
+the paper's architectures) wants a GPU; `tune` goes on from `--init DIR`, at 112 and 128 px and a
+low learning rate. A stopped run goes on with `--resume`. Each network is
+written to `--out/NAME` as soon as it is usable and overwritten when it gets better.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+
+if __name__ == "__main__":
+  sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+NAMES = ("resnet18", "resnet50", "alexnet", "densenet161")
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+  """Returns the options; ends the process with a message when they make no sense."""
+  parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+  parser.add_argument("--data", type=pathlib.Path, required=True, help="DIR/{train,val}/CLASS/*")
+  parser.add_argument("--out", type=pathlib.Path, required=True, help="one folder a network")
+  parser.add_argument("--networks", default=",".join(NAMES), help="names, with commas between")
+  parser.add_argument("--preset", default="small", help="small, full or tune")
+  parser.add_argument(
+    "--init", type=pathlib.Path, help="start from DIR/NAME, networks of the same shape; for tune"
+  )
+  parser.add_argument("--epochs", type=int, help="instead of the preset's")
+  parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument("--resume", action="store_true", help="go on from the checkpoints")
+  parser.add_argument("--stop-epoch", type=int, help="end after so many epochs of each run")
+  parser.add_argument("--cache", type=pathlib.Path, help="decoded photographs and checkpoints")
+  options = parser.parse_args(arguments)
+  for name in ("epochs", "stop_epoch"):
+    value = getattr(options, name)
+    if value is not None and value < 1:
+      parser.error(f"--{name.replace('_', '-')} must be at least 1, got {value}.")
+  if options.seed < 0:
+    parser.error(f"--seed must not be negative, got {options.seed}.")
+  return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+  """Trains what the command line asks for; returns the process's exit status."""
+  options = parse(arguments)
+  from experiments.training import zoo  # imports JAX: after runtime.prepare()
+
+  try:
+    report = zoo.train_all(
+      data_folder=options.data,
+      out=options.out,
+      names=tuple(name.strip() for name in options.networks.split(",") if name.strip()),
+      preset=options.preset,
+      epochs=options.epochs,
+      seed=options.seed,
+      resume=options.resume,
+      init=options.init,
+      stop_epoch=options.stop_epoch,
+      cache=options.cache,
+    )
+  except (ValueError, OSError) as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+  print(json.dumps(report, indent=2))
+  return 0
+
+
+if __name__ == "__main__":
+  from experiments import runtime
+
+  runtime.prepare()
+  sys.exit(main())

@@ -1,0 +1,141 @@
+"""A trained network as bundled weights: float16 kernels, `config.json` and a model card."""
+
+import pathlib
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from flax import nnx
+from tqdm import tqdm
+
+from experiments.training.augment import MEAN, STD
+from experiments.training.loop import Split, accuracy
+from rpfgsm_jax import atomic
+from rpfgsm_jax.data.classes import scenes25_class_names
+from rpfgsm_jax.models.weights import Network, flatten, load_classifier, load_network, save_network
+
+if TYPE_CHECKING:
+  from experiments.training.run import Run
+
+DATA_NOTE = (
+  "scenes25: photographs of 25 scene classes. Six classes (bathroom, bedroom, dining_room, "
+  "entrance_hall, kitchen, living_room) are from Places365-Standard, 19 from SUN, all resized to "
+  "256 x 256. Ten percent of the training photographs of each class were held out to choose the "
+  "epoch; the validation photographs were measured once, at the end."
+)
+LICENSE_NOTE = (
+  "The photographs keep their owners' terms (Places365 and SUN: research use) and are not part of "
+  "this package; only the weights are. Use the weights for research."
+)
+
+
+def write(run: "Run", model: nnx.Module, record: dict[str, Any], val: dict | None) -> pathlib.Path:
+  """Writes a network's folder.
+
+  Args:
+    run: the run it comes from.
+    model: with its batch statistics.
+    record: of the run, see `run.train`.
+    val: accuracies on the validation photographs; None as long as they were not looked at.
+
+  Returns:
+    The folder.
+  """
+  flat = flatten(model)
+  bundled = run.class_names == scenes25_class_names()
+  folders = "--data scenes25 --out rpfgsm_jax/bundled/scenes25" if bundled else "--data … --out …"
+  card = {
+    "network": f"scenes25/{run.name}" if bundled else run.name,
+    "command": (
+      f"python experiments/train_zoo.py {folders} --networks {run.name} "
+      f"--preset {run.preset} --epochs {run.recipe.epochs} --seed {run.seed}"
+    ),
+    "seed": run.seed,
+    "epochs": run.recipe.epochs,
+    "chosen_epoch": record["best"]["epoch"],
+    "images_per_epoch": run.recipe.epoch_images,
+    "parameters": sum(v.size for k, v in flat.items() if not k.endswith((".mean", ".var"))),
+    "training_minutes": round(record["seconds"] / 60, 1),
+    "held_out": {key: round(value, 4) for key, value in record["best"].items() if "top" in key},
+    "val": None if val is None else {key: round(value, 4) for key, value in val.items()},
+  }
+  if run.init is not None:
+    card["command"] += " --init …"
+    card["started_from"] = load_network(run.init).card["command"]
+  if bundled:
+    card |= {"data": DATA_NOTE, "license": LICENSE_NOTE}
+  folder = run.out / run.name
+  network = Network(
+    config=run.recipe.config,
+    parameters=flat,
+    class_names=run.class_names,
+    mean=MEAN,
+    deviation=STD,
+    card=card,
+  )
+  save_network(folder, network, dtype="float16")
+  atomic.write_text(folder / "README.md", _card_text(run, card))
+  return folder
+
+
+def measure(folder: pathlib.Path, split: Split) -> tuple[dict[str, float], np.ndarray]:
+  """Returns accuracies and logits `(N, D)` of the exported files, as a user would load them."""
+  classifier = jax.jit(load_classifier(folder).__call__)
+  logits, batch = [], 64
+  for start in tqdm(range(0, len(split.images), batch), desc="measuring", mininterval=2.0):
+    part = split.images[start : start + batch]
+    padded = np.zeros((batch, *part.shape[1:]), np.float32)
+    padded[: len(part)] = part
+    logits.append(np.asarray(classifier(padded))[: len(part)])
+  joined = np.concatenate(logits)
+  return accuracy(joined, split.labels), joined
+
+
+def _card_text(run: "Run", card: dict[str, Any]) -> str:
+  recipe, height = run.recipe, run.recipe.config.image_size[0]
+  rows = []
+  for label, key in (("validation", "val"), ("held out from training", "held_out")):
+    found = card[key]
+    values = (
+      ["not measured yet"] * 4
+      if found is None
+      else [f"{100 * found[k]:.1f} %" for k in ("top1", "top5", "balanced_top1", "balanced_top5")]
+    )
+    rows.append(f"| {label} | " + " | ".join(values) + " |")
+  sizes = ", ".join(str(phase.size) for phase in recipe.phases)
+  origin = [f"Started from the network of `{card['started_from']}`.", ""] * ("started_from" in card)
+  notes = [f"## Data\n\n{card['data']}\n\n{card['license']}\n"] if "data" in card else []
+  return "\n".join(
+    [
+      f"# {card['network']}",
+      "",
+      f"{type(recipe.config).__name__.removesuffix('Config')}, {card['parameters']:,} parameters, "
+      f"{len(run.class_names)} classes, {height} x {height} pixels, float16 kernels.",
+      "",
+      "## Accuracy",
+      "",
+      "| photographs | top-1 | top-5 | class-balanced top-1 | class-balanced top-5 |",
+      "| --- | --- | --- | --- | --- |",
+      *rows,
+      "",
+      "Validation is measured on the files beside this card, through `load_classifier`.",
+      "",
+      *notes,
+      "## Training",
+      "",
+      f"`{card['command']}`",
+      "",
+      f"{recipe.epochs} epochs of {recipe.epoch_images:,} class-balanced views (epoch "
+      f"{card['chosen_epoch']} chosen), views of {sizes} pixels one after another, "
+      f"{recipe.optimizer}, learning rate {recipe.learning_rate}, weight decay "
+      f"{recipe.weight_decay}, seed {run.seed}, {card['training_minutes']} minutes.",
+      "",
+      *origin,
+      "Configuration:",
+      "",
+      "```",
+      repr(recipe.config),
+      "```",
+      "",
+    ]
+  )

@@ -1,0 +1,130 @@
+"""One network from start to end: resume, train, choose the epoch, export."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import sys
+import time
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+from experiments.training import checkpoints, export
+from experiments.training.loop import Split, Trainer, TrainState, accuracy
+from experiments.training.presets import Recipe
+from rpfgsm_jax.models.weights import load_network, unflatten
+
+_MEASURE_EVERY = 3  # epochs
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+  """What to train and where its files go."""
+
+  name: str
+  preset: str
+  recipe: Recipe
+  seed: int
+  class_names: tuple[str, ...]
+  out: pathlib.Path  # the network's own folder is made in it
+  checkpoint: pathlib.Path  # file
+  resume: bool
+  init: pathlib.Path | None = None  # folder of the network to start from; None: random weights
+  stop_epoch: int | None = None  # end this call after so many epochs of the run
+
+  def digest(self) -> str:
+    """Returns a fingerprint of all that decides the run, for `--resume`."""
+    facts = (self.name, self.preset, repr(self.recipe), self.seed, self.class_names)
+    if self.init is not None:
+      facts = (*facts, hashlib.sha256(b"".join(_weights_of(self.init))).hexdigest())
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+def train(run: Run, training: Split, held_out: Split) -> tuple[Any, dict[str, Any]]:
+  """Trains until the last epoch or `stop_epoch`, with a checkpoint after every epoch.
+
+  Every third epoch, and at the end, the averaged weights are measured on the held-out
+  photographs; the best so far are exported at once, so that a killed run leaves a network.
+
+  Args:
+    run: the network.
+    training: photographs at the recipe's stored size.
+    held_out: photographs at the network's size, never trained on.
+
+  Returns:
+    The best averaged network and the record: epochs, seconds, history, best epoch.
+
+  Raises:
+    ValueError: the checkpoint belongs to another run.
+  """
+  trainer = Trainer(run.recipe, run.seed)
+  state, best, record = _begin(run, trainer)
+  last = min(run.recipe.epochs, run.stop_epoch or run.recipe.epochs)
+  images = trainer.steps_per_epoch * run.recipe.batch_size
+  quiet = 0.2 if sys.stderr.isatty() else 15.0
+  with tqdm(
+    total=last * images, initial=record["epochs_done"] * images, unit="img", desc=run.name,
+    mininterval=quiet, smoothing=0.1,
+  ) as bar:  # fmt: skip
+    for epoch in range(record["epochs_done"], last):
+      started = time.monotonic()
+      losses = []
+
+      def report(count: int, loss: float, bar: tqdm = bar, losses: list = losses) -> None:
+        losses.append(loss)
+        bar.update(count)
+
+      state = trainer.run_epoch(state, training, epoch, report)
+      row = {"epoch": epoch + 1, "loss": sum(losses) / len(losses)}
+      better = False
+      if (epoch + 1) % _MEASURE_EVERY == 0 or epoch + 1 == last:
+        model = trainer.average_model(state, training)
+        row |= accuracy(trainer.predict(model, held_out.images), held_out.labels)
+        better = row["balanced_top1"] >= record["best"].get("balanced_top1", 0.0)
+      if better:
+        best, record["best"] = jax.tree.map(jax.numpy.copy, state.average), row
+      record["epochs_done"] = epoch + 1
+      record["history"].append(row)
+      record["seconds"] += time.monotonic() - started
+      checkpoints.save(run.checkpoint, {"state": state, "best": best}, record)
+      tqdm.write(f"{run.name} " + json.dumps({k: round(v, 4) for k, v in row.items()}))
+      sys.stdout.flush()
+      if better:
+        export.write(run, model, record, val=None)
+  chosen = dataclasses.replace(state, average=best)
+  return trainer.average_model(chosen, training), record
+
+
+def _weights_of(folder: pathlib.Path) -> list[bytes]:
+  return [value.tobytes() for _, value in sorted(load_network(folder).parameters.items())]
+
+
+def _begin(run: Run, trainer: Trainer) -> tuple[TrainState, Any, dict[str, Any]]:
+  model = None
+  if run.init is not None:
+    network = load_network(run.init)
+    if network.config != run.recipe.config or network.class_names != run.class_names:
+      raise ValueError(
+        f"--init must be a network of the same shape and classes, got {network.config} with "
+        f"{len(network.class_names)} classes in {run.init}; choose the preset it was trained with."
+      )
+    model = unflatten(network.config, network.parameters)
+  state = trainer.initial_state(model)
+  record = {"digest": run.digest(), "epochs_done": 0, "seconds": 0.0, "history": [], "best": {}}
+  if not run.checkpoint.exists():
+    # A copy: the step takes over the buffers of its state.
+    return state, jax.tree.map(jax.numpy.copy, state.average), record
+  if not run.resume:
+    raise ValueError(
+      f"{run.checkpoint} holds an earlier run of {run.name}; go on with --resume, or remove it."
+    )
+  like = {"state": state, "best": state.average}
+  trees, found = checkpoints.load(run.checkpoint, like)
+  if found["digest"] != record["digest"]:
+    raise ValueError(
+      f"{run.checkpoint} is of a run with another recipe, seed, preset or number of epochs; "
+      "give the same options, or remove it to start anew."
+    )
+  return trees["state"], trees["best"], found
