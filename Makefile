@@ -33,7 +33,7 @@ demo: $(VENV)/.installed
 	$(RUN) experiments/run.py
 
 test: $(VENV)/.installed-test
-	$(RUN) -m pytest -m "not oracle"
+	$(RUN) -m pytest -m "not oracle" -n 2 --dist loadfile
 
 test-oracles: $(VENV)/.installed-oracles
 	$(RUN) -m pytest -m oracle

@@ -36,7 +36,7 @@ from flax import nnx
 
 import rpfgsm_jax as rp
 from rpfgsm_jax.attacks.steps import clip_to_ball, cross_entropy, gradient_sign
-from rpfgsm_jax.data import places365_class_names, preprocess, sample_photos
+from rpfgsm_jax.data import places365_class_names, sample_photos
 from rpfgsm_jax.models import architectures
 
 SEEN = ("resnet18", "resnet50", "alexnet")
@@ -88,6 +88,33 @@ def time_once(function: Callable[[], jax.Array]) -> float:
   return time.perf_counter() - start
 
 
+def make_variants(
+  nets: list[rp.Classifier], images: jax.Array, steps: int, micro_batch: int, with_vmap: bool
+) -> dict[str, Callable[[], jax.Array]]:
+  """What is timed, by name; each computes as many network passes."""
+  labels = jnp.stack([jnp.argmax(net(images[:1]), -1) for net in nets], -1)
+  labels = jnp.broadcast_to(labels, (len(images), len(nets)))
+  config = rp.RPFGSMConfig(num_steps=steps, micro_batch=micro_batch)
+  plain = dataclasses.replace(config, defenses=rp.defenses.no_defenses())
+
+  def attack(config: rp.RPFGSMConfig, rows: jax.Array, key: jax.Array) -> jax.Array:
+    return rp.rp_fgsm(key, rows, nets, config).adversarial
+
+  def three_seeds() -> jax.Array:
+    third = images[: len(images) // 3]
+    return mapped(third, jax.random.split(jax.random.key(0), 3))
+
+  mapped = jax.jit(jax.vmap(lambda rows, key: attack(plain, rows, key), in_axes=(None, 0)))
+  variants = {
+    "fixed_order": lambda: fixed_order(
+      tuple(nets), images, labels, num_steps=steps, micro_batch=micro_batch
+    ),
+    "no_defenses": lambda: attack(plain, images, jax.random.key(0)),
+    "all_defenses": lambda: attack(config, images, jax.random.key(0)),
+  }
+  return {**variants, "vmap_three_seeds": three_seeds} if with_vmap else variants
+
+
 @click.command()
 @click.option("--networks", type=click.Choice(["bundled", "full"]), default="bundled")
 @click.option("--batch", "batches", type=int, multiple=True, default=(24,))
@@ -95,34 +122,21 @@ def time_once(function: Callable[[], jax.Array]) -> float:
 @click.option("--steps", type=int, default=60, help="Iterations a photo; the paper's are 60.")
 @click.option("--rounds", type=int, default=3, help="Interleaved repetitions.")
 @click.option("--with-vmap/--without-vmap", default=False, help="Also vmap over three seeds.")
-def main(networks, batches, micro_batch, steps, rounds, with_vmap):
+def main(
+  networks: str,
+  batches: tuple[int, ...],
+  micro_batch: int,
+  steps: int,
+  rounds: int,
+  with_vmap: bool,
+) -> None:
   """Prints and appends one row a batch size."""
   nets = classifiers(networks)
   views = np.stack([view for _, view in sample_photos(nets[0].image_size)])
   for batch in batches:
     images = jnp.asarray(views[np.arange(batch) % len(views)], jnp.float32)
-    labels = jnp.stack([jnp.argmax(net(images[:1]), -1) for net in nets], -1)
-    labels = jnp.broadcast_to(labels, (batch, len(nets)))
-    config = rp.RPFGSMConfig(num_steps=steps, micro_batch=micro_batch)
-    plain = dataclasses.replace(config, defenses=rp.defenses.no_defenses())
-
-    def attack(config, rows=images, seed=0):
-      return rp.rp_fgsm(jax.random.key(seed), rows, nets, config).adversarial
-
-    variants = {
-      "fixed_order": lambda x=images, y=labels: fixed_order(
-        tuple(nets), x, y, num_steps=steps, micro_batch=micro_batch
-      ),
-      "no_defenses": lambda c=plain: attack(c),
-      "all_defenses": lambda c=config: attack(c),
-    }
-    if with_vmap:
-      keys, third = jax.random.key_data(jax.random.split(jax.random.key(0), 3)), images[: batch // 3]
-      mapped = jax.jit(
-        jax.vmap(lambda k: rp.rp_fgsm(jax.random.wrap_key_data(k), third, nets, plain).adversarial)
-      )
-      variants["vmap_three_seeds"] = lambda f=mapped, k=keys: f(k)
-    compile_s = {name: time_once(run) for name, run in variants.items()}
+    variants = make_variants(nets, images, steps, micro_batch, with_vmap)
+    first_call = {name: time_once(run) for name, run in variants.items()}
     seconds = {name: [] for name in variants}
     for _ in range(rounds):
       for name, run in variants.items():
@@ -139,23 +153,29 @@ def main(networks, batches, micro_batch, steps, rounds, with_vmap):
       "batch": batch,
       "micro_batch": micro_batch,
       "steps": steps,
-      "first_call_s": {name: round(value, 2) for name, value in compile_s.items()},
+      "first_call_s": {name: round(value, 2) for name, value in first_call.items()},
       "median_s": {name: round(statistics.median(v), 3) for name, v in seconds.items()},
-      "ratio": {
+      "ratio_min_median_max": {
         name: [round(v, 3) for v in (min(r), statistics.median(r), max(r))]
         for name, r in ratios.items()
       },
-      "commit": subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-      ).stdout.strip(),
-      "jax": jax.__version__,
-      "device": jax.devices()[0].device_kind,
-      "python": platform.python_version(),
+      **versions(),
     }
     print(json.dumps(row))
     ROWS.parent.mkdir(exist_ok=True)
     with open(ROWS, "a") as file:
       file.write(json.dumps(row) + "\n")
+
+
+def versions() -> dict[str, str]:
+  """What a reader needs to place the figures."""
+  git = ["git", "rev-parse", "--short", "HEAD"]
+  return {
+    "commit": subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip(),
+    "jax": jax.__version__,
+    "device": jax.devices()[0].device_kind,
+    "python": platform.python_version(),
+  }
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Strict settings for the whole suite: promotion, key reuse, eight CPU devices, warnings as errors."""
+"""Strict settings for the whole suite: promotion, key reuse, warnings as errors; eight devices."""
 
 import os
 import pathlib

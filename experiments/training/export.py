@@ -103,7 +103,9 @@ def _card_text(run: "Run", card: dict[str, Any]) -> str:
     )
     rows.append(f"| {label} | " + " | ".join(values) + " |")
   sizes = ", ".join(str(phase.size) for phase in recipe.phases)
-  origin = [f"Started from the network of `{card['started_from']}`.", ""] * ("started_from" in card)
+  origin = []
+  if "started_from" in card:
+    origin = [f"Started from the network that `{card['started_from']}` made.", ""]
   notes = [f"## Data\n\n{card['data']}\n\n{card['license']}\n"] if "data" in card else []
   return "\n".join(
     [

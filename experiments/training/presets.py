@@ -143,7 +143,8 @@ PRESETS: dict[str, dict[str, Recipe]] = {
     "densenet161": _full("densenet161", learning_rate=0.05),
   },
 }
-"""`small`: reduced width, 128 px, for a CPU. `tune`: the same, from trained weights. `full`: the paper's networks, 224 px, for a GPU."""
+"""`small`: reduced width, 128 px, for a CPU. `tune`: the same, from trained weights (`--init`).
+`full`: the paper's networks, 224 px, for a GPU."""
 
 
 def choose(preset: str, name: str) -> Recipe:

@@ -25,7 +25,8 @@ class Defense:
   Attributes:
     name: how reports call it.
     apply: `apply(image, parameter, rounding) -> image` for one image `(H, W, C)`; the parameter is
-      a float32 scalar, possibly traced. Define it once, at module level: it is compared by identity.
+      a float32 scalar, possibly traced. Define it once, at module level: it is
+      compared by identity.
     parameters: the values drawn uniformly; at least one.
   """
 

@@ -76,6 +76,8 @@ def _median_backward(size: int, winner: Array, cotangent: Array) -> tuple[Array]
   *lead, height, width, channels = winner.shape
   reach = size - 1
   margins = [(0, 0)] * len(lead) + [(reach, reach), (reach, reach), (0, 0)]
+  # The mirror is linear: its pullback is its transpose, at any point of the same type.
+  _, unmirror = jax.vjp(functools.partial(_mirror, size=size), cotangent)
   winner = jnp.pad(winner, margins, constant_values=size * size)
   cotangent = jnp.pad(cotangent, margins)
   total = jnp.zeros((*lead, height + reach, width + reach, channels), cotangent.dtype)
@@ -84,8 +86,7 @@ def _median_backward(size: int, winner: Array, cotangent: Array) -> tuple[Array]
     columns = slice(reach - column, 2 * reach - column + width)
     chosen = winner[..., rows, columns, :] == number
     total += jnp.where(chosen, cotangent[..., rows, columns, :], 0)
-  image = jax.ShapeDtypeStruct((*lead, height, width, channels), cotangent.dtype)
-  return tuple(jax.linear_transpose(functools.partial(_mirror, size=size), image)(total))
+  return unmirror(total)
 
 
 _median.__wrapped__.defvjp(_median_forward, _median_backward)

@@ -134,7 +134,7 @@ class Classifier:
       deviation=tuple(float(value) for value in deviation),
     )
     image = jax.ShapeDtypeStruct((2, height, width, 3), jnp.float32)
-    logits = jax.eval_shape(classifier, image)
+    logits = jax.eval_shape(apply, params, image)
     if logits.shape != (2, len(class_names)):
       raise ValueError(
         f"apply must return one logit for each of the {len(class_names)} class names, shape "

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -26,6 +27,7 @@ from rpfgsm_jax.models.classifier import Classifier
 FORMAT = 1
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
+_WEIGHTS_NAME = re.compile(r"model(-[0-9a-f]{16})?\.safetensors")
 BUNDLED = pathlib.Path(__file__).resolve().parents[1] / "bundled"
 
 
@@ -88,10 +90,17 @@ def unflatten(config: architectures.Config, parameters: dict[str, np.ndarray]) -
   return nnx.merge(graph, nnx.from_flat_state(leaves))
 
 
-@functools.lru_cache(maxsize=8)
+class _ConstantKeys:
+  """Stands in for `nnx.Rngs` when nothing is drawn; its counters make tracing quadratic."""
+
+  def params(self) -> jax.Array:
+    return jax.random.key(0)
+
+
+@functools.lru_cache(maxsize=32)
 def _outline(config: architectures.Config) -> nnx.Module:
-  # A network without numbers. Tracing DenseNet161's takes seconds, and loading needs it twice.
-  return nnx.eval_shape(lambda: architectures.build(config, rngs=nnx.Rngs(0)))
+  # A network without numbers; tracing a deep one takes seconds, and loading needs it twice.
+  return nnx.eval_shape(lambda: architectures.build(config, rngs=_ConstantKeys()))
 
 
 def check_parameters(config: architectures.Config, parameters: dict[str, np.ndarray]) -> None:
@@ -119,7 +128,11 @@ def check_parameters(config: architectures.Config, parameters: dict[str, np.ndar
 
 
 def save_network(directory: str | os.PathLike, network: Network, *, dtype: str = "float32") -> None:
-  """Writes `model.safetensors` and `config.json`, each file complete or absent.
+  """Writes a network's two files; a network that was there stays usable until the last step.
+
+  The weights go to `model.safetensors`, or, while an older network still owns that name, to
+  `model-<hash>.safetensors`. `config.json`, which names them, is replaced afterwards, and only then
+  are weights removed that it does not name.
 
   Args:
     directory: made if absent.
@@ -143,19 +156,27 @@ def save_network(directory: str | os.PathLike, network: Network, *, dtype: str =
       raise ValueError(f"{name} leaves the range of {stored}; save with dtype='float32'.")
     tensors[name] = np.ascontiguousarray(value, dtype=stored)
   payload = safetensors.numpy.save(tensors)
+  directory = pathlib.Path(directory)
+  digest = hashlib.sha256(payload).hexdigest()
+  taken = (directory / WEIGHTS_FILE).exists()
+  weights = directory / (f"model-{digest[:16]}.safetensors" if taken else WEIGHTS_FILE)
   description = {
     "format": FORMAT,
+    "weights": weights.name,
     "config": architectures.config_to_dict(network.config),
     "class_names": list(network.class_names),
     "mean": list(network.mean),
     "deviation": list(network.deviation),
-    "sha256": hashlib.sha256(payload).hexdigest(),
+    "sha256": digest,
     "card": network.card,
   }
-  directory = pathlib.Path(directory)
+  content = json.dumps(description, indent=2) + "\n"
   directory.mkdir(parents=True, exist_ok=True)
-  atomic.write_bytes(directory / WEIGHTS_FILE, payload)
-  atomic.write_bytes(directory / CONFIG_FILE, (json.dumps(description, indent=2) + "\n").encode())
+  atomic.write_bytes(weights, payload)
+  atomic.write_text(directory / CONFIG_FILE, content)
+  for stale in directory.glob("model*.safetensors"):
+    if _WEIGHTS_NAME.fullmatch(stale.name) and stale != weights:
+      stale.unlink()
 
 
 def load_network(directory: str | os.PathLike) -> Network:
@@ -168,16 +189,20 @@ def load_network(directory: str | os.PathLike) -> Network:
 
   directory = pathlib.Path(directory)
   description = _read_description(directory)
-  payload = (directory / WEIGHTS_FILE).read_bytes()
+  weights = directory / description.get("weights", WEIGHTS_FILE)
+  payload = weights.read_bytes()
   if hashlib.sha256(payload).hexdigest() != description["sha256"]:
     raise WeightsError(
-      f"{directory / WEIGHTS_FILE} does not have the SHA-256 that {CONFIG_FILE} names; "
+      f"{weights} does not have the SHA-256 that {CONFIG_FILE} names; "
       "the file is damaged or belongs to another network: fetch or convert it again."
     )
   parameters = {
     name: value.astype(np.float32) for name, value in safetensors.numpy.load(payload).items()
   }
-  config = architectures.config_from_dict(description["config"])
+  try:
+    config = architectures.config_from_dict(description["config"])
+  except ValueError as error:
+    raise WeightsError(f"{directory / CONFIG_FILE}: {error}") from error
   check_parameters(config, parameters)
   return Network(
     config=config,
@@ -229,18 +254,23 @@ def load_classifier(name: str | os.PathLike) -> Classifier:
 
 
 def _read_description(directory: pathlib.Path) -> dict[str, Any]:
-  missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if not (directory / name).is_file()]
-  if missing:
-    raise WeightsError(f"{directory} lacks {' and '.join(missing)}; it holds no network of ours.")
+  path = directory / CONFIG_FILE
+  if not path.is_file():
+    raise WeightsError(f"{directory} lacks {CONFIG_FILE}; it holds no network of ours.")
   try:
-    description = json.loads((directory / CONFIG_FILE).read_bytes())
+    description = json.loads(path.read_bytes())
   except ValueError as error:
-    raise WeightsError(f"{directory / CONFIG_FILE} is not JSON: {error}") from error
+    raise WeightsError(f"{path} is not JSON: {error}") from error
   if not isinstance(description, dict) or description.get("format") != FORMAT:
-    raise WeightsError(f"{directory / CONFIG_FILE} must have format {FORMAT}.")
+    raise WeightsError(f"{path} must have format {FORMAT}.")
   needed = {"config", "class_names", "mean", "deviation", "sha256", "card"}
   if needed - set(description):
-    raise WeightsError(f"{directory / CONFIG_FILE} lacks {sorted(needed - set(description))}.")
+    raise WeightsError(f"{path} lacks {sorted(needed - set(description))}.")
+  weights = description.get("weights", WEIGHTS_FILE)
+  if not isinstance(weights, str) or not _WEIGHTS_NAME.fullmatch(weights):
+    raise WeightsError(f"{path} must name weights as {WEIGHTS_FILE} in its own folder.")
+  if not (directory / weights).is_file():
+    raise WeightsError(f"{directory} lacks {weights}; fetch or convert the network again.")
   return description
 
 

@@ -2,8 +2,8 @@
 
     python tests/oracles/make_goldens.py
 
-needs torch and torchvision (`make test-oracles` installs them) and takes about a minute. torchvision
-computes in float64 here, so that the files hold the function itself and not one machine's rounding;
+needs torch and torchvision (`make test-oracles` installs them) and takes about a minute. The models
+compute in float64 here, so that the files hold the function itself and not one machine's rounding;
 `tests/models/test_parity_oracle.py` checks the files, and compares with torchvision in float32.
 """
 
@@ -38,7 +38,12 @@ def run_torchvision(
   import torch
 
   kind = torch.float64 if double else torch.float32
-  model = load(arch, parity.SEED).to(kind)
+  model = load(arch, parity.SEED)
+  weights = {name: torch.from_numpy(array) for name, array in parity.torch_weights(arch).items()}
+  missing, unexpected = model.load_state_dict(weights, strict=False)
+  assert not unexpected
+  assert all(name.endswith("num_batches_tracked") for name in missing)
+  model = model.to(kind)
   outputs: dict[str, np.ndarray] = {}
   for ours, theirs in parity.TORCH_STAGES[arch].items():
     model.get_submodule(theirs).register_forward_hook(_recorder(outputs, ours))
@@ -65,10 +70,10 @@ def _recorder(outputs: dict[str, np.ndarray], name: str) -> Any:
 def golden(arch: str) -> dict[str, np.ndarray]:
   """Returns the arrays of one golden file.
 
-  Entries: `logits` and `gradient` (sampled), and for each stage its `shape/`, `norm/` and `sample/`;
-  `shape/gradient`, `norm/gradient` likewise; `learnable`, the number of learnable parameters.
+  Entries: `logits`; `shape/`, `norm/` and `sample/` of each stage, the logits and the gradient; and
+  `learnable`, the number of learnable parameters.
   """
-  outputs, gradient = run_torchvision(arch, parity.pictures(), double=True)
+  outputs, gradient = run_torchvision(arch, parity.pictures(arch), double=True)
   arrays: dict[str, Any] = {"logits": outputs["logits"].astype(np.float32)}
   arrays["learnable"] = sum(parameter.numel() for parameter in load(arch, 0).parameters())
   for name, value in [*outputs.items(), ("gradient", gradient)]:

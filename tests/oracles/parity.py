@@ -23,6 +23,9 @@ from rpfgsm_jax.models.weights import unflatten
 GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden"
 SEED = 365
 LABELS = np.array([17, 301], np.int32)
+# With SEED's pictures one of AlexNet's units lies within rounding of a ReLU's or a pool's edge:
+# torchvision's own float32 gradient is 3.5e-3 from its float64 one there, with these 1e-6.
+PICTURE_SEEDS = {"alexnet": 2}
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 # The bars of the project: norm of the difference by norm of the reference.
@@ -59,9 +62,9 @@ TORCH_STAGES: dict[str, dict[str, str]] = {
 }
 
 
-def pictures(height: int = 224, width: int = 224) -> np.ndarray:
-  """Returns two pictures, `(2, height, width, 3)` float32, integer grey levels 0..255."""
-  generator = np.random.default_rng([SEED, height, width])
+def pictures(arch: str, height: int = 224, width: int = 224) -> np.ndarray:
+  """Returns a network's two pictures, `(2, height, width, 3)` float32, integers in 0..255."""
+  generator = np.random.default_rng([PICTURE_SEEDS.get(arch, SEED), height, width])
   rows = np.linspace(0.0, 1.0, height).reshape(1, height, 1, 1)
   columns = np.linspace(0.0, 1.0, width).reshape(1, 1, width, 1)
   slope = np.array([[60.0, -90.0, 20.0], [-30.0, 80.0, 110.0]]).reshape(2, 1, 1, 3)
@@ -71,10 +74,25 @@ def pictures(height: int = 224, width: int = 224) -> np.ndarray:
   return np.clip(np.rint(smooth + noise), 0.0, 255.0).astype(np.float32)
 
 
-def our_network(arch: str) -> nnx.Module:
-  """Returns our unfolded network `arch` with the weights of `SEED`."""
+def torch_weights(arch: str) -> dict[str, np.ndarray]:
+  """Returns the case's weights under torchvision's names.
+
+  What each of DenseNet161's 78 layers adds is divided by ten, as the generator damps the branches
+  of ResNets. A ReLU whose input is within rounding of zero may open on one side and stay shut on
+  the other; every such unit moves the input gradient by about 1/sqrt(units of its layer). Undamped,
+  that adds up to 1.2e-3 to 1.9e-3 between torchvision's own float32 and float64 gradients at
+  224 x 224 (damped: under 3e-4), and a bar of 1e-3 would test luck.
+  """
   tensors = numpy_state_dict(shapes_of(arch), SEED)
-  return unflatten(PAPER[arch], map_tensors(tensors, PAPER[arch]))
+  for name, tensor in tensors.items():
+    if "denselayer" in name and name.endswith("conv2.weight"):
+      tensor *= np.float32(0.1)
+  return tensors
+
+
+def our_network(arch: str) -> nnx.Module:
+  """Returns our unfolded network `arch` with the case's weights."""
+  return unflatten(PAPER[arch], map_tensors(torch_weights(arch), PAPER[arch]))
 
 
 def our_classifier(module: nnx.Module, size: tuple[int, int] = (224, 224)) -> Classifier:

@@ -1,0 +1,88 @@
+"""The bank: each image gets its own member, forward and backward, and pays for nobody else's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rpfgsm_jax import defenses
+from rpfgsm_jax.defenses.bank import apply_member, apply_rows
+
+BANK = defenses.paper_bank()
+# One row a family and more; the last two share a family but not the parameter.
+FAMILIES = np.asarray([0, 1, 2, 3, 3], np.int32)
+PARAMETERS = np.asarray([0.0, 3.0, 3.0, 25.0, 75.0], np.float32)
+
+
+@pytest.fixture(scope="module")
+def images(photo):
+  return jnp.asarray(
+    np.stack([photo[i : i + 21, i : i + 18] for i in range(0, 50, 10)]), jnp.float32
+  )
+
+
+def expected_row(row, image):
+  family, parameter = FAMILIES[row], float(PARAMETERS[row])
+  if family == 0:
+    return image
+  if family == 1:
+    return defenses.requantize(image, parameter)
+  return (defenses.median if family == 2 else defenses.jpeg)(image, parameter)
+
+
+def test_the_papers_set():
+  """Sec. V-B: 1 to 7 bits, sizes 2, 3, 5, qualities 25, 50, 75, 100, and the identity."""
+  assert BANK.names == ("identity", "requantize", "median", "jpeg")
+  assert [len(family.parameters) for family in BANK.families] == [1, 7, 3, 4]
+  assert BANK.families[1].parameters == (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0)
+  assert BANK.families[2].parameters == (2.0, 3.0, 5.0)
+  assert BANK.families[3].parameters == (25.0, 50.0, 75.0, 100.0)
+  assert hash(BANK) == hash(defenses.paper_bank())
+  assert defenses.paper_bank() == BANK
+
+
+def test_rows_meet_their_own_member_forward_and_backward(images):
+  weights = jnp.asarray(np.random.default_rng(0).normal(size=images.shape), jnp.float32)
+
+  @jax.jit
+  def together(images, families, parameters):
+    out, pull = jax.vjp(
+      lambda x: apply_rows(BANK, x, families, parameters, "straight_through"), images
+    )
+    return out, pull(weights)[0]
+
+  out, gradient = together(images, FAMILIES, PARAMETERS)
+  for row in range(len(FAMILIES)):
+    alone, pull = jax.vjp(lambda x, row=row: expected_row(row, x), images[row])
+    np.testing.assert_array_equal(np.asarray(out[row]), np.asarray(alone))
+    np.testing.assert_allclose(
+      np.asarray(gradient[row]), np.asarray(pull(weights[row])[0]), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_the_family_is_a_real_branch_in_the_lowered_text(images):
+  text = (
+    jax.jit(lambda x, f, p: apply_rows(BANK, x, f, p, "straight_through"))
+    .lower(images, FAMILIES, PARAMETERS)
+    .as_text()
+  )
+  # One branch over the families, one over the median's sizes.
+  assert text.count("stablehlo.case") == 2
+
+
+def test_identity_alone_costs_nothing(images):
+  alone = defenses.no_defenses()
+  text = (
+    jax.jit(lambda x: apply_rows(alone, x, FAMILIES, PARAMETERS, "cubic")).lower(images).as_text()
+  )
+  assert "while" not in text
+  assert apply_rows(alone, images, FAMILIES, PARAMETERS, "cubic") is images
+
+
+def test_a_bank_of_ones_own(images):
+  def darken(image, parameter, rounding):
+    return image * parameter
+
+  bank = defenses.DefenseBank((defenses.IDENTITY, defenses.Defense("darken", darken, (0.5, 0.25))))
+  out = apply_member(bank, images[0], jnp.int32(1), jnp.float32(0.25), "straight_through")
+  np.testing.assert_allclose(np.asarray(out), 0.25 * np.asarray(images[0]))

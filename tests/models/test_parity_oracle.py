@@ -1,0 +1,61 @@
+"""Our four networks against live torchvision in float32, every element; and the golden files."""
+
+import jax
+import numpy as np
+import pytest
+from oracles import parity
+
+from rpfgsm_jax.models.architectures import PAPER
+
+pytestmark = pytest.mark.oracle
+pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module", params=list(PAPER))
+def case(request):
+  from oracles import make_goldens
+
+  images = parity.pictures(request.param)
+  reference = make_goldens.run_torchvision(request.param, images, double=False)
+  yield request.param, images, reference, parity.our_network(request.param)
+  jax.clear_caches()
+
+
+def test_unfolded_network(case):
+  arch, images, (reference, reference_gradient), network = case
+  stages, gradient = parity.run_module(network, images)
+  assert list(stages) == list(reference) == [*parity.TORCH_STAGES[arch], "logits"]
+  for name, value in stages.items():
+    assert parity.relative(value, reference[name]) <= parity.STAGE_BAR, name
+  assert parity.relative(gradient, reference_gradient) <= parity.GRADIENT_BAR
+
+
+def test_folded_classifier(case):
+  _, images, (reference, reference_gradient), network = case
+  logits, gradient = parity.run_classifier(parity.our_classifier(network), images)
+  assert parity.relative(logits, reference["logits"]) <= parity.LOGITS_BAR
+  assert parity.relative(gradient, reference_gradient) <= parity.GRADIENT_BAR
+
+
+@pytest.mark.parametrize("arch", PAPER)
+def test_golden_files_are_what_torchvision_says(arch):
+  from oracles import make_goldens
+
+  fresh = make_goldens.golden(arch)
+  with np.load(parity.GOLDEN / f"{arch}.npz") as file:
+    stored = dict(file)
+  assert set(stored) == set(fresh)
+  for name, value in stored.items():
+    np.testing.assert_allclose(value, fresh[name], rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+@pytest.mark.parametrize("arch", ["alexnet", "resnet18"])
+def test_other_sizes(arch):
+  # Not square, and no multiple of 32: paddings, strides and AlexNet's overlapping cells.
+  from oracles import make_goldens
+
+  images = parity.pictures(arch, 141, 107)
+  reference, _ = make_goldens.run_torchvision(arch, images, double=False)
+  stages, _ = parity.run_module(parity.our_network(arch), images)
+  for name, value in stages.items():
+    assert parity.relative(value, reference[name]) <= parity.STAGE_BAR, name

@@ -1,0 +1,122 @@
+"""The public surface: every name is documented, annotated, and ordered as the style demands."""
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable
+
+import pytest
+
+import rpfgsm_jax as rp
+
+SURFACES = {"rpfgsm_jax": rp, "rpfgsm_jax.defenses": rp.defenses}
+NAMES = [(surface, name) for surface, module in SURFACES.items() for name in module.__all__]
+
+
+def public_functions() -> dict[str, Callable]:
+  """Returns every public function, and the public methods of every public class."""
+  found = {}
+  for surface, name in NAMES:
+    value = getattr(SURFACES[surface], name)
+    label = f"{surface}.{name}"
+    if inspect.isclass(value):
+      for attribute, member in vars(value).items():
+        if attribute == "__call__" or not attribute.startswith("_"):
+          inner = member.__func__ if isinstance(member, classmethod | staticmethod) else member
+          if inspect.isfunction(inner):
+            found[f"{label}.{attribute}"] = inner
+    elif callable(value) and not dataclasses.is_dataclass(value):
+      found[label] = value
+  return found
+
+
+def public_classes() -> dict[str, type]:
+  return {
+    f"{surface}.{name}": getattr(SURFACES[surface], name)
+    for surface, name in NAMES
+    if inspect.isclass(getattr(SURFACES[surface], name))
+  }
+
+
+FUNCTIONS, CLASSES = public_functions(), public_classes()
+
+
+def parameters(function: Callable) -> list[inspect.Parameter]:
+  listed = inspect.signature(function).parameters.values()
+  return [parameter for parameter in listed if parameter.name not in ("self", "cls")]
+
+
+def faults(function: Callable) -> list[str]:
+  """Returns what one function's signature and docstring lack."""
+  found, doc = [], inspect.getdoc(function) or ""
+  given = parameters(function)
+  for parameter in given:
+    if parameter.annotation is inspect.Parameter.empty:
+      found.append(f"{parameter.name} has no annotation")
+    if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+      found.append("passes **kwargs through")
+  if inspect.signature(function).return_annotation is inspect.Signature.empty:
+    found.append("has no annotation of what it returns")
+  first, _, rest = doc.partition("\n")
+  if not first.endswith((".", ":")):
+    found.append("its docstring's first line is no sentence")
+  if rest.strip() and not rest.startswith("\n"):
+    found.append("no empty line follows the docstring's first line")
+  if given and not re.search(r"^(Returns|Yields):$", doc, re.MULTILINE):
+    found.append("says neither Returns: nor Yields:")
+  # A sibling with the same arguments may be named instead of repeating them.
+  if given and not re.search(r"See `\w+` for the\s+arguments", doc):
+    arguments = doc.partition("Args:")[2].partition("\n\n")[0]
+    named = re.findall(r"^  (\w+):", arguments, re.MULTILINE)
+    found += [f"{each.name} is not documented" for each in given if each.name not in named]
+    found += [f"{each} is no argument" for each in named if each not in [p.name for p in given]]
+  names = [parameter.name for parameter in given]
+  if "key" in names and names[0] != "key":
+    found.append("key is not first")
+  return found
+
+
+@pytest.mark.parametrize("surface", SURFACES)
+def test_all_names_exist_once(surface):
+  module = SURFACES[surface]
+  names = module.__all__
+  assert len(names) == len(set(names))
+  assert [name for name in names if not hasattr(module, name)] == []
+  assert (module.__doc__ or "").partition("\n")[0].endswith(".")
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions(name):
+  assert faults(FUNCTIONS[name]) == []
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_classes(name):
+  doc = inspect.getdoc(CLASSES[name]) or ""
+  assert doc.partition("\n")[0].endswith(".")
+  if dataclasses.is_dataclass(CLASSES[name]):
+    source = inspect.getsource(CLASSES[name])
+    for field in dataclasses.fields(CLASSES[name]):
+      # Explained in the docstring, by a comment on its line, or by its type's own documentation.
+      explained = (
+        re.search(rf"\b{field.name}\b", doc)
+        or re.search(rf"^  {field.name}\b.*# ", source, re.MULTILINE)
+        or getattr(field.type, "__module__", "").startswith("rpfgsm_jax")
+      )
+      assert explained, field.name
+    assert CLASSES[name].__dataclass_params__.frozen
+
+
+def test_pinned_names_are_there():
+  pinned = {"AttackResult", "Classifier", "RPFGSMConfig", "load_classifier", "protect", "rp_fgsm"}
+  assert pinned <= set(rp.__all__)
+  assert {"jpeg", "median", "requantize", "paper_bank"} <= set(rp.defenses.__all__)
+  assert any(name.endswith("Classifier.from_function") for name in FUNCTIONS)
+
+
+def test_the_rules_catch_what_they_should():
+  def bad(images, key, **options):
+    "no sentence"
+
+  assert len(faults(bad)) >= 6
+  assert "key is not first" in faults(bad)

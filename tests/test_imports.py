@@ -1,0 +1,163 @@
+"""The direction of imports: a file imports only from rooms above its own, as the table below says.
+
+Read from the sources, function bodies and `TYPE_CHECKING` blocks included; nothing is imported.
+"""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PACKAGE = "rpfgsm_jax"
+
+# Rooms from the foundation up; a room may use its own files and every room before it.
+ROOMS = (
+  "typing",
+  "rounding",
+  "atomic",
+  "models",
+  "defenses",
+  "attacks",
+  "quality",
+  "evaluation",
+  "protect",
+  "data",
+  "photos",
+  "report",
+  "cli",
+)
+# Between the files of one room only `models` is deep enough to need an order of its own.
+MODELS = (
+  "layers",
+  ("alexnet", "resnet", "densenet"),
+  "architectures",
+  "classifier",
+  "weights",
+  "torch_pickle",
+  "checkpoint",
+  "name_map",
+  "convert",
+  "fetch",
+)
+FOUNDATIONS = ("typing", "rounding", "atomic")
+LEAVES = ("experiments", "converters", "benchmarks", "tests", "conftest", "oracles")
+# One command-line leaf may use another's helpers; the package itself may use none.
+ALLOWED_BETWEEN_LEAVES = {("benchmarks", "experiments")}
+FORBIDDEN_AT_TOP = ("tensorflow_datasets", "safetensors", "torch", "torchvision", "matplotlib")
+
+
+def imports(source: str, module: str) -> set[str]:
+  """Returns the dotted names that a module's source imports, `from a import b` as `a.b`."""
+  names = set()
+  for node in ast.walk(ast.parse(source)):
+    if isinstance(node, ast.Import):
+      names |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      base = node.module or ""
+      if node.level:
+        parents = module.split(".")[: -node.level]
+        base = ".".join([*parents, *([base] if base else [])])
+      names |= {f"{base}.{alias.name}" for alias in node.names}
+  return names
+
+
+def files(*tops: str) -> list[pathlib.Path]:
+  return sorted(path for top in tops for path in (ROOT / top).rglob("*.py"))
+
+
+def dotted(path: pathlib.Path) -> str:
+  return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def room(name: str) -> str | None:
+  """Returns the room of one of our dotted names; None for the package itself."""
+  parts = name.split(".")
+  return parts[1] if len(parts) > 1 and parts[1] != "__init__" else None
+
+
+def faults(source: str, module: str) -> list[str]:
+  """Returns what a module imports against the rules."""
+  own, found = room(module), []
+  for name in sorted(imports(source, module)):
+    top = name.split(".")[0]
+    if top in LEAVES:
+      found.append(f"{module} imports {name}: nobody imports a leaf")
+    if top != PACKAGE or own is None:
+      continue
+    other = room(name)
+    if other in (None, "__version__"):
+      if name == PACKAGE and own not in ("cli",):
+        found.append(f"{module} imports the whole package")
+      continue
+    if other not in ROOMS:
+      found.append(f"{module} imports {name}, whose room is not in the table")
+    elif own in FOUNDATIONS and other != "typing":
+      found.append(f"{module} imports {name}: {own} imports nothing of ours")
+    elif ROOMS.index(other) > ROOMS.index(own):
+      found.append(f"{module} imports {name}: {other} stands above {own}")
+    elif own == other == "models" and _model_rank(name) >= _model_rank(module):
+      found.append(f"{module} imports {name}: the order within models is {MODELS}")
+  return found
+
+
+def _model_rank(name: str) -> int:
+  file = name.split(".")[2]
+  for rank, entry in enumerate(MODELS):
+    if file == entry or (isinstance(entry, tuple) and file in entry):
+      return rank
+  raise AssertionError(f"{name} has no place in the order of models; add it to MODELS")
+
+
+def test_every_room_is_in_the_table():
+  folder = ROOT / PACKAGE
+  rooms = {path.stem for path in folder.glob("*.py")} | {
+    path.name for path in folder.iterdir() if path.is_dir() and list(path.glob("*.py"))
+  }
+  assert rooms - {"__init__", "__main__"} <= set(ROOMS)
+
+
+@pytest.mark.parametrize("path", files(PACKAGE), ids=dotted)
+def test_imports_point_upwards(path):
+  module = dotted(path)
+  assert faults(path.read_text(), module) == []
+
+
+@pytest.mark.parametrize("path", files("experiments", "converters", "benchmarks"), ids=dotted)
+def test_leaves_do_not_import_each_other(path):
+  module = dotted(path)
+  tops = {name.split(".")[0] for name in imports(path.read_text(), module)}
+  pairs = {(module.split(".")[0], top) for top in tops & set(LEAVES)}
+  assert {pair for pair in pairs if pair[0] != pair[1]} <= ALLOWED_BETWEEN_LEAVES
+
+
+@pytest.mark.parametrize("path", files(PACKAGE), ids=dotted)
+def test_heavy_libraries_wait_until_they_are_needed(path):
+  top = {
+    name
+    for node in ast.parse(path.read_text()).body
+    if isinstance(node, ast.Import | ast.ImportFrom)
+    for name in imports(ast.unparse(node), dotted(path))
+  }
+  assert {name for name in top if name.split(".")[0] in FORBIDDEN_AT_TOP} == set()
+
+
+@pytest.mark.parametrize(
+  ("module", "line", "broken"),
+  [
+    ("rpfgsm_jax.models.resnet", "from rpfgsm_jax.attacks import steps", True),
+    ("rpfgsm_jax.models.resnet", "def f():\n  from rpfgsm_jax import attacks", True),
+    ("rpfgsm_jax.models.resnet", "from rpfgsm_jax.models import weights", True),
+    ("rpfgsm_jax.models.resnet", "from ..attacks import steps", True),
+    ("rpfgsm_jax.models.weights", "from rpfgsm_jax.models.classifier import Classifier", False),
+    ("rpfgsm_jax.rounding", "from rpfgsm_jax.models import layers", True),
+    ("rpfgsm_jax.rounding", "from rpfgsm_jax.typing import Array", False),
+    ("rpfgsm_jax.attacks.steps", "from rpfgsm_jax.defenses.bank import DefenseBank", False),
+    ("rpfgsm_jax.attacks.steps", "import rpfgsm_jax.protect", True),
+    ("rpfgsm_jax.attacks.steps", "import rpfgsm_jax", True),
+    ("rpfgsm_jax.protect", "from experiments import run", True),
+    ("rpfgsm_jax.cli", "from rpfgsm_jax.data.classes import places365_class_names", False),
+  ],
+)
+def test_the_rules_catch_what_they_should(module, line, broken):
+  assert bool(faults(line, module)) is broken
