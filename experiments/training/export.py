@@ -21,7 +21,7 @@ DATA_NOTE = (
   "scenes25: photographs of 25 scene classes. Six classes (bathroom, bedroom, dining_room, "
   "entrance_hall, kitchen, living_room) are from Places365-Standard, 19 from SUN, all resized to "
   "256 x 256. Ten percent of the training photographs of each class were held out to choose the "
-  "epoch; the validation photographs were measured once, at the end."
+  "epoch; the validation photographs were measured"
 )
 LICENSE_NOTE = (
   "The photographs keep their owners' terms (Places365 and SUN: research use) and are not part of "
@@ -60,10 +60,17 @@ def write(run: "Run", model: nnx.Module, record: dict[str, Any], val: dict | Non
     "val": None if val is None else {key: round(value, 4) for key, value in val.items()},
   }
   if run.init is not None:
-    card["command"] += " --init …"
-    card["started_from"] = load_network(run.init).card["command"]
+    origin = load_network(run.init).card
+    card["command"] += " --init BASE"
+    card["started_from"] = origin["command"].replace("rpfgsm_jax/bundled/scenes25", "BASE")
+    card["started_from_val"] = origin["val"]
   if bundled:
-    card |= {"data": DATA_NOTE, "license": LICENSE_NOTE}
+    once = (
+      "once, at the end"
+      if run.init is None
+      else "twice, for the network it started from and at the end"
+    )
+    card |= {"data": f"{DATA_NOTE} {once}.", "license": LICENSE_NOTE}
   folder = run.out / run.name
   network = Network(
     config=run.recipe.config,
@@ -106,6 +113,9 @@ def _card_text(run: "Run", card: dict[str, Any]) -> str:
   origin = []
   if "started_from" in card:
     origin = [f"Started from the network that `{card['started_from']}` made.", ""]
+    if (before := card["started_from_val"]) is not None:
+      figures = (f"{100 * before[key]:.1f} %" for key in ("balanced_top1", "balanced_top5"))
+      origin[0] += f" Its class-balanced validation top-1 and top-5: {', '.join(figures)}."
   notes = [f"## Data\n\n{card['data']}\n\n{card['license']}\n"] if "data" in card else []
   return "\n".join(
     [

@@ -34,7 +34,7 @@ def train_all(
     data_folder: `train` and `val` with one folder of photographs a class.
     out: a folder a network is made in it.
     names: of the networks.
-    preset: "small" or "full".
+    preset: "small", "tune" or "full".
     epochs: instead of the preset's.
     seed: not negative.
     resume: go on from the checkpoints in `cache`.

@@ -14,8 +14,15 @@ from PIL import Image
 from experiments import train_zoo
 from experiments.training import augment, checkpoints, data, fast_cpu, loop, presets, zoo
 from rpfgsm_jax.models import layers
+from rpfgsm_jax.models.architectures import build
 from rpfgsm_jax.models.resnet import ResNetConfig
-from rpfgsm_jax.models.weights import load_classifier, load_network
+from rpfgsm_jax.models.weights import (
+  Network,
+  flatten,
+  load_classifier,
+  load_network,
+  save_network,
+)
 
 RANDOM_VIEWS = jax.jit(augment.random_views, static_argnames="size")
 
@@ -101,6 +108,36 @@ def test_a_trained_network_is_exported_and_resuming_equals_the_unbroken_run(
   assert str(tmp_path) not in text
 
 
+def _save_start(folder, config):
+  network = Network(
+    config=config,
+    parameters=flatten(build(config, rngs=nnx.Rngs(7))),
+    class_names=tuple(sorted(COLORS)),
+    card={"command": "the earlier command", "val": {"balanced_top1": 0.5, "balanced_top5": 1.0}},
+  )
+  save_network(folder / "resnet18", network)
+
+
+def test_tuning_starts_from_the_given_network(photos, tmp_path, monkeypatch, capsys):
+  config = dataclasses.replace(TINY.config, num_classes=3)
+  still = dataclasses.replace(TINY, epochs=1, epoch_images=16, learning_rate=0.0)
+  monkeypatch.setitem(presets.PRESETS, "tune", {"resnet18": still})
+  start, command = tmp_path / "start", _command(photos, tmp_path, "--preset", "tune", "--init")
+  _save_start(start, dataclasses.replace(config, width=8))
+  assert train_zoo.main([*command, str(start)]) == 2
+  assert "--init must be a network of the same shape" in capsys.readouterr().err
+  _save_start(start, config)
+  assert train_zoo.main([*command, str(start)]) == 0
+  before, after = (load_network(folder / "resnet18") for folder in (start, tmp_path / "out"))
+  for name, value in before.parameters.items():
+    if name.endswith(".kernel"):
+      stored = value.astype(np.float16).astype(np.float32)
+      np.testing.assert_array_equal(after.parameters[name], stored, err_msg=name)
+  assert after.card["started_from"] == "the earlier command"
+  text = (tmp_path / "out" / "resnet18" / "README.md").read_text()
+  assert "`the earlier command` made. Its class-balanced validation top-1 and top-5: 50.0 %" in text
+
+
 def test_networks_are_compared_in_pairs():
   votes = {
     name: np.array(v) for name, v in (("a", [0, 1, 2, 2]), ("b", [0, 1, 0, 2]), ("c", [3] * 4))
@@ -173,6 +210,7 @@ def test_an_epoch_shows_classes_and_their_members_equally_often():
     members = shown[labels == label]
     assert members.max() - members.min() <= 1
   assert len(set(labels[order[:12]])) > 1  # shuffled
+  assert order.max() > 150  # members of the large class are drawn, not its first 41 taken
 
 
 def test_decoding_is_kept_until_a_photograph_changes(tmp_path):
