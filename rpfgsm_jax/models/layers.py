@@ -208,7 +208,7 @@ def global_average(features: Array) -> Array:
 
 
 def _frozen_statistics(norm: nnx.BatchNorm) -> tuple[np.ndarray, np.ndarray]:
-  # NumPy in float64: the JAX operations would compile anew for every width of a network.
+  # NumPy in float64: JAX operations, `jnp.asarray` among them, compile anew for every shape.
   scale, bias, mean, variance = (
     np.asarray(leaf[...], np.float64) for leaf in (norm.scale, norm.bias, norm.mean, norm.var)
   )
@@ -221,8 +221,8 @@ def _fold(convolution: nnx.Conv, norm: nnx.BatchNorm) -> None:
   if convolution.bias is not None:
     shift = shift + np.asarray(convolution.bias[...], np.float64) * scale
   kernel = np.asarray(convolution.kernel[...], np.float64) * scale  # outputs are the last axis
-  convolution.kernel = nnx.Param(jnp.asarray(kernel.astype(np.float32)))
-  convolution.bias = nnx.Param(jnp.asarray(shift.astype(np.float32)))
+  convolution.kernel = nnx.Param(jax.device_put(kernel.astype(np.float32)))
+  convolution.bias = nnx.Param(jax.device_put(shift.astype(np.float32)))
   convolution.use_bias = True
 
 
@@ -249,6 +249,8 @@ def fold_batch_norm(model: nnx.Module) -> nnx.Module:
   for block in blocks:
     for name, child in list(vars(block).items()):
       if isinstance(child, nnx.BatchNorm):
-        scale, shift = (jnp.asarray(each.astype(np.float32)) for each in _frozen_statistics(child))
+        scale, shift = (
+          jax.device_put(each.astype(np.float32)) for each in _frozen_statistics(child)
+        )
         setattr(block, name, Affine(scale, shift))
   return model

@@ -84,7 +84,7 @@ def unflatten(config: architectures.Config, parameters: dict[str, np.ndarray]) -
   check_parameters(config, parameters)
   graph, state = nnx.split(_outline(config))
   leaves = {
-    path: variable.replace(jax.numpy.asarray(parameters[_dotted(path)], jax.numpy.float32))
+    path: variable.replace(jax.device_put(np.asarray(parameters[_dotted(path)], np.float32)))
     for path, variable in nnx.to_flat_state(state)
   }
   return nnx.merge(graph, nnx.from_flat_state(leaves))

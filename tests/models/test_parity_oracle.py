@@ -8,7 +8,6 @@ from oracles import parity
 from rpfgsm_jax.models.architectures import PAPER
 
 pytestmark = pytest.mark.oracle
-pytest.importorskip("torch")
 
 
 @pytest.fixture(scope="module", params=list(PAPER))
