@@ -131,7 +131,7 @@ def _defend(bank: DefenseBank, setting: Setting, images: Images) -> Images:
 
 
 def _apply_to_batch(bank: DefenseBank, images: Images, family: Array, parameter: Array) -> Images:
-  return apply_member(bank, images, family, parameter, "straight_through")
+  return apply_member(bank, images, family, parameter, jnp.uint32(0), "straight_through")
 
 
 _apply = jax.jit(_apply_to_batch, static_argnums=0)

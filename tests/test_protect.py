@@ -8,7 +8,7 @@ import pytest
 import toy_classifiers as toys
 
 import rpfgsm_jax as rp
-from rpfgsm_jax.attacks import rp_fgsm as module
+from rpfgsm_jax.attacks import signed
 
 NETS = toys.three()
 IMAGES = toys.images(7)
@@ -30,10 +30,10 @@ def test_batch_size_does_not_show_in_the_bytes(batch_size):
 
 
 def test_one_compilation_a_run_and_progress_to_the_end():
-  compiled, calls = module._rp_fgsm._cache_size(), []
+  compiled, calls = signed._run._cache_size(), []
   config = dataclasses.replace(CONFIG, num_steps=7)
   rp.protect(IMAGES, NETS, config, batch_size=3, progress=lambda *numbers: calls.append(numbers))
-  assert module._rp_fgsm._cache_size() == compiled + 1
+  assert signed._run._cache_size() == compiled + 1
   assert calls == [(3, 7), (6, 7), (7, 7)]
 
 

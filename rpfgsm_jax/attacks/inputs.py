@@ -53,6 +53,80 @@ def check_classifiers(classifiers: Sequence[Classifier]) -> tuple[Classifier, ..
   return classifiers
 
 
+def check_single(name: str, classifiers: tuple[Classifier, ...]) -> None:
+  """Checks that an attack on one network got one.
+
+  Raises:
+    ValueError: it got several.
+  """
+  if len(classifiers) > 1:
+    raise ValueError(
+      f"classifiers must be one network for {name}, got {len(classifiers)} "
+      f"({', '.join(each.name for each in classifiers)}); e_fgsm, di_fgsm and rp_fgsm take several."
+    )
+
+
+def check_goal(
+  name: str,
+  targeted: bool,
+  target: ArrayLike | None,
+  label: ArrayLike | None,
+  batch: int,
+  classifiers: tuple[Classifier, ...],
+) -> Labels | None:
+  """Returns the chosen classes, to approach or to leave, as `(B,)` int32; None when none are.
+
+  Raises:
+    ValueError: a target for an untargeted attack, a label for a targeted one, or no classes.
+  """
+  if targeted and label is not None:
+    raise ValueError(
+      f"label is for the untargeted attacks; {name} approaches a class: give a target, or none."
+    )
+  if not targeted and target is not None:
+    raise ValueError(
+      f"target needs a targeted attack (targeted=True where the config has it); {name} leaves a "
+      "class: give a label, or none."
+    )
+  chosen = target if targeted else label
+  if chosen is None:
+    return None
+  num_classes = len(classifiers[0].class_names)
+  return check_labels("target" if targeted else "label", chosen, batch, num_classes)
+
+
+def check_enough_classes(classifiers: tuple[Classifier, ...]) -> None:
+  """Checks that some class is surely no network's prediction.
+
+  Raises:
+    ValueError: there are not more classes than networks.
+  """
+  num_classes = len(classifiers[0].class_names)
+  if num_classes <= len(classifiers):
+    raise ValueError(
+      f"a target can only be drawn from more classes than networks, got {num_classes} classes and "
+      f"{len(classifiers)} networks: every class may be some network's prediction; give a target."
+    )
+
+
+def check_counts(config: Any, **least: int) -> None:
+  """Checks fields of a config that count something; None is left to its own meaning.
+
+  Args:
+    config: of an attack.
+    **least: field name and its smallest value.
+
+  Raises:
+    ValueError: a field is not an integer, or too small.
+  """
+  for name, smallest in least.items():
+    value = getattr(config, name)
+    if value is None:
+      continue
+    if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+      raise ValueError(f"{name} must be an integer >= {smallest}, got {value!r}.")
+
+
 def check_images(images: ArrayLike, classifiers: tuple[Classifier, ...]) -> Images:
   """Returns the images as float32 grey levels.
 

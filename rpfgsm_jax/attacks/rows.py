@@ -2,9 +2,9 @@
 
 `lax.switch` on a per-image index under `vmap` runs every branch for every image. Here an image is a
 row; each row has its own sequence of branches, and rows need not share an iteration. A chunk serves
-`micro_batch` rows whose next branch is the same, the least advanced first, inside one scalar
-`lax.switch`: a real branch. While at least K (micro_batch - 1) + 1 rows are unfinished, some branch
-has a full chunk waiting (pigeonhole), so only the last chunks of a run are padded.
+`micro_batch` rows whose next branch is the same, the least advanced first, so that a `lax.switch`
+inside is a scalar one: a real branch. While at least K (micro_batch - 1) + 1 rows are unfinished,
+some branch has a full chunk waiting (pigeonhole), so only the last chunks of a run are padded.
 
 What a row computes depends on its own data and on `micro_batch`, the fixed width of every
 computation, and on nothing else: results are the same bits alone, in any batch, order or position.
@@ -19,12 +19,17 @@ import jax.numpy as jnp
 
 from rpfgsm_jax.typing import Array
 
-Branch = Callable[[Any, Any, Any, Array], Any]
-"""`branch(shared, state, constants, step) -> state`, leaves with a leading axis of micro_batch."""
+Advance = Callable[[Array, Any, Any, Any, Array], Any]
+"""`advance(branch, shared, state, constants, step) -> state`: `branch` is an int32 scalar, leaves
+of `state` and `constants` have a leading axis of micro_batch, `step` is `(micro_batch,)` int32."""
+
+Choose = Callable[[Any, Any, Array], Array]
+"""`choose(state, constants, step) -> (R,) int32`: the branch each row waits for; K: it is done."""
 
 
 def run_rows(
-  branches: tuple[Branch, ...],
+  advance: Advance,
+  num_branches: int,
   shared: Any,
   state: Any,
   constants: Any,
@@ -37,10 +42,11 @@ def run_rows(
   is that of one larger batch; also nested, jitted and under `shard_map`.
 
   Args:
-    branches: K functions; each advances `micro_batch` rows by one step. A row's new state may
+    advance: moves `micro_batch` rows on by one step of the given branch. A row's new state may
       depend only on that row.
-    shared: pytree handed to every branch (the networks' parameters); cannot be mapped over.
-    state: pytree of arrays `(R, ...)`, changed by the branches.
+    num_branches: K.
+    shared: pytree handed to every step (the networks' parameters); cannot be mapped over.
+    state: pytree of arrays `(R, ...)`, changed by the steps.
     constants: pytree of arrays `(R, ...)`.
     schedule: `(R, N)` int32, the branch of each row's n-th step.
     micro_batch: m >= 1, rows a chunk.
@@ -51,10 +57,55 @@ def run_rows(
   Raises:
     ValueError: `jax.vmap` maps `shared`.
   """
-  if schedule.shape[1] == 0:
+  num_steps = schedule.shape[1]
+  if num_steps == 0:
     return state
-  run = functools.partial(_run, branches, micro_batch)
-  return _flattening(run)(shared, state, constants, schedule)
+
+  def choose(state: Any, constants: tuple[Any, Array], step: Array) -> Array:
+    place = jnp.minimum(step, num_steps - 1)[:, None]
+    branch = jnp.take_along_axis(constants[1], place, axis=1)[:, 0]
+    return jnp.where(step < num_steps, branch, num_branches)
+
+  def within(branch: Array, shared: Any, state: Any, constants: Any, step: Array) -> Any:
+    return advance(branch, shared, state, constants[0], jnp.minimum(step, num_steps - 1))
+
+  packed = (constants, schedule)
+  return run_rows_until(within, num_branches, shared, state, packed, choose, micro_batch)
+
+
+def run_rows_until(
+  advance: Advance,
+  num_branches: int,
+  shared: Any,
+  state: Any,
+  constants: Any,
+  choose: Choose,
+  micro_batch: int,
+) -> Any:
+  """Runs every row through the branches its own state asks for, until it asks for none.
+
+  For loops whose length depends on the data: a row that is done makes room for the next one, so
+  the cost is that of the steps that rows need, not of the slowest row. See `run_rows`, also for
+  `jax.vmap`.
+
+  Args:
+    advance: see `run_rows`.
+    num_branches: K.
+    shared: see `run_rows`.
+    state: see `run_rows`.
+    constants: see `run_rows`.
+    choose: `choose(state, constants, step) -> (R,) int32` in 0..K, K for a row that is done; step
+      is `(R,)`, the steps each row has made. A row's choice may depend only on that row.
+    micro_batch: m >= 1, rows a chunk.
+
+  Returns:
+    The state of all rows when every one is done.
+
+  Raises:
+    ValueError: `jax.vmap` maps `shared`.
+  """
+  run = functools.partial(_run, advance, num_branches, choose, micro_batch)
+  return _flattening(run)(shared, state, constants)
 
 
 def map_rows(
@@ -103,42 +154,45 @@ def _flattening(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _run(
-  branches: tuple[Branch, ...],
+  advance: Advance,
+  num_branches: int,
+  choose: Choose,
   micro_batch: int,
   shared: Any,
   state: Any,
   constants: Any,
-  schedule: Array,
 ) -> Any:
-  num_rows, num_steps = schedule.shape
+  first = jax.tree.leaves(state)[0]
+  num_rows = first.shape[0]
   if num_rows == 0:
     return state
 
-  def unfinished(carry: tuple[Array, Any]) -> Array:
-    return jnp.any(carry[0] < num_steps)
+  def waiting(state: Any, progress: Array) -> Array:
+    return choose(state, constants, progress).astype(jnp.int32)
 
-  def serve_chunk(carry: tuple[Array, Any]) -> tuple[Array, Any]:
-    progress, state = carry
-    branch, rows, live = _next_chunk(progress, schedule, len(branches), micro_batch)
+  def unfinished(carry: tuple[Array, Array, Any]) -> Array:
+    return jnp.any(carry[1] < num_branches)
+
+  def serve_chunk(carry: tuple[Array, Array, Any]) -> tuple[Array, Array, Any]:
+    progress, wanted, state = carry
+    branch, rows, live = _next_chunk(progress, wanted, num_branches, micro_batch)
     gathered = jnp.minimum(rows, num_rows - 1)
-    step = jnp.minimum(progress[gathered], num_steps - 1)
     here = jax.tree.map(lambda leaf: leaf[gathered], state)
     fixed = jax.tree.map(lambda leaf: leaf[gathered], constants)
-    if len(branches) == 1:
-      new = branches[0](shared, here, fixed, step)
-    else:
-      new = jax.lax.switch(branch, branches, shared, here, fixed, step)
+    new = advance(branch, shared, here, fixed, progress[gathered])
     place = jnp.where(live, rows, num_rows)  # a row out of range is dropped
     state = jax.tree.map(lambda leaf, value: leaf.at[place].set(value, mode="drop"), state, new)
-    return progress.at[place].add(1, mode="drop"), state
+    progress = progress.at[place].add(1, mode="drop")
+    return progress, waiting(state, progress), state
 
-  # Made from the schedule, not from zeros: inside shard_map the counter varies as the rows do.
-  progress = schedule[:, 0] * 0
-  return jax.lax.while_loop(unfinished, serve_chunk, (progress, state))[1]
+  # Made from a row's data, not from zeros: inside shard_map the counter varies as the rows do.
+  start = first.reshape(num_rows, -1)[:, 0]
+  progress = (start != start).astype(jnp.int32) * 0
+  return jax.lax.while_loop(unfinished, serve_chunk, (progress, waiting(state, progress), state))[2]
 
 
 def _next_chunk(
-  progress: Array, schedule: Array, num_branches: int, micro_batch: int
+  progress: Array, waiting: Array, num_branches: int, micro_batch: int
 ) -> tuple[Array, Array, Array]:
   """Chooses a branch and up to `micro_batch` rows that wait for it.
 
@@ -146,18 +200,15 @@ def _next_chunk(
     The branch, scalar int32; the rows, `(micro_batch,)` int32, the least advanced first (their
     number may exceed R - 1 when fewer than micro_batch rows exist); which of them are live.
   """
-  num_rows, num_steps = schedule.shape
-  upcoming = jnp.minimum(progress, num_steps - 1)[:, None]
-  waiting = jnp.take_along_axis(schedule, upcoming, axis=1)[:, 0]
-  waiting = jnp.where(progress < num_steps, waiting, num_branches)
+  num_rows, beyond = progress.shape[0], jnp.max(progress) + 1
   waits = waiting[:, None] == jnp.arange(num_branches, dtype=jnp.int32)[None, :]
   counts = jnp.sum(waits, axis=0, dtype=jnp.int32)
-  least = jnp.min(jnp.where(waits, progress[:, None], num_steps), axis=0)
+  least = jnp.min(jnp.where(waits, progress[:, None], beyond), axis=0)
   full = counts >= micro_batch
   branch = jnp.where(
-    jnp.any(full), jnp.argmin(jnp.where(full, least, num_steps)), jnp.argmax(counts)
+    jnp.any(full), jnp.argmin(jnp.where(full, least, beyond)), jnp.argmax(counts)
   ).astype(jnp.int32)
-  behind = jnp.where(waiting == branch, num_steps - progress, 0)  # 0: not waiting for this branch
+  behind = jnp.where(waiting == branch, beyond - progress, 0)  # 0: not waiting for this branch
   if num_rows < micro_batch:
     behind = jnp.pad(behind, (0, micro_batch - num_rows))
   behind, rows = jax.lax.top_k(behind, micro_batch)

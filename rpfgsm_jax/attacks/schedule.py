@@ -19,7 +19,7 @@ Draw = Literal["balanced", "iid"]
 
 @functools.partial(
   jax.tree_util.register_dataclass,
-  data_fields=["classifier", "family", "parameter"],
+  data_fields=["classifier", "family", "parameter", "noise"],
   meta_fields=[],
 )
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,11 +30,13 @@ class Draws:
     classifier: int32, index into the attack's classifiers.
     family: int32, index into the bank's families.
     parameter: float32, the family's parameter (bits, size or quality; 0 for the identity).
+    noise: uint32, the seed of the numbers that a random member draws for itself.
   """
 
   classifier: Array
   family: Array
   parameter: Array
+  noise: Array
 
 
 def draw_schedule(
@@ -64,7 +66,7 @@ def draw_schedule(
   """
   if draw not in ("balanced", "iid"):
     raise ValueError(f"draw must be 'balanced' or 'iid', got {draw!r}.")
-  key_classifier, key_family, key_parameter = jax.random.split(key, 3)
+  key_classifier, key_family, key_parameter, key_noise = jax.random.split(key, 4)
   pick = _balanced_indices if draw == "balanced" else _uniform_indices
   classifier = pick(key_classifier, num_steps, num_classifiers)
   family = pick(key_family, num_steps, len(bank.families))
@@ -77,7 +79,8 @@ def draw_schedule(
     drawn = family == index
     turn = jnp.cumsum(drawn.astype(jnp.int32)) - 1  # the how-manieth visit to this family
     parameter = jnp.where(drawn, sequence[jnp.maximum(turn, 0)], parameter)
-  return Draws(classifier=classifier, family=family, parameter=parameter)
+  noise = jax.random.bits(key_noise, (num_steps,))
+  return Draws(classifier=classifier, family=family, parameter=parameter, noise=noise)
 
 
 def _uniform_indices(key: Key, count: int, size: int) -> Array:

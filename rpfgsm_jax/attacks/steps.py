@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -9,7 +10,8 @@ import jax.numpy as jnp
 
 from rpfgsm_jax.attacks.rows import map_rows, run_rows
 from rpfgsm_jax.attacks.schedule import Draws
-from rpfgsm_jax.defenses.bank import DefenseBank, apply_rows
+from rpfgsm_jax.attacks.transfer import PLAIN, TransferOptions, accumulate, look_ahead, smooth
+from rpfgsm_jax.defenses.bank import DefenseBank, apply_rows, no_defenses
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.rounding import Rounding
 from rpfgsm_jax.typing import Array, ArrayLike, Images, Labels, Logits
@@ -17,7 +19,7 @@ from rpfgsm_jax.typing import Array, ArrayLike, Images, Labels, Logits
 
 @functools.partial(
   jax.tree_util.register_dataclass,
-  data_fields=["adversarial", "target", "gamma", "draws"],
+  data_fields=["adversarial", "target", "success", "gradient_evaluations", "gamma", "draws"],
   meta_fields=[],
 )
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,14 +27,22 @@ class AttackResult:
   """What an attack returns; arrays only.
 
   Attributes:
-    adversarial: `(B, H, W, C)` float32, integer-valued, in [0, 255] and in the eps-ball.
+    adversarial: `(B, H, W, C)` float32, integer-valued, in [0, 255], and in the eps-ball where the
+      attack has one. With `quantize=False` the optimum as it was found.
     target: `(B,)` int32, the target class; -1 when untargeted.
-    gamma: `(B,)` float32, the gamma of Eq. 17 that left a candidate; None when no target was drawn.
+    success: `(B,)` bool, whether `adversarial` reaches the attack's own goal on every network it
+      was given: the prediction is the target, or is no longer the class to leave. False where a
+      given target was predicted before: nothing was hidden.
+    gradient_evaluations: `(B,)` int32, counted: one for each gradient of one scalar of one
+      network's output for this image. Forward passes alone do not count.
+    gamma: `(B,)` float32, the gamma of Eq. 17 that left a candidate; None when none was needed.
     draws: what each iteration met, `(B, N)`; None unless asked for.
   """
 
   adversarial: Images
   target: Labels
+  success: Array
+  gradient_evaluations: Array
   gamma: Array | None = None
   draws: Draws | None = None
 
@@ -86,8 +96,9 @@ def iterations_for(epsilon: float) -> int:
   return int(min(1.25 * epsilon, epsilon + 4.0))
 
 
-def clean_logits(classifiers: tuple[Classifier, ...], images: Images, micro_batch: int) -> Logits:
-  """Returns each network's logits of each image, the same bits in any batch.
+@functools.partial(jax.jit, static_argnums=2)
+def all_logits(classifiers: tuple[Classifier, ...], images: Images, micro_batch: int) -> Logits:
+  """Returns each network's logits of each image, the same bits in any batch; jitted.
 
   Args:
     classifiers: K networks.
@@ -104,67 +115,152 @@ def clean_logits(classifiers: tuple[Classifier, ...], images: Images, micro_batc
   return map_rows(forward, classifiers, images, micro_batch)
 
 
+def goal_reached(logits: Logits, labels: Array, *, targeted: bool) -> Array:
+  """Returns whether every network predicts its label (targeted), or none does (untargeted).
+
+  Args:
+    logits: `(B, K, D)`.
+    labels: `(B, K)` int32, the classes to approach or to leave.
+    targeted: which of the two.
+
+  Returns:
+    `(B,)` bool.
+  """
+  predicted = jnp.argmax(logits, axis=-1).astype(jnp.int32) == labels
+  return jnp.all(predicted == targeted, axis=-1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Loop:
+  """How a signed-gradient loop runs; static.
+
+  Attributes:
+    direction: +1 leaves the labels, -1 approaches them.
+    ensemble: all networks at each iteration (Eq. 13) instead of the drawn one.
+    bank: the transformations that `Draws.family` counts.
+    rounding: rule for the roundings inside them.
+    penalty: `penalty(transformed, transformed_original) -> (m,)`, added to the cross-entropy; of
+      images `(m, H, W, C)`. Define it once, at module level: it is compared by identity.
+    transfer: momentum and the like.
+    micro_batch: images computed together.
+  """
+
+  direction: float = 1.0
+  ensemble: bool = False
+  bank: DefenseBank = dataclasses.field(default_factory=no_defenses)
+  rounding: Rounding = "straight_through"
+  penalty: Callable[[Images, Images], Array] | None = None
+  transfer: TransferOptions = PLAIN
+  micro_batch: int = 4
+
+
 def signed_gradient_attack(
+  loop: Loop,
   classifiers: tuple[Classifier, ...],
   images: Images,
   labels: Array,
   draws: Draws,
-  *,
-  direction: float,
   epsilon: Array,
   step_size: Array,
-  bank: DefenseBank,
-  rounding: Rounding,
-  ensemble: bool,
-  micro_batch: int,
-) -> Images:
+) -> tuple[Images, Array]:
   """Runs x <- clip(x + direction * step * sign(grad CE(M(phi(x)), y))) for all images.
 
-  Sanchez-Matilla et al. (2020), Eq. 9-11, 13, 15, 16. Images advance at their own pace, see
-  `rows`; in an ensemble each iteration sums the K gradients (Eq. 13) behind one drawn defense.
+  Sanchez-Matilla et al. (2020), Eq. 9-13, 15, 16. Images advance at their own pace, see `rows`; in
+  an ensemble each iteration sums the K gradients behind one drawn transformation.
 
   Args:
+    loop: how it runs.
     classifiers: K networks.
     images: `(B, H, W, C)`, integer-valued grey levels.
     labels: `(B, K)` int32, the class that each network's gradient speaks of.
     draws: `(B, N)`.
-    direction: +1 leaves the labels, -1 approaches them.
     epsilon: `(B,)`, grey levels.
     step_size: `(B,)`, grey levels an iteration.
-    bank: the defenses that `draws.family` counts.
-    rounding: rule for the roundings inside the defenses.
-    ensemble: all networks at each iteration instead of the drawn one.
-    micro_batch: images computed together.
 
   Returns:
-    The adversarial images, `(B, H, W, C)`.
+    The adversarial images, `(B, H, W, C)`, and how many gradients each took, `(B,)` int32.
   """
-
-  def advance(members: tuple[int, ...], classifiers: Any, adversarial: Any, row: Any, step: Array):
-    family, parameter = (
-      jnp.take_along_axis(values, step[:, None], axis=1)[:, 0]
-      for values in (row["family"], row["parameter"])
-    )
-
-    def loss(candidate: Images) -> Array:
-      defended = apply_rows(bank, candidate, family, parameter, rounding)
-      losses = [cross_entropy(classifiers[k](defended), row["labels"][:, k]) for k in members]
-      return jnp.sum(sum(losses))
-
-    shape = (-1, 1, 1, 1)
-    move = direction * row["step_size"].reshape(shape) * gradient_sign(jax.grad(loss)(adversarial))
-    return clip_to_ball(adversarial + move, row["image"], row["epsilon"].reshape(shape))
-
   num_classifiers = len(classifiers)
-  groups = [tuple(range(num_classifiers))] if ensemble else [(k,) for k in range(num_classifiers)]
-  branches = tuple(functools.partial(advance, members) for members in groups)
-  schedule = draws.classifier * 0 if ensemble else draws.classifier
+  groups = (
+    [tuple(range(num_classifiers))] if loop.ensemble else [(k,) for k in range(num_classifiers)]
+  )
+  schedule = draws.classifier * 0 if loop.ensemble else draws.classifier
   constants = {
     "image": images,
     "labels": labels,
-    "family": draws.family,
-    "parameter": draws.parameter,
+    "drawn": (draws.family, draws.parameter, draws.noise),
     "epsilon": epsilon,
-    "step_size": step_size,
+    "move": loop.direction * step_size,
   }
-  return run_rows(branches, classifiers, images, constants, schedule, micro_batch)
+  state = {"adversarial": images, "evaluations": jnp.zeros_like(labels[:, 0])}
+  if loop.transfer.momentum:
+    state["velocity"] = jnp.zeros_like(images)
+  advance = functools.partial(_advance, loop, groups)
+  state = run_rows(advance, len(groups), classifiers, state, constants, schedule, loop.micro_batch)
+  return state["adversarial"], state["evaluations"]
+
+
+def _advance(
+  loop: Loop,
+  groups: Sequence[tuple[int, ...]],
+  branch: Array,
+  classifiers: tuple[Classifier, ...],
+  state: Any,
+  row: Any,
+  step: Array,
+) -> Any:
+  """One iteration of m images, all with the same group of networks."""
+  transfer, adversarial = loop.transfer, state["adversarial"]
+  drawn = tuple(jnp.take_along_axis(values, step[:, None], axis=1)[:, 0] for values in row["drawn"])
+  point = adversarial
+  if transfer.nesterov:
+    point = look_ahead(point, state["velocity"], transfer.momentum * row["move"])
+
+  def gradient_at(scale: ArrayLike) -> Images:
+    def transform(candidate: Images) -> Images:
+      return apply_rows(loop.bank, candidate, *drawn, loop.rounding)
+
+    # The transformation stands outside the switch over networks: it is compiled once, not K times.
+    transformed, pull_back = jax.vjp(lambda x: transform(x * scale), point)
+    gradient = _network_gradient(groups, branch, classifiers, transformed, row["labels"])
+    if loop.penalty is not None:
+      reference = transform(row["image"] * scale)
+      gradient += jax.grad(lambda x: jnp.sum(loop.penalty(x, reference)))(transformed)
+    return pull_back(gradient)[0]
+
+  copies = transfer.scale_copies
+  if copies == 1:
+    gradient = gradient_at(1.0)
+  else:
+    scales = 0.5 ** jnp.arange(copies, dtype=jnp.float32)
+    add = lambda total, scale: (total + gradient_at(scale), None)  # noqa: E731
+    gradient = jax.lax.scan(add, jnp.zeros_like(point), scales)[0]
+  gradient = smooth(gradient, transfer.smoothing)
+  new = {"evaluations": state["evaluations"] + copies * len(groups[0])}
+  if transfer.momentum:
+    new["velocity"] = gradient = accumulate(state["velocity"], gradient, transfer.momentum)
+  shape = (-1, 1, 1, 1)
+  moved = adversarial + row["move"].reshape(shape) * gradient_sign(gradient)
+  new["adversarial"] = clip_to_ball(moved, row["image"], row["epsilon"].reshape(shape))
+  return new
+
+
+def _network_gradient(
+  groups: Sequence[tuple[int, ...]],
+  branch: Array,
+  classifiers: tuple[Classifier, ...],
+  images: Images,
+  labels: Array,
+) -> Images:
+  """Returns the gradient of the summed cross-entropies of one group of networks."""
+
+  def gradient_of(members: tuple[int, ...], classifiers: Any, images: Images, labels: Array):
+    def loss(images: Images) -> Array:
+      return jnp.sum(sum(cross_entropy(classifiers[k](images), labels[:, k]) for k in members))
+
+    return jax.grad(loss)(images)
+
+  branches = [functools.partial(gradient_of, members) for members in groups]
+  if len(branches) == 1:
+    return branches[0](classifiers, images, labels)
+  return jax.lax.switch(branch, branches, classifiers, images, labels)

@@ -1,4 +1,8 @@
-"""Which class a targeted attack aims at."""
+"""Which class a targeted attack aims at.
+
+Every rule has one form: `rule(key, logits, gamma) -> (target, gamma)` for one image, with the
+networks' clean logits `(K, D)`; the gamma returned is None where the rule has none.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -67,3 +71,52 @@ def draw_target(key: Key, logits: Logits, gamma: ArrayLike) -> tuple[Array, Arra
   seen = jnp.cumsum(candidates.astype(jnp.int32))
   target = jnp.argmax(seen > place).astype(jnp.int32)
   return jnp.where(count > 0, target, -1), gamma
+
+
+def draw_other(key: Key, logits: Logits, gamma: ArrayLike | None = None) -> tuple[Array, None]:
+  """Draws a target uniformly from all classes that no network predicts.
+
+  Sanchez-Matilla et al. (2020), Sec. V-A: R-FGSM, EOT, targeted DI-FGSM and E-FGSM.
+
+  Args:
+    key: the image's key for its target.
+    logits: `(K, D)`, of the K networks for the clean image.
+    gamma: unused.
+
+  Returns:
+    The target, int32 scalar, -1 when there is none (then D <= K); and None.
+  """
+  del gamma
+  return draw_target(key, logits, 0.0)[0], None
+
+
+def least_likely(key: Key, logits: Logits, gamma: ArrayLike | None = None) -> tuple[Array, None]:
+  """Returns the least likely class: L-FGSM's target, Kurakin et al. (2017).
+
+  Args:
+    key: unused.
+    logits: `(K, D)`; with several networks, of their mean log-probability.
+    gamma: unused.
+
+  Returns:
+    The target, int32 scalar, of equal ones the last; and None.
+  """
+  del key, gamma
+  log_probability = jnp.mean(jax.nn.log_softmax(logits, axis=-1), axis=0)
+  last = logits.shape[-1] - 1
+  return (last - jnp.argmin(log_probability[::-1])).astype(jnp.int32), None
+
+
+def second_likely(key: Key, logits: Logits, gamma: ArrayLike | None = None) -> tuple[Array, None]:
+  """Returns the second most likely class: CW's target in Sanchez-Matilla et al. (2020), Sec. V-A.
+
+  Args:
+    key: unused.
+    logits: `(1, D)`, of one network.
+    gamma: unused.
+
+  Returns:
+    The target, int32 scalar; and None.
+  """
+  del key, gamma
+  return jax.lax.top_k(logits[0], 2)[1][1].astype(jnp.int32), None

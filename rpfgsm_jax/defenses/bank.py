@@ -28,11 +28,14 @@ class Defense:
       a float32 scalar, possibly traced. Define it once, at module level: it is
       compared by identity.
     parameters: the values drawn uniformly; at least one.
+    random: whether it draws numbers of its own; then a key comes fourth,
+      `apply(image, parameter, rounding, key)`, a new one each iteration of each image.
   """
 
   name: str
-  apply: Callable[[Image, Array, Rounding], Image]
+  apply: Callable[..., Image]
   parameters: tuple[float, ...]
+  random: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +92,12 @@ def no_defenses() -> DefenseBank:
 
 
 def apply_member(
-  bank: DefenseBank, image: Image, family: Array, parameter: Array, rounding: Rounding
+  bank: DefenseBank,
+  image: Image,
+  family: Array,
+  parameter: Array,
+  noise: Array,
+  rounding: Rounding,
 ) -> Image:
   """Applies one member to one image, as a real branch when `family` is a scalar index.
 
@@ -98,22 +106,31 @@ def apply_member(
     image: `(H, W, C)`, grey levels.
     family: int32 scalar, index into `bank.families`.
     parameter: float32 scalar, one of that family's parameters.
+    noise: uint32 scalar, the seed of a random member's own numbers.
     rounding: rule for the roundings inside.
 
   Returns:
     The defended image, same shape.
   """
-  if len(bank.families) == 1:
-    return bank.families[0].apply(image, parameter, rounding)
-  branches = [
-    functools.partial(lambda defense, i, p: defense.apply(i, p, rounding), defense)
-    for defense in bank.families
-  ]
-  return jax.lax.switch(family, branches, image, parameter)
+
+  def branch(defense: Defense, image: Image, parameter: Array, noise: Array) -> Image:
+    if defense.random:
+      return defense.apply(image, parameter, rounding, jax.random.key(noise))
+    return defense.apply(image, parameter, rounding)
+
+  branches = [functools.partial(branch, defense) for defense in bank.families]
+  if len(branches) == 1:
+    return branches[0](image, parameter, noise)
+  return jax.lax.switch(family, branches, image, parameter, noise)
 
 
 def apply_rows(
-  bank: DefenseBank, images: Images, families: Array, parameters: Array, rounding: Rounding
+  bank: DefenseBank,
+  images: Images,
+  families: Array,
+  parameters: Array,
+  noise: Array,
+  rounding: Rounding,
 ) -> Images:
   """Applies to each image the member drawn for it; each pays only for its own.
 
@@ -125,6 +142,7 @@ def apply_rows(
     images: `(m, H, W, C)`, grey levels.
     families: `(m,)` int32, indices into `bank.families`.
     parameters: `(m,)` float32.
+    noise: `(m,)` uint32, see `apply_member`.
     rounding: rule for the roundings inside.
 
   Returns:
@@ -132,28 +150,27 @@ def apply_rows(
   """
   if bank.families == (IDENTITY,):
     return images
-  return _apply_rows(bank, rounding, images, families, parameters)
+  return _apply_rows(bank, rounding, images, (families, parameters, noise))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _apply_rows(
-  bank: DefenseBank, rounding: Rounding, images: Images, families: Array, parameters: Array
+  bank: DefenseBank, rounding: Rounding, images: Images, drawn: tuple[Array, ...]
 ) -> Images:
-  return jax.lax.map(lambda row: apply_member(bank, *row, rounding), (images, families, parameters))
+  return jax.lax.map(lambda row: apply_member(bank, row[0], *row[1], rounding), (images, drawn))
 
 
-def _apply_rows_forward(bank, rounding, images, families, parameters):
-  rows = (images, families, parameters)
-  return _apply_rows(bank, rounding, *rows), rows
+def _apply_rows_forward(bank, rounding, images, drawn):
+  return _apply_rows(bank, rounding, images, drawn), (images, drawn)
 
 
 def _apply_rows_backward(bank, rounding, rows, cotangents):
   def pull(row):
-    image, family, parameter, cotangent = row
-    _, pullback = jax.vjp(lambda i: apply_member(bank, i, family, parameter, rounding), image)
+    (image, drawn), cotangent = row
+    _, pullback = jax.vjp(lambda i: apply_member(bank, i, *drawn, rounding), image)
     return pullback(cotangent)[0]
 
-  return jax.lax.map(pull, (*rows, cotangents)), None, None
+  return jax.lax.map(pull, (rows, cotangents)), None
 
 
 _apply_rows.defvjp(_apply_rows_forward, _apply_rows_backward)

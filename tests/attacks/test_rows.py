@@ -5,20 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rpfgsm_jax.attacks.rows import map_rows, run_rows
+from rpfgsm_jax.attacks.rows import map_rows, run_rows, run_rows_until
 
 
-def _branches(num_branches):
-  """Branch k: value <- 3 value + k + 7 step + bonus (mod a prime): order shows in the result."""
-
-  def make(k):
-    def advance(shared, state, constants, step):
-      value = (state["value"] * 3 + k + 7 * step + constants["bonus"] + shared) % 100003
-      return {"value": value, "visits": state["visits"] + 1}
-
-    return advance
-
-  return tuple(make(k) for k in range(num_branches))
+def _advance(branch, shared, state, constants, step):
+  """value <- 3 value + branch + 7 step + bonus (mod a prime): order shows in the result."""
+  value = (state["value"] * 3 + branch + 7 * step + constants["bonus"] + shared) % 100003
+  return {"value": value, "visits": state["visits"] + 1}
 
 
 def _reference(schedule, bonus, shared):
@@ -35,7 +28,8 @@ def _run(schedule, bonus, micro_batch, num_branches=3, shared=5):
   rows = schedule.shape[0]
   state = {"value": jnp.zeros(rows, jnp.int32), "visits": jnp.zeros(rows, jnp.int32)}
   return run_rows(
-    _branches(num_branches),
+    _advance,
+    num_branches,
     jnp.int32(shared),
     state,
     {"bonus": jnp.asarray(bonus, jnp.int32)},
@@ -95,13 +89,13 @@ def _chunks_served(rows, micro_batch, num_steps=60, num_branches=3):
   schedule = np.stack([generator.permutation(base) for _ in range(rows)])
   calls = []
 
-  def advance(shared, state, constants, step):
+  def advance(branch, shared, state, constants, step):
     jax.debug.callback(lambda: calls.append(1))
     return state + 1
 
   out = jax.jit(
     lambda s: run_rows(
-      (advance,) * num_branches, jnp.int32(0), jnp.zeros(rows, jnp.int32), {}, s, micro_batch
+      advance, num_branches, jnp.int32(0), jnp.zeros(rows, jnp.int32), {}, s, micro_batch
     )
   )(jnp.asarray(schedule, jnp.int32))
   np.testing.assert_array_equal(np.asarray(out), num_steps)
@@ -127,3 +121,36 @@ def test_map_rows_equals_the_function_whatever_the_chunking():
     values.reshape(11, 1)
   )
   np.testing.assert_array_equal(np.asarray(nested)[:, 0], np.arange(11.0) * 2)
+
+
+def _collatz(rows, micro_batch):
+  """Halve even values (branch 0), 3 v + 1 odd ones (branch 1), until 1: lengths differ widely."""
+
+  def advance(branch, shared, state, constants, step):
+    value = jnp.where(branch == 0, state["value"] // 2, 3 * state["value"] + 1)
+    return {"value": value, "steps": state["steps"] + 1}
+
+  def choose(state, constants, step):
+    return jnp.where(state["value"] == 1, 2, state["value"] % 2)
+
+  value = jnp.asarray(rows, jnp.int32)
+  state = {"value": value, "steps": jnp.zeros_like(value)}
+  return run_rows_until(advance, 2, None, state, {}, choose, micro_batch)
+
+
+# Lengths of the sequences from 1..27 to 1: https://oeis.org/A006577
+COLLATZ = [0, 1, 7, 2, 5, 8, 16, 3, 19, 6, 14, 9, 9, 17, 17, 4, 12, 20, 20, 7, 7, 15, 15, 10, 23]
+COLLATZ += [10, 111]
+
+
+@pytest.mark.parametrize("micro_batch", [1, 4, 32])
+def test_rows_that_choose_for_themselves_run_until_each_is_done(micro_batch):
+  out = jax.jit(lambda: _collatz(range(1, 28), micro_batch))()
+  assert np.asarray(out["steps"]).tolist() == COLLATZ
+  assert (np.asarray(out["value"]) == 1).all()
+
+
+def test_rows_that_choose_for_themselves_under_vmap():
+  values = jnp.asarray([[27, 1, 9], [3, 25, 2]])
+  steps = jax.vmap(lambda each: _collatz(each, 2)["steps"])(values)
+  assert np.asarray(steps).tolist() == [[111, 0, 19], [7, 23, 1]]

@@ -9,7 +9,7 @@ import pytest
 import toy_classifiers as toys
 
 import rpfgsm_jax as rp
-from rpfgsm_jax.attacks import rp_fgsm as module
+from rpfgsm_jax.attacks import signed
 from rpfgsm_jax.attacks.steps import iterations_for
 from rpfgsm_jax.defenses import no_defenses
 
@@ -181,15 +181,15 @@ def test_balanced_run_is_audited_from_its_draws():
 def test_a_new_epsilon_gamma_or_key_does_not_compile_anew():
   config = dataclasses.replace(SHORT, epsilon=3.0, num_steps=4, targeted=True)
   attack(config=config)
-  compiled = module._rp_fgsm._cache_size()
+  compiled = signed._run._cache_size()
   for change in ({"epsilon": 5}, {"epsilon": np.float64(4.5)}, {"gamma": 0.5}, {"step_size": 2.0}):
     attack(config=dataclasses.replace(config, **change))
   attack(config=config, seed=8)
   attack(config=config, image_ids=np.arange(6) + 100)
   attack(config=dataclasses.replace(config, epsilon=np.arange(6.0)))
-  assert module._rp_fgsm._cache_size() == compiled
+  assert signed._run._cache_size() == compiled
   attack(config=dataclasses.replace(config, num_steps=5))  # static: the counter does count
-  assert module._rp_fgsm._cache_size() == compiled + 1
+  assert signed._run._cache_size() == compiled + 1
 
 
 def test_epsilon_may_differ_from_image_to_image():
@@ -355,7 +355,7 @@ def test_networks_must_agree_and_exist():
 @pytest.mark.parametrize(
   ("config", "options", "message"),
   [
-    (SHORT, {"target": 1}, "target needs targeted=True"),
+    (SHORT, {"target": 1}, r"target needs a targeted attack \(targeted=True"),
     (dataclasses.replace(SHORT, targeted=True), {"label": 1}, "label is for the untargeted"),
     (SHORT, {"label": 7}, r"label must be classes in 0\.\.6"),
     (SHORT, {"label": np.zeros(5, int)}, r"label must be one class or \(6,\) integers"),

@@ -12,6 +12,7 @@ BANK = defenses.paper_bank()
 # One row a family and more; the last two share a family but not the parameter.
 FAMILIES = np.asarray([0, 1, 2, 3, 3], np.int32)
 PARAMETERS = np.asarray([0.0, 3.0, 3.0, 25.0, 75.0], np.float32)
+NOISE = np.arange(5, dtype=np.uint32)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def test_rows_meet_their_own_member_forward_and_backward(images):
   @jax.jit
   def together(images, families, parameters):
     out, pull = jax.vjp(
-      lambda x: apply_rows(BANK, x, families, parameters, "straight_through"), images
+      lambda x: apply_rows(BANK, x, families, parameters, NOISE, "straight_through"), images
     )
     return out, pull(weights)[0]
 
@@ -62,7 +63,7 @@ def test_rows_meet_their_own_member_forward_and_backward(images):
 
 def test_the_family_is_a_real_branch_in_the_lowered_text(images):
   text = (
-    jax.jit(lambda x, f, p: apply_rows(BANK, x, f, p, "straight_through"))
+    jax.jit(lambda x, f, p: apply_rows(BANK, x, f, p, NOISE, "straight_through"))
     .lower(images, FAMILIES, PARAMETERS)
     .as_text()
   )
@@ -73,10 +74,12 @@ def test_the_family_is_a_real_branch_in_the_lowered_text(images):
 def test_identity_alone_costs_nothing(images):
   alone = defenses.no_defenses()
   text = (
-    jax.jit(lambda x: apply_rows(alone, x, FAMILIES, PARAMETERS, "cubic")).lower(images).as_text()
+    jax.jit(lambda x: apply_rows(alone, x, FAMILIES, PARAMETERS, NOISE, "cubic"))
+    .lower(images)
+    .as_text()
   )
   assert "while" not in text
-  assert apply_rows(alone, images, FAMILIES, PARAMETERS, "cubic") is images
+  assert apply_rows(alone, images, FAMILIES, PARAMETERS, NOISE, "cubic") is images
 
 
 def test_a_bank_of_ones_own(images):
@@ -84,5 +87,32 @@ def test_a_bank_of_ones_own(images):
     return image * parameter
 
   bank = defenses.DefenseBank((defenses.IDENTITY, defenses.Defense("darken", darken, (0.5, 0.25))))
-  out = apply_member(bank, images[0], jnp.int32(1), jnp.float32(0.25), "straight_through")
+  out = apply_member(
+    bank, images[0], jnp.int32(1), jnp.float32(0.25), jnp.uint32(0), "straight_through"
+  )
   np.testing.assert_allclose(np.asarray(out), 0.25 * np.asarray(images[0]))
+
+
+def _shift(image, parameter, rounding, key):
+  return image + jnp.round(jax.random.uniform(key, (), minval=0.0, maxval=parameter))
+
+
+def test_a_random_member_draws_from_its_own_word_forward_and_backward(images):
+  bank = defenses.DefenseBank(
+    (defenses.IDENTITY, defenses.Defense("shift", _shift, (1000.0,), random=True))
+  )
+  families, parameters = jnp.ones(5, jnp.int32), jnp.full(5, 1000.0)
+  words = jnp.asarray([3, 4, 3, 5, 6], jnp.uint32)
+
+  def together(x):
+    return apply_rows(bank, x, families, parameters, words, "straight_through")
+
+  out, pull = jax.vjp(together, images)
+  shift = np.asarray(out - images)[:, 0, 0, 0]
+  expected = [
+    float(np.round(jax.random.uniform(jax.random.key(w), (), minval=0.0, maxval=1000.0)))
+    for w in (3, 4, 3, 5, 6)
+  ]
+  assert shift.tolist() == expected
+  assert len(set(expected)) == 4
+  np.testing.assert_array_equal(np.asarray(pull(images)[0]), np.asarray(images))

@@ -1,0 +1,117 @@
+"""What users of transfer attacks add to a signed-gradient loop: momentum, look-ahead, smoothing.
+
+None of it belongs to the paper, all of it is off by default, and only scale copies cost gradient
+passes. Input diversity, the fifth of these, is a member of a defense bank: see
+`rpfgsm_jax.defenses.INPUT_DIVERSITY`.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+
+from rpfgsm_jax.typing import Array, Images
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransferOptions:
+  """Changes to the gradient of any signed-gradient attack; static.
+
+  Dong et al. (2018) for momentum, Lin et al. (2020) for look-ahead and scale copies, Dong et al.
+  (2019) for smoothing.
+  """
+
+  momentum: float = 0.0  # mu, decay of the accumulated gradient; MI-FGSM has 1
+  nesterov: bool = False  # take the gradient ahead, along the momentum: NI-FGSM
+  smoothing: int = 1  # odd side of a Gaussian kernel, pixels; TI-FGSM has 15 at 299 pixels
+  scale_copies: int = 1  # gradients of image / 2^i, i = 0.., summed: that many passes; SIM has 5
+
+
+PLAIN = TransferOptions()
+
+
+def check_transfer(transfer: TransferOptions) -> None:
+  """Checks the options.
+
+  Raises:
+    ValueError: a value breaks its rule.
+  """
+  if not isinstance(transfer, TransferOptions):
+    raise ValueError(f"transfer must be TransferOptions, got {transfer!r}.")
+  if not 0 <= transfer.momentum <= 1:
+    raise ValueError(f"momentum must be in 0..1, got {transfer.momentum}; 1 forgets nothing.")
+  if transfer.nesterov and transfer.momentum == 0:
+    raise ValueError("nesterov looks ahead along the momentum: it needs momentum > 0, got 0.")
+  smoothing, copies = transfer.smoothing, transfer.scale_copies
+  if isinstance(smoothing, bool) or not isinstance(smoothing, int) or smoothing % 2 != 1:
+    raise ValueError(f"smoothing must be an odd number of pixels >= 1, got {smoothing!r}.")
+  if smoothing < 1:
+    raise ValueError(f"smoothing must be an odd number of pixels >= 1, got {smoothing!r}.")
+  if isinstance(copies, bool) or not isinstance(copies, int) or not 1 <= copies <= 8:
+    raise ValueError(
+      f"scale_copies must be an integer in 1..8, got {copies!r}; image / 2^8 is black."
+    )
+
+
+def smooth(gradients: Images, side: int) -> Images:
+  """Returns gradients convolved with a Gaussian, zero beyond the border.
+
+  Dong et al. (2019), Eq. 7: the gradient of the mean loss over shifted copies. The kernel reaches
+  three standard deviations.
+
+  Args:
+    gradients: `(m, H, W, C)`.
+    side: odd side of the kernel, pixels; 1 changes nothing.
+
+  Returns:
+    Same shape.
+  """
+  if side == 1:
+    return gradients
+  rows, columns = (_gaussian_matrix(size, side) for size in gradients.shape[1:3])
+  return jnp.einsum("ij,mjkc,lk->milc", rows, gradients, columns, precision="highest")
+
+
+def look_ahead(images: Images, velocity: Images, move: Array) -> Images:
+  """Returns where the momentum alone would lead, inside 0..255.
+
+  Lin et al. (2020), Eq. 6.
+
+  Args:
+    images: `(m, H, W, C)`, grey levels.
+    velocity: `(m, H, W, C)`, the accumulated gradient.
+    move: `(m,)`, grey levels a unit of velocity, with the sign of the attack's direction.
+
+  Returns:
+    Same shape as `images`.
+  """
+  return jnp.clip(images + move[:, None, None, None] * velocity, 0.0, 255.0)
+
+
+def accumulate(velocity: Images, gradients: Images, momentum: float) -> Images:
+  """Returns the new accumulated gradient.
+
+  Dong et al. (2018), Eq. 6, with the mean instead of the sum of absolute values, as their release
+  has it: units near one, so that the look-ahead of Lin et al. moves by whole steps.
+
+  Args:
+    velocity: `(m, H, W, C)`.
+    gradients: `(m, H, W, C)`; each image has its own scale.
+    momentum: mu.
+
+  Returns:
+    `mu * velocity + gradient / mean(|gradient|)`; what is NaN in a gradient counts as zero.
+  """
+  gradients = jnp.where(jnp.isnan(gradients), 0.0, gradients)
+  scale = jnp.mean(jnp.abs(gradients), axis=(1, 2, 3), keepdims=True)
+  return momentum * velocity + gradients / jnp.where(scale > 0, scale, 1.0)
+
+
+def _gaussian_matrix(size: int, side: int) -> Array:
+  """The convolution along one axis as a banded matrix: fast on every device, and exact."""
+  place = np.linspace(-3.0, 3.0, side)
+  kernel = np.exp(-(place**2) / 2)
+  kernel /= kernel.sum()
+  offset = np.arange(size)[:, None] - np.arange(size)[None, :] + side // 2
+  inside = (offset >= 0) & (offset < side)
+  return jnp.asarray(np.where(inside, kernel[np.clip(offset, 0, side - 1)], 0.0), jnp.float32)
