@@ -11,9 +11,13 @@ protected = rp.protect(photos, nets, rp.RPFGSMConfig(epsilon=16.0), seed=1)  # u
 """
 
 from rpfgsm_jax import defenses
+from rpfgsm_jax.attacks.cw import CWConfig, cw
+from rpfgsm_jax.attacks.deepfool import DeepFoolConfig, deepfool
 from rpfgsm_jax.attacks.fgsm import FGSMConfig, e_fgsm, l_fgsm, p_fgsm, r_fgsm, u_fgsm
+from rpfgsm_jax.attacks.jsma import JSMAConfig, jsma
 from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig, rp_fgsm
 from rpfgsm_jax.attacks.schedule import Draws
+from rpfgsm_jax.attacks.sparsefool import SparseFoolConfig, sparsefool
 from rpfgsm_jax.attacks.steps import AttackResult
 from rpfgsm_jax.attacks.transfer import TransferOptions
 from rpfgsm_jax.models.classifier import Classifier
@@ -24,14 +28,21 @@ __version__ = "0.1.0"
 
 __all__ = [
   "AttackResult",
+  "CWConfig",
   "Classifier",
+  "DeepFoolConfig",
   "Draws",
   "FGSMConfig",
+  "JSMAConfig",
   "RPFGSMConfig",
+  "SparseFoolConfig",
   "TransferOptions",
   "available_networks",
+  "cw",
+  "deepfool",
   "defenses",
   "e_fgsm",
+  "jsma",
   "l_fgsm",
   "load_classifier",
   "p_fgsm",
@@ -39,5 +50,6 @@ __all__ = [
   "protect_batches",
   "r_fgsm",
   "rp_fgsm",
+  "sparsefool",
   "u_fgsm",
 ]

@@ -1,0 +1,172 @@
+"""DeepFool: the smallest L2 step across the nearest linearized class boundary, until it is crossed.
+
+Moosavi-Dezfooli, Fawzi, Frossard, "DeepFool: a simple and accurate method to fool deep neural
+networks", CVPR 2016.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rpfgsm_jax.attacks import inputs, minimal
+from rpfgsm_jax.attacks.rows import run_rows_until
+from rpfgsm_jax.attacks.steps import AttackResult
+from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.typing import Array, ArrayLike, Images, Key, Labels
+
+_PUSH = 1e-4 * 255.0  # grey levels beyond the boundary, as in the authors' release
+
+
+@functools.partial(
+  jax.tree_util.register_dataclass,
+  data_fields=[],
+  meta_fields=["overshoot", "num_steps", "num_classes", "quantize", "micro_batch"],
+)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DeepFoolConfig:
+  """Settings of DeepFool; the defaults are its authors'. Static."""
+
+  overshoot: float = 0.02  # eta of Eq. 7
+  num_steps: int = 50  # linearizations at most; 0 returns the images
+  num_classes: int = 10  # most likely classes of the clean image whose boundaries are looked at
+  quantize: bool = True  # round to whole grey levels; mostly undoes so small a perturbation
+  micro_batch: int = 4  # images computed together; results are the same bits for the same value
+
+
+def deepfool(
+  key: Key,
+  images: Images,
+  classifiers: Sequence[Classifier],
+  config: DeepFoolConfig | None = None,
+  *,
+  image_ids: ArrayLike | None = None,
+  target: ArrayLike | None = None,
+  label: ArrayLike | None = None,
+) -> AttackResult:
+  """Leaves the predicted class of one network by nearly the smallest L2 perturbation.
+
+  Moosavi-Dezfooli et al. (2016); Sanchez-Matilla et al. (2020), Eq. 7. Each step goes to the
+  nearest of the linearized boundaries between the predicted class and the next most likely ones.
+
+  Example:
+    >>> net = rp.load_classifier("scenes25/resnet50")
+    >>> raw = rp.deepfool(key, images, [net], rp.DeepFoolConfig(quantize=False))
+    >>> float(raw.success.mean())
+    1.0
+
+  Args:
+    key: unused; DeepFool draws nothing.
+    images: `(B, H, W, 3)`, whole grey levels 0..255, any real dtype, of the network's image_size.
+    classifiers: one network.
+    config: settings; None: the defaults.
+    image_ids: unused.
+    target: not for this attack; must be None.
+    label: classes to leave, one or `(B,)`, instead of the predicted ones. An image whose prediction
+      is another class already is returned as it is, with success and no gradient evaluation.
+
+  Returns:
+    The result. With `quantize=False`, `adversarial` may leave 0..255: nothing is clipped. A step
+    takes one gradient for each of `num_classes`.
+
+  Raises:
+    ValueError: an argument breaks its rule.
+  """
+  del key
+  config = DeepFoolConfig() if config is None else config
+  inputs.check_counts(config, num_steps=0, num_classes=2, micro_batch=1)
+  if not config.overshoot >= 0:
+    raise ValueError(f"overshoot must be >= 0, got {config.overshoot!r}.")
+  begin = minimal.start(
+    "deepfool",
+    images,
+    classifiers,
+    image_ids,
+    targeted=False,
+    target=target,
+    label=label,
+    micro_batch=config.micro_batch,
+  )
+  leave = begin.predicted if begin.chosen is None else begin.chosen
+  adversarial, evaluations = _deepfool(begin, leave, config)
+  return minimal.finish(
+    begin,
+    adversarial,
+    evaluations,
+    label=leave,
+    quantize=config.quantize,
+    micro_batch=config.micro_batch,
+  )
+
+
+@jax.jit
+def _deepfool(begin: minimal.Start, leave: Labels, config: DeepFoolConfig) -> tuple[Images, Array]:
+  classes = likely_classes(begin.logits, config.num_classes)
+  state = {
+    "total": jnp.zeros_like(begin.images),
+    "evaluations": jnp.zeros_like(leave),
+    "crossed": begin.predicted != leave,
+  }
+  constants = {"image": begin.images, "classes": classes}
+
+  def advance(branch: Array, classifier: Classifier, state: Any, row: Any, step: Array) -> Any:
+    del branch, step
+    point = row["image"] + (1 + config.overshoot) * state["total"]
+    move = to_nearest_boundary(classifier, point, row["classes"], push=_PUSH)
+    total = state["total"] + move
+    logits = classifier(row["image"] + (1 + config.overshoot) * total)
+    return {
+      "total": total,
+      "evaluations": state["evaluations"] + row["classes"].shape[1],
+      "crossed": jnp.argmax(logits, axis=-1).astype(jnp.int32) != row["classes"][:, 0],
+    }
+
+  def choose(state: Any, row: Any, step: Array) -> Array:
+    del row
+    return jnp.where(state["crossed"] | (step >= config.num_steps), 1, 0)
+
+  state = run_rows_until(advance, 1, begin.classifier, state, constants, choose, config.micro_batch)
+  return begin.images + (1 + config.overshoot) * state["total"], state["evaluations"]
+
+
+def likely_classes(logits: Array, count: int) -> Array:
+  """Returns the most likely classes, the predicted one first: `(B, D)` to `(B, count)` int32."""
+  return jax.lax.top_k(logits, min(count, logits.shape[-1]))[1].astype(jnp.int32)
+
+
+def to_nearest_boundary(
+  classifier: Classifier, images: Images, classes: Array, *, push: float, least: float = 0.0
+) -> Images:
+  """Returns the orthogonal step to the nearest linearized boundary around the first class.
+
+  Moosavi-Dezfooli et al. (2016), Algorithm 2, lines 6 to 10.
+
+  Args:
+    classifier: the network.
+    images: `(m, H, W, C)`, grey levels.
+    classes: `(m, k)` int32, the class to leave first.
+    push: grey levels (L2) added to the step's length.
+    least: grey levels, the least length of a step.
+
+  Returns:
+    `(m, H, W, C)`; zero where no boundary has a gradient.
+  """
+  logits, gradients = minimal.logit_gradients(classifier, images, classes)
+  values = jnp.take_along_axis(logits, classes, axis=1)
+  gap = jnp.abs(values[:, 1:] - values[:, :1])
+  normals = gradients[:, 1:] - gradients[:, :1]
+  lengths = minimal.norm(normals, 3)
+  flat = lengths == 0
+  distance = jnp.where(flat, jnp.inf, gap / jnp.where(flat, 1.0, lengths))
+  nearest = jnp.argmin(distance, axis=1)
+  normal, distance, length = (
+    jnp.take_along_axis(each, minimal.per_row(nearest, each), axis=1)[:, 0]
+    for each in (normals, distance, lengths)
+  )
+  some = jnp.isfinite(distance)
+  reach = jnp.maximum(jnp.where(some, distance, 0.0) + push, least)
+  scale = jnp.where(some, reach / jnp.where(some, length, 1.0), 0.0)
+  return minimal.per_row(scale, normal) * normal
