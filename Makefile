@@ -23,10 +23,13 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	touch $@
 
-# torchvision goes without its dependencies: its own pin of torch would replace a CPU build.
+# torchvision goes without its dependencies: its own pin of torch would replace a CPU build. So does
+# torchattacks, which asks for torchvision and an old requests; Foolbox needs the four beside it.
 $(VENV)/.installed-oracles: $(VENV)/.installed-test
 	$(RUN) -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps torchvision==0.28.0
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps torchattacks==3.5.1 \
+	  foolbox==3.3.4 eagerpy==0.30.0 GitPython==3.2.1 gitdb==4.0.12 smmap==5.0.3
 	touch $@
 
 demo: $(VENV)/.installed

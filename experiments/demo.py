@@ -25,11 +25,11 @@ import numpy as np
 from tqdm import tqdm
 
 import rpfgsm_jax as rp
-from experiments import figures, folder, measure, photos, report, rows, runtime, verify
-from experiments.lineup import Contender, Network, line_up
+from experiments import figures, folder, lineup, measure, photos, report, rows, runtime, verify
+from experiments.lineup import Contender, Network
 from rpfgsm_jax import data
 from rpfgsm_jax.models.classifier import Classifier
-from rpfgsm_jax.protect import to_uint8
+from rpfgsm_jax.quality import perturbation_norms, psnr
 
 NAME = "demo"
 CONFIDENT = 0.5
@@ -101,7 +101,9 @@ def prepare(config: DemoConfig, *, load: Callable[[str], Classifier] = rp.load_c
   folder.check_place(place, NAME, ENTRIES)
   if config.data is not None:
     folder.check_apart(place, config.data)
-  networks, contenders = line_up(config, load)
+  networks = lineup.load_networks(config.seen, config.unseen, load)
+  reference = lineup.reference_network(networks, config.reference)
+  contenders = lineup.demo_contenders(networks, reference, config.epsilon, config.bank)
   first = networks[0].classifier
   source = (
     photos.open_samples(first.image_size, config.limit)
@@ -226,7 +228,8 @@ def _measure_batch(
   for contender in sorted(plan.contenders, key=lambda each: not each.name.startswith("rp")):
     bar.set_description(f"protecting: {contender.title}")
     with clock.batch(contender.name, len(batch.photos)):
-      changed[contender.name] = _protect(plan, contender, batch)
+      ids = [photo.image_id for photo in batch.photos]
+      changed[contender.name] = lineup.protect(contender, batch.images, ids, plan.seed, plan.size)
     for photo, image in zip(batch.photos, changed[contender.name][0], strict=True):
       data.write_png(target / contender.folder / photo.png, image)
     if clock.first_result is None:
@@ -253,25 +256,6 @@ def _measure_batch(
   return lines
 
 
-def _protect(
-  plan: Plan, contender: Contender, batch: photos.Batch
-) -> tuple[np.ndarray, rp.AttackResult | None]:
-  """Returns the contender's images, `(N, H, W, 3)` uint8, and the attack's result if it was one."""
-  count, ids = len(batch.photos), [photo.image_id for photo in batch.photos]
-  if contender.attack is None:
-    return contender.change(batch.images, ids, plan.seed), None
-  ((_, result),) = rp.protect_batches(
-    measure.pad(batch.images, plan.size),
-    contender.classifiers,
-    contender.attack,
-    seed=plan.seed,
-    image_ids=measure.pad(np.asarray(ids), plan.size),
-    batch_size=plan.size,
-  )
-  result = jax.tree.map(lambda leaf: leaf[:count], result)
-  return to_uint8(result.adversarial), result
-
-
 def _photo_row(
   plan: Plan,
   contender: Contender,
@@ -281,8 +265,7 @@ def _photo_row(
   found: measure.Predictions,
   place: int,
 ) -> rows.Row:
-  difference = image.astype(np.float64) - original
-  error = float(np.mean(difference**2))
+  quality_db = float(psnr(image, original))
   return {
     "kind": "photo",
     "photo": photo.name,
@@ -293,8 +276,8 @@ def _photo_row(
     "original": f"{plan.contenders[0].folder}/{photo.png}",
     "png": f"{contender.folder}/{photo.png}",
     "sha256": verify.pixel_digest(image),
-    "psnr": round(10 * np.log10(255**2 / error), 3) if error else None,  # None: infinite
-    "largest_change": int(np.abs(difference).max()),
+    "psnr": round(quality_db, 3) if np.isfinite(quality_db) else None,  # None: infinite
+    "largest_change": int(perturbation_norms(image, original).linf),
     "ranks": found.ranks[place].tolist(),
     "label_ranks": found.label_ranks[place].tolist() if photo.label >= 0 else None,
     "classes": found.classes[place].tolist(),

@@ -1,18 +1,18 @@
-"""Who takes part in the demo: the networks, seen and unseen, and the attacks compared."""
+"""Who takes part in an experiment: the networks, seen and unseen, and what is compared."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import jax
 import numpy as np
 
 import rpfgsm_jax as rp
+from experiments import measure
 from rpfgsm_jax.attacks.inputs import check_classifiers
 from rpfgsm_jax.attacks.steps import iterations_for
 from rpfgsm_jax.models.classifier import Classifier
-
-if TYPE_CHECKING:
-  from experiments.demo import DemoConfig
+from rpfgsm_jax.protect import Attack
 
 ORIGINAL = "original"
 
@@ -35,18 +35,20 @@ class Contender:
     name: in rows and folders.
     title: in tables.
     note: what it is, for the report.
-    passes: gradients computed for a photograph.
-    attack: settings of RP-FGSM; None for what is not an attack.
-    classifiers: the networks it uses.
+    passes: gradients computed for a photograph; None where that depends on the photograph.
+    attack: the attack; None for what is none.
+    config: its settings.
+    networks: those it uses.
     change: `(images, image_ids, seed) -> images` where there is no attack.
   """
 
   name: str
   title: str
   note: str
-  passes: int
-  attack: rp.RPFGSMConfig | None = None
-  classifiers: tuple[Classifier, ...] = ()
+  passes: int | None = 0
+  attack: Attack | None = None
+  config: Any = None
+  networks: tuple[Network, ...] = ()
   change: Callable[[np.ndarray, Sequence[int], int], np.ndarray] | None = None
 
   @property
@@ -59,103 +61,164 @@ class Contender:
     return {key: getattr(self, key) for key in ("name", "title", "note", "passes")}
 
 
-def line_up(
-  config: "DemoConfig", load: Callable[[str], Classifier]
-) -> tuple[tuple[Network, ...], tuple[Contender, ...]]:
-  """Loads the networks and sets up the attacks.
+def load_networks(
+  seen: Sequence[str], unseen: Sequence[str], load: Callable[[str], Classifier]
+) -> tuple[Network, ...]:
+  """Loads the networks.
 
   Args:
-    config: of the demo.
+    seen: names of those that the attacks may use.
+    unseen: names of those that only judge.
     load: name to network.
 
   Returns:
-    The networks, seen ones first, and the contenders, the unchanged photographs first.
+    The networks, seen ones first.
 
   Raises:
-    ValueError: an unknown network, networks that do not fit together, none seen or none unseen, or
-      a reference that is not seen.
+    ValueError: an unknown network, networks that do not fit together, or none seen or none unseen.
   """
-  if not config.seen or not config.unseen:
+  if not seen or not unseen:
     raise ValueError(
-      f"at least one seen and one unseen network are needed, got {len(config.seen)} and "
-      f"{len(config.unseen)}."
+      f"at least one seen and one unseen network are needed, got {len(seen)} and {len(unseen)}."
     )
-  names = (*config.seen, *config.unseen)
+  names = (*seen, *unseen)
   if len(set(names)) != len(names):
     raise ValueError(f"each network must be named once, got {', '.join(names)}.")
-  networks = [
-    Network(name=name, title=title, seen=place < len(config.seen), classifier=load(name))
+  networks = tuple(
+    Network(name=name, title=title, seen=place < len(seen), classifier=load(name))
     for place, (name, title) in enumerate(zip(names, _titles(names), strict=True))
-  ]
+  )
   check_classifiers([network.classifier for network in networks])
-  return tuple(networks), _contenders(config, networks)
+  return networks
+
+
+def reference_network(networks: Sequence[Network], wanted: str | None) -> Network:
+  """Returns the seen network that attacks on a single one use.
+
+  Args:
+    networks: of the experiment.
+    wanted: its name or title; None: ResNet50, as in the paper, else the first.
+
+  Returns:
+    The network.
+
+  Raises:
+    ValueError: the wanted one is not seen.
+  """
+  seen = [network for network in networks if network.seen]
+  if wanted is None:
+    return next((network for network in seen if network.title == "resnet50"), seen[0])
+  for network in seen:
+    if wanted in (network.name, network.title):
+      return network
+  raise ValueError(
+    f"reference must be one of the seen networks, {', '.join(n.title for n in seen)}, got "
+    f"{wanted!r}."
+  )
+
+
+def baselines(epsilon: float) -> tuple[Contender, Contender]:
+  """Returns what every attack must be compared with: nothing, and random noise of the same eps."""
+  return (
+    Contender(
+      name=ORIGINAL,
+      title="original",
+      note="the photograph itself: what the defenses alone change",
+      change=lambda images, ids, seed: images,
+    ),
+    Contender(
+      name="sign-noise",
+      title="random noise",
+      note=f"every value {epsilon:g} up or down at random: what any attack must beat",
+      change=lambda images, ids, seed: sign_noise(images, ids, seed, epsilon),
+    ),
+  )
+
+
+def rp_contenders(
+  networks: Sequence[Network], epsilon: float, bank: rp.defenses.DefenseBank
+) -> tuple[Contender, Contender]:
+  """Returns RP-FGSM and its targeted variant on all seen networks."""
+  seen = tuple(network for network in networks if network.seen)
+  untargeted = rp.RPFGSMConfig(epsilon=epsilon, defenses=bank)
+  passes = iterations_for(epsilon) * len(seen)
+  return (
+    Contender(
+      name="rp-fgsm",
+      title="RP-FGSM",
+      note="a random network and a random defense each iteration, away from the predicted class",
+      passes=passes,
+      attack=rp.rp_fgsm,
+      config=untargeted,
+      networks=seen,
+    ),
+    Contender(
+      name="rp-fgsm-targeted",
+      title="RP-FGSM targeted",
+      note="the same, towards one unlikely class drawn for each photograph",
+      passes=passes,
+      attack=rp.rp_fgsm,
+      config=dataclasses.replace(untargeted, targeted=True),
+      networks=seen,
+    ),
+  )
+
+
+def demo_contenders(
+  networks: Sequence[Network],
+  reference: Network,
+  epsilon: float,
+  bank: rp.defenses.DefenseBank,
+) -> tuple[Contender, ...]:
+  """Returns the demo's contenders, the unchanged photographs first."""
+  simple = Contender(
+    name="u-fgsm",
+    title=f"U-FGSM on {reference.title}",
+    note="plain iterative untargeted FGSM against one network, no defense in the loop",
+    passes=iterations_for(epsilon),
+    attack=rp.u_fgsm,
+    config=rp.FGSMConfig(epsilon=epsilon),
+    networks=(reference,),
+  )
+  return (*baselines(epsilon), simple, *rp_contenders(networks, epsilon, bank))
+
+
+def protect(
+  contender: Contender, images: np.ndarray, image_ids: Sequence[int], seed: int, size: int
+) -> tuple[np.ndarray, rp.AttackResult | None]:
+  """Returns the contender's images as they would be written, and the attack's result if it was one.
+
+  Args:
+    contender: who.
+    images: `(N, H, W, 3)` uint8, 1 <= N <= size.
+    image_ids: N stable ids.
+    seed: of the run.
+    size: images computed together, so that a run has one shape.
+
+  Returns:
+    `(N, H, W, 3)` uint8; and the result of N images or None.
+  """
+  count = len(images)
+  if contender.attack is None:
+    return contender.change(images, image_ids, seed), None
+  ((_, result),) = rp.protect_batches(
+    measure.pad(images, size),
+    [network.classifier for network in contender.networks],
+    contender.config,
+    attack=contender.attack,
+    seed=seed,
+    image_ids=measure.pad(np.asarray(image_ids), size),
+    batch_size=size,
+  )
+  result = jax.tree.map(lambda leaf: leaf[:count], result)
+  written = np.clip(np.rint(result.adversarial), 0, 255).astype(np.uint8)
+  return written, result
 
 
 def _titles(names: Sequence[str]) -> Sequence[str]:
   """The last part of each name, where these differ."""
   short = [name.rstrip("/").rsplit("/", 1)[-1] for name in names]
   return short if len(set(short)) == len(short) else names
-
-
-def _contenders(config: "DemoConfig", networks: Sequence[Network]) -> tuple[Contender, ...]:
-  seen = [network for network in networks if network.seen]
-  reference = _reference(config, seen)
-  several = tuple(network.classifier for network in seen)
-  passes = iterations_for(config.epsilon)
-  untargeted = rp.RPFGSMConfig(epsilon=config.epsilon, defenses=config.bank)
-  one = dataclasses.replace(untargeted, defenses=rp.defenses.no_defenses())
-  return (
-    Contender(
-      name=ORIGINAL,
-      title="original",
-      note="the photograph itself: what the defenses alone change",
-      passes=0,
-      change=lambda images, ids, seed: images,
-    ),
-    Contender(
-      name="sign-noise",
-      title="random noise",
-      note=f"every value {config.epsilon:g} up or down at random: what any attack must beat",
-      passes=0,
-      change=lambda images, ids, seed: sign_noise(images, ids, seed, config.epsilon),
-    ),
-    Contender(
-      name="u-fgsm",
-      title=f"U-FGSM on {reference.title}",
-      note="plain iterative untargeted FGSM against one network, no defense in the loop",
-      passes=passes,
-      attack=one,
-      classifiers=(reference.classifier,),
-    ),
-    Contender(
-      name="rp-fgsm",
-      title="RP-FGSM",
-      note="a random network and a random defense each iteration, away from the predicted class",
-      passes=passes * len(seen),
-      attack=untargeted,
-      classifiers=several,
-    ),
-    Contender(
-      name="rp-fgsm-targeted",
-      title="RP-FGSM targeted",
-      note="the same, towards one unlikely class drawn for each photograph",
-      passes=passes * len(seen),
-      attack=dataclasses.replace(untargeted, targeted=True),
-      classifiers=several,
-    ),
-  )
-
-
-def _reference(config: "DemoConfig", seen: Sequence[Network]) -> Network:
-  if config.reference is None:
-    return next((network for network in seen if network.title == "resnet50"), seen[0])
-  for network in seen:
-    if config.reference in (network.name, network.title):
-      return network
-  raise ValueError(
-    f"reference must be one of the seen networks, {', '.join(n.title for n in seen)}, got "
-    f"{config.reference!r}."
-  )
 
 
 def sign_noise(

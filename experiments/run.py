@@ -63,6 +63,54 @@ def demo(**options: object) -> None:
   click.echo(f"results: {place}")
 
 
+@cli.command()
+@click.option("--data", type=FOLDER, help="Folder of images.  [default: scikit-image's own]")
+@click.option(
+  "--out", type=FOLDER, default=pathlib.Path("results/attacks"), show_default=True, help="Results."
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="[default: drawn; in run.json]")
+@click.option(
+  "--limit", type=click.IntRange(1), default=100, show_default=True, help="Images at most."
+)
+@click.option(
+  "--slow-limit",
+  type=click.IntRange(1),
+  default=50,
+  show_default=True,
+  help="Images at most for JSMA, CW and SparseFool.",
+)
+@click.option("--epsilon", type=float, default=16.0, show_default=True, help="Grey levels.")
+@click.option(
+  "--budget",
+  type=click.Choice(["quick", "paper"]),
+  default="quick",
+  show_default=True,
+  help="Of JSMA, CW and SparseFool.",
+)
+@click.option("--batch-size", type=click.IntRange(1), default=25, show_default=True)
+@click.option("--attack", "attacks", multiple=True, help="Only this one; may be repeated.")
+@click.option("--seen", multiple=True, help="A network for the attacks; may be repeated.")
+@click.option("--unseen", multiple=True, help="A network kept from the attacks; may be repeated.")
+@click.option("--reference", help="The network of single-network attacks.  [default: ResNet50]")
+def attacks(**options: object) -> None:
+  """Compares RP-FGSM with the eleven attacks of the paper: one table.
+
+  Run again with the same options, it goes on where it stopped.
+  """
+  cache = runtime.prepare()
+  click.echo("loading JAX, the networks and the photographs", err=True)
+  from experiments import attacks as experiment
+
+  chosen = {name: value for name, value in options.items() if value not in (None, ())}
+  config = experiment.AttacksConfig(**chosen, command=_command())
+  try:
+    place = experiment.run(experiment.prepare(config), cache=cache, say=_say)
+  except (ValueError, OSError) as error:
+    raise click.ClickException(str(error)) from error
+  click.echo((place / "table.md").read_text(encoding="utf-8").split("\n## Settings", 1)[0])
+  click.echo(f"results: {place}")
+
+
 def _say(line: str) -> None:
   # Through tqdm, so that a line does not run into the bar.
   from tqdm import tqdm

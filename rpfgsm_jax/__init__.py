@@ -13,6 +13,8 @@ protected = rp.protect(photos, nets, rp.RPFGSMConfig(epsilon=16.0), seed=1)  # u
 from rpfgsm_jax import defenses
 from rpfgsm_jax.attacks.cw import CWConfig, cw
 from rpfgsm_jax.attacks.deepfool import DeepFoolConfig, deepfool
+from rpfgsm_jax.attacks.di_fgsm import DIFGSMConfig, di_fgsm
+from rpfgsm_jax.attacks.eot import EOTConfig, eot
 from rpfgsm_jax.attacks.fgsm import FGSMConfig, e_fgsm, l_fgsm, p_fgsm, r_fgsm, u_fgsm
 from rpfgsm_jax.attacks.jsma import JSMAConfig, jsma
 from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig, rp_fgsm
@@ -30,8 +32,10 @@ __all__ = [
   "AttackResult",
   "CWConfig",
   "Classifier",
+  "DIFGSMConfig",
   "DeepFoolConfig",
   "Draws",
+  "EOTConfig",
   "FGSMConfig",
   "JSMAConfig",
   "RPFGSMConfig",
@@ -41,7 +45,9 @@ __all__ = [
   "cw",
   "deepfool",
   "defenses",
+  "di_fgsm",
   "e_fgsm",
+  "eot",
   "jsma",
   "l_fgsm",
   "load_classifier",

@@ -8,8 +8,13 @@ from collections.abc import Callable
 import pytest
 
 import rpfgsm_jax as rp
+from rpfgsm_jax import quality
 
-SURFACES = {"rpfgsm_jax": rp, "rpfgsm_jax.defenses": rp.defenses}
+SURFACES = {
+  "rpfgsm_jax": rp,
+  "rpfgsm_jax.defenses": rp.defenses,
+  "rpfgsm_jax.quality": quality,
+}
 NAMES = [(surface, name) for surface, module in SURFACES.items() for name in module.__all__]
 
 
@@ -105,6 +110,33 @@ def test_classes(name):
       )
       assert explained, field.name
     assert CLASSES[name].__dataclass_params__.frozen
+
+
+ATTACKS = (
+  "cw",
+  "deepfool",
+  "di_fgsm",
+  "e_fgsm",
+  "eot",
+  "jsma",
+  "l_fgsm",
+  "p_fgsm",
+  "r_fgsm",
+  "rp_fgsm",
+  "sparsefool",
+  "u_fgsm",
+)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_every_attack_has_the_same_form(name):
+  form = ["key", "images", "classifiers", "config", "image_ids", "target", "label"]
+  signature = inspect.signature(getattr(rp, name))
+  assert list(signature.parameters) == form
+  kinds = [parameter.kind for parameter in signature.parameters.values()]
+  assert kinds[4:] == [inspect.Parameter.KEYWORD_ONLY] * 3
+  assert signature.parameters["config"].default is None
+  assert signature.return_annotation is rp.AttackResult
 
 
 def test_pinned_names_are_there():

@@ -178,7 +178,8 @@ def _adam_step(
 
   (_, found), gradient = jax.value_and_grad(loss_of, has_aux=True)(state["change"])
   loss, lead, distance, point = found
-  updates, memory = jax.vmap(adam.update)(gradient, state["adam"])
+  with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
+    updates, memory = jax.vmap(adam.update)(gradient, state["adam"])
   reached = lead > config.confidence
   better = reached & (distance < state["distance"])
   new = state | {

@@ -6,6 +6,7 @@ settings", IEEE EuroS&P 2016.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -118,7 +119,7 @@ def _jsma(
   begin: minimal.Start, candidates: Array, config: JSMAConfig
 ) -> tuple[Images, Labels, Array]:
   batch, count = candidates.shape
-  num_steps = _num_steps(config, begin.images[0].size)
+  num_steps = _num_steps(config, math.prod(begin.images.shape[1:]))
   state = {
     "attempts": jnp.broadcast_to(begin.images[:, None], (batch, count, *begin.images.shape[1:])),
     "best": jnp.zeros(batch, jnp.int32),  # the candidate reached, or the nearest so far
@@ -129,14 +130,13 @@ def _jsma(
   def advance(branch: Array, classifier: Classifier, state: Any, row: Any, step: Array) -> Any:
     del branch
     attempts, candidates = state["attempts"], row["candidates"]
-    flat = attempts.reshape(-1, *attempts.shape[2:])
-    losses, reached, gradient = _saliency(classifier, flat, candidates.reshape(-1))
-    moved, stuck = jax.vmap(functools.partial(_move, config.theta))(flat, gradient)
-    losses, reached, stuck = (each.reshape(-1, count) for each in (losses, reached, stuck))
+    # One candidate after another: k times the rows at once would take k times the memory.
+    by_candidate = (jnp.moveaxis(attempts, 1, 0), candidates.T)
+    found = jax.lax.map(lambda pair: _attempt(config.theta, classifier, *pair), by_candidate)
+    moved, losses, reached, stuck = (jnp.moveaxis(each, 0, 1) for each in found)
     done = jnp.any(reached, axis=1)
     best = jnp.where(done, jnp.argmax(reached, axis=1), jnp.argmin(losses, axis=1))
     stop = done | jnp.all(stuck, axis=1) | (step >= num_steps)
-    moved = moved.reshape(attempts.shape)
     return {
       "attempts": jnp.where(minimal.per_row(stop, moved), attempts, moved),
       "best": best.astype(jnp.int32),
@@ -170,6 +170,15 @@ def _saliency(
 
   gradient, (losses, reached) = jax.grad(loss, has_aux=True)(images)
   return losses, reached, gradient
+
+
+def _attempt(
+  theta: int, classifier: Classifier, images: Images, targets: Labels
+) -> tuple[Array, ...]:
+  """Returns the next images, and of the present ones: -log p, target predicted, no way on."""
+  losses, reached, gradient = _saliency(classifier, images, targets)
+  moved, stuck = jax.vmap(functools.partial(_move, theta))(images, gradient)
+  return moved, losses, reached, stuck
 
 
 def _move(theta: int, image: Array, gradient: Array) -> tuple[Array, Array]:

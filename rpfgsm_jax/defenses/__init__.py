@@ -13,17 +13,45 @@ from rpfgsm_jax.defenses.bank import (
 from rpfgsm_jax.defenses.jpeg import jpeg
 from rpfgsm_jax.defenses.median import median
 from rpfgsm_jax.defenses.requantize import requantize
+from rpfgsm_jax.defenses.transforms import (
+  DARKEN,
+  GAUSSIAN_NOISE,
+  INPUT_DIVERSITY,
+  LIGHTEN,
+  ROTATE,
+  SCALE,
+  TRANSLATE,
+  add_levels,
+  eot_bank,
+  resize_and_pad,
+  rotate,
+  scale,
+  translate,
+)
 
 __all__ = [
+  "DARKEN",
+  "GAUSSIAN_NOISE",
   "IDENTITY",
+  "INPUT_DIVERSITY",
   "JPEG",
+  "LIGHTEN",
   "MEDIAN",
   "REQUANTIZE",
+  "ROTATE",
+  "SCALE",
+  "TRANSLATE",
   "Defense",
   "DefenseBank",
+  "add_levels",
+  "eot_bank",
   "jpeg",
   "median",
   "no_defenses",
   "paper_bank",
   "requantize",
+  "resize_and_pad",
+  "rotate",
+  "scale",
+  "translate",
 ]

@@ -1,0 +1,49 @@
+"""Norms of a perturbation, in grey levels."""
+
+import dataclasses
+
+import numpy as np
+
+from rpfgsm_jax.typing import ArrayLike
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PerturbationNorms:
+  """The sizes of N perturbations.
+
+  Attributes:
+    l0: `(...)` int, how many values (pixels times channels) differ.
+    l2: `(...)` float64, Euclidean length, grey levels.
+    linf: `(...)` float64, the largest absolute change, grey levels.
+  """
+
+  l0: np.ndarray
+  l2: np.ndarray
+  linf: np.ndarray
+
+
+def perturbation_norms(images: ArrayLike, originals: ArrayLike) -> PerturbationNorms:
+  """Returns the L0, L2 and L-infinity norm of each image's difference from its original.
+
+  Args:
+    images: `(..., H, W, C)`, grey levels.
+    originals: same shape.
+
+  Returns:
+    The norms, `(...)` each.
+
+  Raises:
+    ValueError: the shapes differ, or there are fewer than three axes.
+  """
+  images, originals = np.asarray(images, np.float64), np.asarray(originals, np.float64)
+  if images.shape != originals.shape or images.ndim < 3:
+    raise ValueError(
+      "images and originals must have one shape (..., H, W, C), got "
+      f"{images.shape} and {originals.shape}."
+    )
+  change, axes = np.abs(images - originals), (-3, -2, -1)
+  return PerturbationNorms(
+    l0=np.count_nonzero(change, axis=axes),
+    l2=np.sqrt(np.sum(change**2, axis=axes)),
+    linf=np.max(change, axis=axes),
+  )

@@ -1,0 +1,31 @@
+"""Peak signal-to-noise ratio."""
+
+import numpy as np
+
+from rpfgsm_jax.typing import ArrayLike
+
+
+def psnr(images: ArrayLike, originals: ArrayLike) -> np.ndarray:
+  """Returns the peak signal-to-noise ratio of each image, 10 log10(255^2 / mean squared error).
+
+  Computed in float64 on the host, so that a change of one value in 10^5 still counts.
+
+  Args:
+    images: `(..., H, W, C)`, grey levels 0..255.
+    originals: same shape.
+
+  Returns:
+    `(...)` float64, dB; infinite where nothing differs.
+
+  Raises:
+    ValueError: the shapes differ, or there are fewer than three axes.
+  """
+  images, originals = np.asarray(images, np.float64), np.asarray(originals, np.float64)
+  if images.shape != originals.shape or images.ndim < 3:
+    raise ValueError(
+      "images and originals must have one shape (..., H, W, C), got "
+      f"{images.shape} and {originals.shape}."
+    )
+  error = np.mean((images - originals) ** 2, axis=(-3, -2, -1))
+  with np.errstate(divide="ignore"):
+    return 10 * np.log10(255.0**2 / error)
