@@ -1,4 +1,4 @@
-"""DeepFool, CW and L-FGSM against other people's attacks on the same network and photographs.
+"""DeepFool, CW, L- and E-FGSM against other people's attacks on the same networks and photographs.
 
 Fifty photographs, two of each class of scenes25, and scenes25/resnet50. Torch's libraries see the
 network through `oracles.jax_in_torch`, so whatever differs is the attack.
@@ -10,6 +10,7 @@ network through `oracles.jax_in_torch`, so whatever differs is the attack.
   torchattacks does not search for the weight; adv_lib asks for torchvision and visdom to import.
 - L-FGSM: torchattacks' BIM, since it finds the least likely class itself.
   Foolbox and adv_lib must be told the class.
+- E-FGSM: no library sums the gradients of several networks (Eq. 13); a loop of ten lines in torch.
 
 Only distances and success are compared. One signed step gives equal pixels, but after twenty half
 of them differ: a gradient near zero changes sign with the last bit of the network's input. The
@@ -198,6 +199,38 @@ def l_fgsms(network, photos, model, pixels, logits):
   return of_ours(rp.l_fgsm(jax.random.key(0), photos, [network]), photos), theirs
 
 
+@pytest.fixture(scope="module")
+def e_fgsms(photos, pixels, one_torch_thread):
+  """Twenty steps towards our targets by the summed gradients of three networks: (ours, theirs)."""
+  import torch
+  from oracles.jax_in_torch import JaxInTorch
+
+  networks = [
+    rp.load_classifier(f"scenes25/{name}") for name in ("resnet18", "resnet50", "alexnet")
+  ]
+  models = [JaxInTorch(network, CHUNK).eval() for network in networks]
+  result = rp.e_fgsm(jax.random.key(0), photos, networks)
+
+  def attacked(pixels, target):
+    adversarial = pixels.clone()
+    for _ in range(20):
+      adversarial.requires_grad_()
+      losses = [
+        torch.nn.functional.cross_entropy(model(adversarial), target, reduction="sum")
+        for model in models
+      ]
+      (gradient,) = torch.autograd.grad(sum(losses), adversarial)
+      moved = adversarial.detach() - gradient.sign() / 255
+      change = torch.clamp(moved - pixels, -16 / 255, 16 / 255)
+      adversarial = torch.clamp(pixels + change, 0, 1)
+    with torch.no_grad():
+      reached = torch.stack([model(adversarial).argmax(dim=1) == target for model in models])
+    return adversarial, reached.all(dim=0)
+
+  target = torch.tensor(np.asarray(result.target)).long()
+  return of_ours(result, photos), of_theirs(attacked, pixels, target, target)
+
+
 def ratios(ours: Outcome, theirs: Outcome) -> np.ndarray:
   both = ours.success & theirs.success
   assert both.sum() >= 40, "too few photographs to compare"
@@ -244,7 +277,7 @@ def test_targets(attack, request):
   np.testing.assert_array_equal(ours.target, theirs.target)
 
 
-@pytest.mark.parametrize("attack", ["deepfools", "cws", "l_fgsms"])
+@pytest.mark.parametrize("attack", ["deepfools", "cws", "l_fgsms", "e_fgsms"])
 def test_success(attack, request):
   assert success_gap(*request.getfixturevalue(attack)) <= SUCCESS_BAR + 1e-9
 
