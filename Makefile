@@ -9,7 +9,7 @@ RUN := $(VENV)/bin/python
 help:
 	@echo "make demo          protect real photos with the bundled networks and show the effect"
 	@echo "make test          install and run the tests (no torch, no network data)"
-	@echo "make test-oracles  compare with live torch and torchvision (installs them)"
+	@echo "make test-oracles  compare with live torch, torchvision, Foolbox, torchattacks (installs them)"
 	@echo "make lint          ruff: rules and format"
 
 $(VENV)/.installed: pyproject.toml

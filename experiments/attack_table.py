@@ -69,7 +69,7 @@ def read_outcomes(path: pathlib.Path) -> tuple[rows.Row, dict[str, Outcome]]:
   """Returns the header and the rows by attack, in the header's order.
 
   Args:
-    path: `rows.jsonl`.
+    path: of the rows.
 
   Returns:
     The row `run`; attack name -> outcome, without those that have no row.
@@ -89,7 +89,7 @@ def read_outcomes(path: pathlib.Path) -> tuple[rows.Row, dict[str, Outcome]]:
 
 
 def write_table(folder: pathlib.Path) -> str:
-  """Writes `table.md` beside `rows.jsonl`, from the rows alone.
+  """Writes `table.md` beside the rows, from them alone.
 
   Args:
     folder: the results folder.
@@ -100,7 +100,7 @@ def write_table(folder: pathlib.Path) -> str:
   Raises:
     RowsError: the rows cannot be read.
   """
-  header, outcomes = read_outcomes(folder / "rows.jsonl")
+  header, outcomes = read_outcomes(rows.find_rows(folder))
   text = "\n".join(_lines(header, outcomes)) + "\n"
   atomic.write_text(folder / "table.md", text)
   return text

@@ -13,7 +13,6 @@ image.
 
 import dataclasses
 import json
-import os
 import pathlib
 import secrets
 import time
@@ -27,14 +26,14 @@ from tqdm import tqdm
 import rpfgsm_jax as rp
 from experiments import attack_table, folder, lineup, measure, photos, rows, runtime
 from experiments.lineup import Contender, Network
+from experiments.options import check_counts, check_options, even_size
+from experiments.paper_attacks import SLOW, paper_attacks
 from rpfgsm_jax.attacks.minimal import Budget, check_budget
-from rpfgsm_jax.attacks.steps import iterations_for
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.quality import perturbation_norms, psnr
 
 NAME = "attacks"
 ENTRIES = ("rows.jsonl", "table.md", "run.json")
-SLOW = ("jsma", "cw", "sparsefool")
 Say = Callable[[str], None]
 
 
@@ -87,75 +86,6 @@ class Plan:
     return tuple(network.classifier for network in self.networks)
 
 
-def all_contenders(
-  networks: Sequence[Network],
-  reference: Network,
-  epsilon: float,
-  budget: Budget,
-  bank: rp.defenses.DefenseBank,
-) -> tuple[Contender, ...]:
-  """Returns the eleven attacks, both variants of DI-FGSM and RP-FGSM, and the two baselines.
-
-  Args:
-    networks: of the experiment.
-    reference: the network of the attacks on one.
-    epsilon: grey levels.
-    budget: of JSMA, CW and SparseFool.
-    bank: the defenses that RP-FGSM draws from.
-
-  Returns:
-    The contenders in the order of the paper's tables, the unchanged photographs first.
-  """
-  seen = tuple(network for network in networks if network.seen)
-  passes, fgsm = iterations_for(epsilon), rp.FGSMConfig(epsilon=epsilon)
-  diverse = rp.DIFGSMConfig(epsilon=epsilon)
-
-  def one(name: str, title: str, note: str, attack: Any, config: Any, passes: int | None = None):
-    return Contender(
-      name=name,
-      title=title,
-      note=note,
-      passes=passes,
-      attack=attack,
-      config=config,
-      networks=(reference,),
-    )
-
-  def several(name: str, title: str, note: str, attack: Any, config: Any):
-    return dataclasses.replace(
-      one(name, title, note, attack, config, passes * len(seen)), networks=seen
-    )
-
-  return (
-    *lineup.baselines(epsilon),
-    one("jsma", "JSMA", "two values a step", rp.jsma, rp.JSMAConfig(budget=budget)),
-    one("cw", "CW", "smallest L2", rp.cw, rp.CWConfig(budget=budget, quantize=False)),
-    one("deepfool", "DeepFool", "smallest L2", rp.deepfool, rp.DeepFoolConfig(quantize=False)),
-    one(
-      "sparsefool",
-      "SparseFool",
-      "few values",
-      rp.sparsefool,
-      rp.SparseFoolConfig(budget=budget, quantize=False),
-    ),
-    one("u-fgsm", "U-FGSM", "away from the prediction", rp.u_fgsm, fgsm, passes),
-    one("r-fgsm", "R-FGSM", "a random class", rp.r_fgsm, fgsm, passes),
-    one("l-fgsm", "L-FGSM", "the least likely class", rp.l_fgsm, fgsm, passes),
-    one("p-fgsm", "P-FGSM", "a class drawn by Eq. 17", rp.p_fgsm, fgsm, passes),
-    one("eot", "EOT", "a random class", rp.eot, rp.EOTConfig(epsilon=epsilon), passes),
-    several(
-      "di-fgsm-targeted",
-      "DI-FGSM targeted",
-      "a random class",
-      rp.di_fgsm,
-      dataclasses.replace(diverse, targeted=True),
-    ),
-    several("di-fgsm", "DI-FGSM", "away from the predictions", rp.di_fgsm, diverse),
-    several("e-fgsm", "E-FGSM", "a random class", rp.e_fgsm, fgsm),
-    *lineup.rp_contenders(networks, epsilon, bank)[::-1],
-  )
-
-
 def prepare(
   config: AttacksConfig, *, load: Callable[[str], Classifier] = rp.load_classifier
 ) -> Plan:
@@ -172,21 +102,11 @@ def prepare(
     ValueError: something in the config cannot be used; the message names it.
   """
   check_budget(config.budget)
-  for name in ("limit", "slow_limit", "batch_size"):
-    value = getattr(config, name)
-    if value is not None and value < 1:
-      raise ValueError(f"{name} must be at least 1, got {value}.")
-  if config.seed is not None and not 0 <= config.seed < 2**32:
-    raise ValueError(f"seed must be in 0..2^32-1, got {config.seed}.")
-  if not 0 <= config.epsilon <= 255:
-    raise ValueError(f"epsilon must be in 0..255 grey levels, got {config.epsilon}.")
-  place = pathlib.Path(os.path.abspath(config.out))
-  folder.check_place(place, NAME, ENTRIES)
-  if config.data is not None:
-    folder.check_apart(place, config.data)
+  check_counts(slow_limit=config.slow_limit)
+  place = check_options(config, NAME, ENTRIES)
   networks = lineup.load_networks(config.seen, config.unseen, load)
   reference = lineup.reference_network(networks, config.reference)
-  contenders = all_contenders(networks, reference, config.epsilon, config.budget, config.bank)
+  contenders = paper_attacks(networks, reference, config.epsilon, config.budget, config.bank)
   contenders = _wanted(contenders, config.attacks)
   rounds = _rounds(config, contenders, networks[0].classifier)
   plan = Plan(config=config, place=place, seed=0, networks=networks, rounds=rounds, header={})
@@ -333,14 +253,9 @@ def _rounds(
   for some, limit in parts:
     if not some:
       continue
-    source = (
-      photos.open_samples(first.image_size, limit)
-      if config.data is None
-      else photos.open_folder(config.data, first.class_names, first.image_size, limit)
-    )
-    count = len(source.photos)
-    num_batches = -(-count // config.batch_size)
-    found.append(Round(contenders=tuple(some), source=source, size=-(-count // num_batches)))
+    source = photos.open_source(config.data, first.class_names, first.image_size, limit)
+    size = even_size(len(source.photos), config.batch_size)
+    found.append(Round(contenders=tuple(some), source=source, size=size))
   return tuple(found)
 
 

@@ -14,7 +14,6 @@ network's most likely classes of the image without a defense.
 
 import contextlib
 import dataclasses
-import os
 import pathlib
 import secrets
 import time
@@ -27,6 +26,7 @@ from tqdm import tqdm
 import rpfgsm_jax as rp
 from experiments import figures, folder, lineup, measure, photos, report, rows, runtime, verify
 from experiments.lineup import Contender, Network
+from experiments.options import check_options, even_size
 from rpfgsm_jax import data
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.quality import perturbation_norms, psnr
@@ -90,29 +90,12 @@ def prepare(config: DemoConfig, *, load: Callable[[str], Classifier] = rp.load_c
   Raises:
     ValueError: something in the config cannot be used; the message names it.
   """
-  for name, value, least in (("limit", config.limit, 1), ("batch_size", config.batch_size, 1)):
-    if value is not None and value < least:
-      raise ValueError(f"{name} must be at least {least}, got {value}.")
-  if config.seed is not None and not 0 <= config.seed < 2**32:
-    raise ValueError(f"seed must be in 0..2^32-1, got {config.seed}.")
-  if not 0 <= config.epsilon <= 255:
-    raise ValueError(f"epsilon must be in 0..255 grey levels, got {config.epsilon}.")
-  place = pathlib.Path(os.path.abspath(config.out))
-  folder.check_place(place, NAME, ENTRIES)
-  if config.data is not None:
-    folder.check_apart(place, config.data)
+  place = check_options(config, NAME, ENTRIES)
   networks = lineup.load_networks(config.seen, config.unseen, load)
   reference = lineup.reference_network(networks, config.reference)
   contenders = lineup.demo_contenders(networks, reference, config.epsilon, config.bank)
   first = networks[0].classifier
-  source = (
-    photos.open_samples(first.image_size, config.limit)
-    if config.data is None
-    else photos.open_folder(config.data, first.class_names, first.image_size, config.limit)
-  )
-  # Even batches: of 9 photographs two batches of 5, not one of 8 and one of 1 and 7 fillers.
-  count = len(source.photos)
-  num_batches = -(-count // config.batch_size)
+  source = photos.open_source(config.data, first.class_names, first.image_size, config.limit)
   return Plan(
     config=config,
     place=place,
@@ -120,7 +103,7 @@ def prepare(config: DemoConfig, *, load: Callable[[str], Classifier] = rp.load_c
     networks=networks,
     contenders=contenders,
     source=source,
-    size=-(-count // num_batches),
+    size=even_size(len(source.photos), config.batch_size),
   )
 
 

@@ -12,7 +12,7 @@ from experiments import measure
 from rpfgsm_jax.attacks.inputs import check_classifiers
 from rpfgsm_jax.attacks.steps import iterations_for
 from rpfgsm_jax.models.classifier import Classifier
-from rpfgsm_jax.protect import Attack
+from rpfgsm_jax.protect import Attack, to_uint8
 
 ORIGINAL = "original"
 
@@ -211,8 +211,7 @@ def protect(
     batch_size=size,
   )
   result = jax.tree.map(lambda leaf: leaf[:count], result)
-  written = np.clip(np.rint(result.adversarial), 0, 255).astype(np.uint8)
-  return written, result
+  return to_uint8(result.adversarial), result
 
 
 def _titles(names: Sequence[str]) -> Sequence[str]:

@@ -70,6 +70,21 @@ class Source:
       notes.clear()
 
 
+def open_source(
+  folder: pathlib.Path | None,
+  class_names: Sequence[str],
+  image_size: tuple[int, int],
+  limit: int | None,
+) -> Source:
+  """Returns the images of a folder, or scikit-image's photographs when there is none.
+
+  See `open_folder` and `open_samples` for the arguments.
+  """
+  if folder is None:
+    return open_samples(image_size, limit)
+  return open_folder(folder, class_names, image_size, limit)
+
+
 def open_samples(image_size: tuple[int, int], limit: int | None) -> Source:
   """Returns several views of scikit-image's color photographs.
 

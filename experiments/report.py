@@ -120,7 +120,7 @@ def report_from_rows(folder: pathlib.Path) -> str:
   Raises:
     RowsError: the rows cannot be read.
   """
-  results = read_results(folder / "rows.jsonl")
+  results = read_results(rows.find_rows(folder))
   text = "\n".join(_lines(results)) + "\n"
   text = text.encode("utf-8", "backslashreplace").decode("utf-8")  # file names may be any bytes
   atomic.write_text(folder / "report.md", text)

@@ -4,6 +4,7 @@ A process may be killed while it writes, so the last line can be cut in the midd
 writers refuse such a file until `recover_rows` has repaired it and said what it did.
 """
 
+import gzip
 import json
 import os
 import pathlib
@@ -49,7 +50,7 @@ def read_rows(path: PathLike) -> Iterator[Row]:
   """Yields the rows in order, reading as it goes.
 
   Args:
-    path: the file.
+    path: the file; one that ends in .gz is read as gzip.
 
   Yields:
     One dictionary a line.
@@ -61,7 +62,7 @@ def read_rows(path: PathLike) -> Iterator[Row]:
   path = pathlib.Path(path)
   if not path.is_file():
     raise RowsError(f"{path} must be a file of rows, but there is none; run the experiment first.")
-  with open(path, "rb") as file:
+  with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
     for number, line in enumerate(file, start=1):
       row = _parse(line)
       if not line.endswith(b"\n"):
@@ -75,6 +76,19 @@ def read_rows(path: PathLike) -> Iterator[Row]:
           "after it was written: run the experiment again."
         )
       yield row
+
+
+def find_rows(folder: PathLike) -> pathlib.Path:
+  """Returns the file of rows in a results folder, plain or compressed.
+
+  Raises:
+    RowsError: there is neither.
+  """
+  folder = pathlib.Path(folder)
+  for name in ("rows.jsonl", "rows.jsonl.gz"):
+    if (folder / name).is_file():
+      return folder / name
+  raise RowsError(f"{folder} must hold rows.jsonl or rows.jsonl.gz; run the experiment first.")
 
 
 def recover_rows(path: PathLike) -> str | None:

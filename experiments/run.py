@@ -111,6 +111,25 @@ def attacks(**options: object) -> None:
   click.echo(f"results: {place}")
 
 
+@cli.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=pathlib.Path))
+def report(folder: pathlib.Path) -> None:
+  """Makes the tables of a results FOLDER again, from its rows alone."""
+  from experiments import attack_table, rows
+  from experiments import report as demo_report
+
+  writers = {"demo": demo_report.report_from_rows, "attacks": attack_table.write_table}
+  try:
+    header = next(rows.read_rows(rows.find_rows(folder)), {})
+    experiment = header.get("experiment")
+    if experiment not in writers:
+      raise rows.RowsError(f"{folder} must hold the rows of {' or '.join(writers)}.")
+    writers[experiment](folder)
+  except (ValueError, OSError) as error:
+    raise click.ClickException(str(error)) from error
+  click.echo(f"made from its rows: {folder}")
+
+
 def _say(line: str) -> None:
   # Through tqdm, so that a line does not run into the bar.
   from tqdm import tqdm

@@ -44,7 +44,8 @@ def protect(
     images: `(n, H, W, 3)` uint8, or any real dtype that holds whole grey levels 0..255.
     classifiers: the networks to mislead, all of one image size (H, W).
     config: the attack's settings; None: `RPFGSMConfig()`.
-    attack: `attack(key, images, classifiers, config, image_ids=…) -> AttackResult`.
+    attack: any attack of this package, or another of the form
+      `attack(key, images, classifiers, config, image_ids=…) -> AttackResult`.
     seed: of the root key. A fixed public seed makes targets guessable.
     image_ids: `(n,)` stable integers in 0..2^32-1; default 0..n-1.
     target: chosen classes, one or `(n,)`; for targeted attacks.
@@ -111,8 +112,11 @@ def protect_batches(
 
 
 def to_uint8(adversarial: ArrayLike) -> np.ndarray:
-  """Returns an attack's integer-valued float images as uint8, shape kept."""
-  return np.asarray(adversarial).astype(np.uint8)
+  """Returns an attack's float images as uint8, shape kept.
+
+  Whole grey levels stay; what `quantize=False` left between or beyond them is rounded and clipped.
+  """
+  return np.clip(np.rint(np.asarray(adversarial)), 0, 255).astype(np.uint8)
 
 
 def _batches(

@@ -76,3 +76,13 @@ def test_bad_input_is_named_before_any_work(images, options, message):
   with pytest.raises(ValueError, match=message):
     rp.protect(images, NETS, CONFIG, progress=lambda *n: calls.append(n), **options)
   assert not calls
+
+
+def test_what_is_not_on_the_grid_is_rounded_and_clipped():
+  raw = rp.deepfool(jax.random.key(0), IMAGES, NETS[:1], rp.DeepFoolConfig(quantize=False))
+  values = np.asarray(raw.adversarial)
+  assert (values != np.rint(values)).any()
+  assert values.min() < 0
+  config = rp.DeepFoolConfig(quantize=False)
+  protected = rp.protect(IMAGES, NETS[:1], config, attack=rp.deepfool)
+  np.testing.assert_array_equal(protected, np.clip(np.rint(values), 0, 255))

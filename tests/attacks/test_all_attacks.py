@@ -49,7 +49,7 @@ MINIMAL = ("jsma", "cw", "deepfool", "sparsefool")
 EVERY = pytest.mark.parametrize("name", CASES)
 # What needs a program of its own is compiled for one attack of each kind: the signed ones share
 # their loop.
-KINDS = pytest.mark.parametrize("name", ("u_fgsm", "e_fgsm", "eot", "rp_fgsm", *MINIMAL))
+KINDS = pytest.mark.parametrize("name", ["u_fgsm", "e_fgsm", "eot", "rp_fgsm", *MINIMAL])
 
 
 @pytest.fixture(scope="module")

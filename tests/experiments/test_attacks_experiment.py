@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import rpfgsm_jax as rp
-from experiments import attack_table, attacks, lineup, rows
+from experiments import attack_table, attacks, lineup, paper_attacks, rows
 from experiments import run as script
 from rpfgsm_jax import data
 from rpfgsm_jax.defenses import IDENTITY, REQUANTIZE, DefenseBank
@@ -162,7 +162,7 @@ def test_rows_of_other_settings_are_not_mixed(result, folder, change, named):
 
 def test_all_attacks_of_the_paper_are_there():
   networks = lineup.load_networks(("toy/resnet50", "toy/b"), ("toy/c",), NETS.__getitem__)
-  found = attacks.all_contenders(networks, networks[0], 16.0, "quick", BANK)
+  found = paper_attacks.paper_attacks(networks, networks[0], 16.0, "quick", BANK)
   used = {contender.name: len(contender.networks) for contender in found if contender.attack}
   assert used == {
     "jsma": 1,
