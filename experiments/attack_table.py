@@ -58,6 +58,10 @@ class Outcome:
     """Returns `(N, networks, settings)` of the rows that have them."""
     return np.asarray([row[field] for row in self.found if row[field] is not None])
 
+  def of(self, photos: set[str]) -> "Outcome":
+    """Returns the outcome on some of the photographs."""
+    return Outcome([row for row in self.found if row["photo"] in photos])
+
   @property
   def seconds(self) -> float | None:
     """Seconds a photograph in the batches that had nothing to compile; None if there are none."""
@@ -141,10 +145,17 @@ def _table(header: rows.Row, outcomes: dict[str, Outcome], field: str, scene: st
   yield from ("", f"## Misleading rate against {scene}", "")
   yield f"| {' | '.join(_COLUMNS)} |"
   yield f"|{'---|' * len(_COLUMNS)}"
+  baseline = outcomes.get("original")
   for attack in header["attacks"]:
-    if attack["name"] in outcomes:
-      cells = _cells(header, attack, outcomes[attack["name"]], field)
-      yield f"| {' | '.join(cells)} |"
+    if attack["name"] not in outcomes:
+      continue
+    outcome = outcomes[attack["name"]]
+    if baseline is not None and len(outcome.found) < len(baseline.found):
+      # Fewer photos may be easier or harder ones: their own baseline stands before them, once.
+      baseline = baseline.of({row["photo"] for row in outcome.found})
+      original = {"title": "original, of these", "networks": []}
+      yield f"| {' | '.join(_cells(header, original, baseline, field))} |"
+    yield f"| {' | '.join(_cells(header, attack, outcome, field))} |"
 
 
 def _cells(header: rows.Row, attack: rows.Row, outcome: Outcome, field: str) -> list[str]:
@@ -216,7 +227,7 @@ def _order(header: rows.Row, outcomes: dict[str, Outcome], field: str) -> Iterat
   yield "|---|---|---|"
   rates = {}
   for name, outcome in outcomes.items():
-    some = Outcome([row for row in outcome.found if row["photo"] in shared])
+    some = outcome.of(shared)
     rates[name] = [rate_of(header, some, field, False, True, top) for top in TOPS]
   for name in sorted(rates, key=lambda name: -rates[name][0].value):
     cells = [

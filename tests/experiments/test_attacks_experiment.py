@@ -114,6 +114,16 @@ def test_the_table_repeats_the_rows(result):
   low, high = wilson_interval(some.mean(axis=1).sum(), 2)
   expected = f"| RP-FGSM | {100 * some.mean():.1f} % [{100 * low:.0f}, {100 * high:.0f}] |"
   assert expected in text
+  baseline = np.asarray(
+    [
+      row["label_ranks"]
+      for row in photo_rows(result[0])
+      if row["attack"] == "original" and row["photo"] in shared
+    ]
+  )
+  line = next(line for line in text.splitlines() if line.startswith("| original, of these |"))
+  assert line.split("|")[3] == " 2 "
+  assert line.split("|")[10].split("/")[0].strip() == f"{100 * (baseline[:, 2, 0] >= 1).mean():.0f}"
   assert "Budget of the slow attacks: **quick**" in text
 
 
