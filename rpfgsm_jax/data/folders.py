@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,12 +27,16 @@ _MAX_WORKERS = 8
 
 @dataclasses.dataclass(frozen=True)
 class ImageRecord:
-  """One image file of a folder."""
+  """One image file of a folder, or one image inside an archive."""
 
-  path: pathlib.Path
-  relative: str  # to the folder, with forward slashes on every system
+  path: pathlib.Path  # inside an archive: the archive's own path and the name in it
+  relative: str  # to the folder, with forward slashes on every system; Places365: its file name
   image_id: int  # 0..2^31 - 1, from `relative` alone
   label_name: str | None = None  # its class sub-folder; None at the top of the folder
+  # Opens an image inside an archive, in the thread that asks for it; None: `path` is a file.
+  opener: Callable[[], image_files.OpenedImage] | None = dataclasses.field(
+    default=None, compare=False, repr=False
+  )
 
 
 class ImageBatch(NamedTuple):
@@ -222,7 +226,7 @@ def _decode_ahead(
       while len(waiting) < _AHEAD and (record := next(upcoming, None)) is not None:
         future = concurrent.futures.Future()
         try:
-          opened = image_files.open_image(record.path)
+          opened = record.opener() if record.opener else image_files.open_image(record.path)
           if opened.decoded:  # its pixels are large: shrink it before the next one is opened
             future.set_result(_decode(opened, image_size, how))
           else:

@@ -121,7 +121,22 @@ def open_image(path: PathLike) -> OpenedImage:
     ImageError: no such file, not an image, too large, or a header that cannot be parsed.
   """
   path = pathlib.Path(path)
-  content = _read_file(path)
+  return open_bytes(path, _read_file(path))
+
+
+def open_bytes(path: pathlib.Path, content: bytes) -> OpenedImage:
+  """Parses the header of a picture that is in memory already, as `open_image` does of a file.
+
+  Args:
+    path: where it comes from, for messages.
+    content: the encoded picture.
+
+  Returns:
+    The opened image.
+
+  Raises:
+    ImageError: not an image, too large, or a header that cannot be parsed.
+  """
   with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     warnings.simplefilter("error", Image.DecompressionBombWarning)
