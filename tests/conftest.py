@@ -13,8 +13,16 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 jax.config.update("jax_num_cpu_devices", 8)
 
+# Minutes long, and one process each: begun last, they would leave the other processor idle.
+LONGEST = ("test_bundled.py", "test_rp_fgsm.py", "test_all_attacks.py", "test_readme.py")
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHARED_DATA = pathlib.Path(os.environ.get("RPFGSM_SHARED_DATA", ROOT.parent / "shared" / "data"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+  """Puts the longest files first."""
+  items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(scope="session")

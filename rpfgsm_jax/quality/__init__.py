@@ -1,8 +1,24 @@
 """How much a protected image differs from its original, and how natural it looks."""
 
+from rpfgsm_jax.quality.brisque import (
+  BrisqueModel,
+  ModelNotFoundError,
+  brisque,
+  load_brisque_model,
+)
 from rpfgsm_jax.quality.mad import mad
 from rpfgsm_jax.quality.norms import PerturbationNorms, perturbation_norms
 from rpfgsm_jax.quality.psnr import psnr
 from rpfgsm_jax.quality.ssim import ssim
 
-__all__ = ["PerturbationNorms", "mad", "perturbation_norms", "psnr", "ssim"]
+__all__ = [
+  "BrisqueModel",
+  "ModelNotFoundError",
+  "PerturbationNorms",
+  "brisque",
+  "load_brisque_model",
+  "mad",
+  "perturbation_norms",
+  "psnr",
+  "ssim",
+]
