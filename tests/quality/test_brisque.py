@@ -219,7 +219,11 @@ def test_gray_and_three_equal_channels_are_one(photo):
   )
 
 
-@pytest.mark.parametrize("convert", [np.float64, np.float32, np.int32, jnp.asarray], ids=str)
+@pytest.mark.parametrize(
+  "convert",
+  [np.float64, np.float32, np.int32, jnp.asarray],
+  ids=["float64", "float32", "int32", "jax"],
+)
 def test_any_number_type_gives_the_same(photo, convert):
   np.testing.assert_array_equal(brisque_features(convert(photo)), brisque_features(photo))
 
