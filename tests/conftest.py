@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -16,6 +17,15 @@ jax.config.update("jax_num_cpu_devices", 8)
 # Minutes long, and one process each: begun last, they would leave the other processor idle.
 LONGEST = ("test_bundled.py", "test_rp_fgsm.py", "test_all_attacks.py", "test_readme.py")
 
+# Toy networks compile for seconds and run for milliseconds: for the attacks programs are not
+# optimized. Where equal bits are promised, or real networks run, tests have what users have.
+OPTIMIZED = (
+  "test_rp_fgsm.py",
+  "test_rows.py",
+  "test_attacks_on_photos.py",
+  "test_attacks_oracle.py",
+)
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHARED_DATA = pathlib.Path(os.environ.get("RPFGSM_SHARED_DATA", ROOT.parent / "shared" / "data"))
 
@@ -23,6 +33,15 @@ SHARED_DATA = pathlib.Path(os.environ.get("RPFGSM_SHARED_DATA", ROOT.parent / "s
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
   """Puts the longest files first."""
   items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
+  """Leaves out XLA's optimizations where only toy networks run."""
+  toys = request.path.parent.name == "attacks" and request.path.name not in OPTIMIZED
+  jax.config.update("jax_disable_most_optimizations", toys)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")
