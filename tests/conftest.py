@@ -17,8 +17,8 @@ jax.config.update("jax_num_cpu_devices", 8)
 # Minutes long, and one process each: begun last, they would leave the other processor idle.
 LONGEST = ("test_bundled.py", "test_rp_fgsm.py", "test_all_attacks.py", "test_readme.py")
 
-# Toy networks compile for seconds and run for milliseconds: for the attacks programs are not
-# optimized. Where equal bits are promised, or real networks run, tests have what users have.
+# Toy networks compile for seconds and run for milliseconds: the attacks' tests do without XLA's
+# optimizations. Where equal bits are promised, or real networks run, they have what users have.
 OPTIMIZED = (
   "test_rp_fgsm.py",
   "test_rows.py",
