@@ -81,10 +81,7 @@ def read_outcomes(path: pathlib.Path) -> tuple[rows.Row, dict[str, Outcome]]:
   Raises:
     RowsError: the file cannot be read, or does not begin with a row `run`.
   """
-  found = rows.read_rows(path)
-  header = next(found, {})
-  if header.get("kind") != "run":
-    raise rows.RowsError(f"{path} must begin with a row of kind 'run'; it is no experiment's file.")
+  header, found = rows.read_run(path)
   outcomes = {attack["name"]: Outcome() for attack in header["attacks"]}
   for row in found:
     if row["kind"] == "photo":

@@ -135,16 +135,39 @@ def run(plan: Plan, *, cache: runtime.CompileCache | None = None, say: Say = pri
   if not path.exists() or not path.stat().st_size:
     rows.write_private(plan.place / folder.RECORD, {"experiment": NAME, "seed": plan.seed})
     rows.append_rows(path, [plan.header])
-  done = {(row["photo"], row["attack"]) for row in rows.read_rows(path) if row["kind"] == "photo"}
+  done, failed = set(), set()
+  for row in rows.read_rows(path):
+    if row["kind"] == "photo":
+      done.add((row["photo"], row["attack"]))
+    elif row["kind"] == "failure":
+      failed.add(row["photo"])
   total = sum(len(each.source.photos) * len(each.contenders) for each in plan.rounds)
   say(f"{total - len(done)} of {total} rows to make; {cache.describe() if cache else 'compiling'}")
   with tqdm(total=total, initial=len(done), unit="row", mininterval=0.5, smoothing=0.1) as bar:
     for part in plan.rounds:
       compiled: set[str] = set()
       for batch in part.source.batches(part.size):
-        _run_batch(plan, part, batch, path, done, compiled, bar, say)
+        _note_failures(batch, path, failed, len(part.contenders), bar, say)
+        _run_batch(plan, part, batch, path, done, compiled, bar)
   attack_table.write_table(plan.place)
   return plan.place
+
+
+def _note_failures(
+  batch: photos.Batch,
+  path: pathlib.Path,
+  failed: set[str],
+  num_contenders: int,
+  bar: tqdm,
+  say: Say,
+) -> None:
+  """Writes a row for each file that could not be read, once in the life of a folder."""
+  for name, reason in batch.failures:
+    say(f"left out: {reason}")
+    bar.total -= num_contenders
+    if name not in failed:
+      rows.append_rows(path, [{"kind": "failure", "photo": name, "message": reason}])
+      failed.add(name)
 
 
 def _run_batch(
@@ -155,14 +178,7 @@ def _run_batch(
   done: set[tuple[str, str]],
   compiled: set[str],
   bar: tqdm,
-  say: Say,
 ) -> None:
-  for name, reason in batch.failures:
-    say(f"left out: {reason}")
-    bar.total -= len(part.contenders)
-    if (name, "") not in done:
-      rows.append_rows(path, [{"kind": "failure", "photo": name, "message": reason}])
-      done.add((name, ""))
   missing = [
     contender
     for contender in part.contenders
@@ -310,9 +326,9 @@ def _seed(plan: Plan) -> int:
     ValueError: the folder holds rows made with other settings.
   """
   path = plan.place / "rows.jsonl"
-  if not path.is_file() or b"\n" not in path.read_bytes():  # not even its first row was finished
+  if not path.is_file() or not _first_line(path).endswith(b"\n"):  # cut in its very first row
     return secrets.randbits(32) if plan.config.seed is None else plan.config.seed
-  earlier = next(rows.read_rows(path), {})
+  earlier, _ = rows.read_run(path)
   ignored = ("command", "seed_given")
   now = json.loads(json.dumps(plan.header))
   differs = [
@@ -327,3 +343,8 @@ def _seed(plan: Plan) -> int:
       f"{', '.join(differs)}. Name another folder, or give the same settings to go on."
     )
   return seed
+
+
+def _first_line(path: pathlib.Path) -> bytes:
+  with open(path, "rb") as file:
+    return file.readline()

@@ -69,10 +69,7 @@ def read_results(path: pathlib.Path) -> Results:
   Raises:
     RowsError: the file cannot be read, or does not begin with a row `run`.
   """
-  found = rows.read_rows(path)
-  header = next(found, {})
-  if header.get("kind") != "run":
-    raise rows.RowsError(f"{path} must begin with a row of kind 'run'; it is no experiment's file.")
+  header, found = rows.read_run(path)
   attacks = [attack["name"] for attack in header["attacks"]]
   waiting: dict[str, dict[str, rows.Row]] = {}
   results = Results(header, {name: Outcome() for name in attacks}, [], None, None, [], [], {})

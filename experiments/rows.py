@@ -78,6 +78,19 @@ def read_rows(path: PathLike) -> Iterator[Row]:
       yield row
 
 
+def read_run(path: PathLike) -> tuple[Row, Iterator[Row]]:
+  """Returns the first row, which says what was run, and the rows after it, read as they are asked.
+
+  Raises:
+    RowsError: the file cannot be read, or does not begin with a row `run`.
+  """
+  found = read_rows(path)
+  header = next(found, {})
+  if header.get("kind") != "run":
+    raise RowsError(f"{path} must begin with a row of kind 'run'; it is no experiment's file.")
+  return header, found
+
+
 def find_rows(folder: PathLike) -> pathlib.Path:
   """Returns the file of rows in a results folder, plain or compressed.
 

@@ -120,8 +120,8 @@ def report(folder: pathlib.Path) -> None:
 
   writers = {"demo": demo_report.report_from_rows, "attacks": attack_table.write_table}
   try:
-    header = next(rows.read_rows(rows.find_rows(folder)), {})
-    experiment = header.get("experiment")
+    header, _ = rows.read_run(rows.find_rows(folder))
+    experiment = header["experiment"]
     if experiment not in writers:
       raise rows.RowsError(f"{folder} must hold the rows of {' or '.join(writers)}.")
     writers[experiment](folder)

@@ -13,13 +13,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rpfgsm_jax.attacks import inputs, minimal, targets
+from rpfgsm_jax.attacks import inputs, minimal
 from rpfgsm_jax.attacks.rows import run_rows_until
 from rpfgsm_jax.attacks.steps import AttackResult
+from rpfgsm_jax.attacks.targets import likely_classes
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.typing import Array, ArrayLike, Images, Key, Labels
 
-_BUDGETS = {"quick": (5, 200, 1.0), "paper": (9, 10_000, 1e-3)}
+_BUDGETS = {
+  "quick": {"search_steps": 5, "num_steps": 200, "initial_c": 1.0},
+  "paper": {"search_steps": 9, "num_steps": 10_000, "initial_c": 1e-3},
+}
 _INSIDE = 0.999999  # of the box, so that arctanh is finite at black and white
 _NO_UPPER = 1e10  # no weight has succeeded yet
 _LOOKS = 10  # at the progress, in a search step: Carlini's early abort
@@ -98,34 +102,23 @@ def cw(
     ValueError: an argument breaks its rule.
   """
   del key
-  config = CWConfig() if config is None else config
-  config = _resolved(config)
-  begin = minimal.start(
+  config = _resolved(CWConfig() if config is None else config)
+  return minimal.run_minimal(
     "cw",
+    _cw,
     images,
     classifiers,
-    image_ids,
+    config,
     targeted=True,
+    image_ids=image_ids,
     target=target,
     label=label,
-    micro_batch=config.micro_batch,
-  )
-  approach = begin.chosen
-  if approach is None:
-    approach = jax.vmap(lambda z: targets.second_likely(None, z[None])[0])(begin.logits)
-  adversarial, evaluations = _cw(begin, approach, config)
-  return minimal.finish(
-    begin,
-    adversarial,
-    evaluations,
-    target=approach,
-    quantize=config.quantize,
-    micro_batch=config.micro_batch,
   )
 
 
 @jax.jit
-def _cw(begin: minimal.Start, approach: Labels, config: CWConfig) -> tuple[Images, Array]:
+def _cw(begin: minimal.Start, config: CWConfig) -> tuple[Images, Labels, Array]:
+  approach = likely_classes(begin.logits, 2)[:, 1] if begin.chosen is None else begin.chosen
   batch, images = len(approach), begin.images
   adam = optax.adam(config.learning_rate)
   state = {
@@ -155,7 +148,7 @@ def _cw(begin: minimal.Start, approach: Labels, config: CWConfig) -> tuple[Image
     return _search(config, *_adam_step(config, adam, classifier, state, row))
 
   state = run_rows_until(advance, 1, begin.classifier, state, constants, choose, config.micro_batch)
-  return state["best"], state["evaluations"]
+  return state["best"], approach, state["evaluations"]
 
 
 def _adam_step(
@@ -229,12 +222,8 @@ def _search(config: CWConfig, state: Any, loss: Array) -> Any:
 
 def _resolved(config: CWConfig) -> CWConfig:
   """Returns the config with the budget's numbers filled in, checked."""
-  minimal.check_budget(config.budget)
+  config = minimal.with_budget(config, _BUDGETS)
   inputs.check_counts(config, search_steps=1, num_steps=0, micro_batch=1)
-  names = ("search_steps", "num_steps", "initial_c")
-  given = dict(zip(names, _BUDGETS[config.budget], strict=True))
-  missing = {name: value for name, value in given.items() if getattr(config, name) is None}
-  config = dataclasses.replace(config, **missing)
   for name in ("initial_c", "learning_rate"):
     if not getattr(config, name) > 0:
       raise ValueError(f"{name} must be > 0, got {getattr(config, name)!r}.")

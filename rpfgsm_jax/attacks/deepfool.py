@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from rpfgsm_jax.attacks import inputs, minimal
 from rpfgsm_jax.attacks.rows import run_rows_until
 from rpfgsm_jax.attacks.steps import AttackResult
+from rpfgsm_jax.attacks.targets import likely_classes
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.typing import Array, ArrayLike, Images, Key, Labels
 
@@ -80,30 +81,22 @@ def deepfool(
   inputs.check_counts(config, num_steps=0, num_classes=2, micro_batch=1)
   if not config.overshoot >= 0:
     raise ValueError(f"overshoot must be >= 0, got {config.overshoot!r}.")
-  begin = minimal.start(
+  return minimal.run_minimal(
     "deepfool",
+    _deepfool,
     images,
     classifiers,
-    image_ids,
+    config,
     targeted=False,
+    image_ids=image_ids,
     target=target,
     label=label,
-    micro_batch=config.micro_batch,
-  )
-  leave = begin.predicted if begin.chosen is None else begin.chosen
-  adversarial, evaluations = _deepfool(begin, leave, config)
-  return minimal.finish(
-    begin,
-    adversarial,
-    evaluations,
-    label=leave,
-    quantize=config.quantize,
-    micro_batch=config.micro_batch,
   )
 
 
 @jax.jit
-def _deepfool(begin: minimal.Start, leave: Labels, config: DeepFoolConfig) -> tuple[Images, Array]:
+def _deepfool(begin: minimal.Start, config: DeepFoolConfig) -> tuple[Images, Labels, Array]:
+  leave = begin.leave
   classes = likely_classes(begin.logits, config.num_classes)
   state = {
     "total": jnp.zeros_like(begin.images),
@@ -129,12 +122,8 @@ def _deepfool(begin: minimal.Start, leave: Labels, config: DeepFoolConfig) -> tu
     return jnp.where(state["crossed"] | (step >= config.num_steps), 1, 0)
 
   state = run_rows_until(advance, 1, begin.classifier, state, constants, choose, config.micro_batch)
-  return begin.images + (1 + config.overshoot) * state["total"], state["evaluations"]
-
-
-def likely_classes(logits: Array, count: int) -> Array:
-  """Returns the most likely classes, the predicted one first: `(B, D)` to `(B, count)` int32."""
-  return jax.lax.top_k(logits, min(count, logits.shape[-1]))[1].astype(jnp.int32)
+  adversarial = begin.images + (1 + config.overshoot) * state["total"]
+  return adversarial, leave, state["evaluations"]
 
 
 def to_nearest_boundary(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import jax
 
+from rpfgsm_jax.attacks import inputs
 from rpfgsm_jax.attacks.lab import lab_distance
 from rpfgsm_jax.attacks.signed import Recipe, run_signed
 from rpfgsm_jax.attacks.steps import AttackResult, Loop
@@ -129,8 +130,4 @@ def _check_config(config: EOTConfig) -> None:
     raise ValueError(
       f"visual_weight must be a finite number >= 0, got {weight!r}; it is static: no array."
     )
-  if not isinstance(config.transforms, DefenseBank) or not config.transforms.families:
-    raise ValueError(
-      f"transforms must be a DefenseBank with at least one family, got {config.transforms!r}; "
-      "eot_bank() has the paper's six."
-    )
+  inputs.check_bank("transforms", config.transforms, "eot_bank() has the paper's six")

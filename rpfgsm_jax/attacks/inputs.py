@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rpfgsm_jax.defenses.bank import DefenseBank
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.typing import Array, ArrayLike, Images, Labels
 
@@ -106,6 +107,18 @@ def check_enough_classes(classifiers: tuple[Classifier, ...]) -> None:
     raise ValueError(
       f"a target can only be drawn from more classes than networks, got {num_classes} classes and "
       f"{len(classifiers)} networks: every class may be some network's prediction; give a target."
+    )
+
+
+def check_bank(name: str, bank: Any, remedy: str) -> None:
+  """Checks the transformations of an attack.
+
+  Raises:
+    ValueError: it is no DefenseBank, or an empty one.
+  """
+  if not isinstance(bank, DefenseBank) or not bank.families:
+    raise ValueError(
+      f"{name} must be a DefenseBank with at least one family, got {bank!r}; {remedy}."
     )
 
 

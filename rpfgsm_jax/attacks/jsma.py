@@ -16,10 +16,14 @@ import jax.numpy as jnp
 from rpfgsm_jax.attacks import inputs, minimal
 from rpfgsm_jax.attacks.rows import run_rows_until
 from rpfgsm_jax.attacks.steps import AttackResult, cross_entropy
+from rpfgsm_jax.attacks.targets import likely_classes
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.typing import Array, ArrayLike, Images, Key, Labels
 
-_BUDGETS = {"quick": (3, 200), "paper": (10, None)}
+_BUDGETS = {
+  "quick": {"num_candidates": 3, "num_steps": 200},
+  "paper": {"num_candidates": 10, "num_steps": None},  # as many as largest_share allows
+}
 _AT_ONCE = 2  # values changed a step
 
 
@@ -90,34 +94,23 @@ def jsma(
     "one intensity unit" a step is read as the original's theta = 1 of a range 0..1.
   """
   del key
-  config = JSMAConfig() if config is None else config
-  _check_config(config)
-  begin = minimal.start(
+  config = _resolved(JSMAConfig() if config is None else config)
+  return minimal.run_minimal(
     "jsma",
+    _jsma,
     images,
     classifiers,
-    image_ids,
+    config,
     targeted=True,
+    image_ids=image_ids,
     target=target,
     label=label,
-    micro_batch=config.micro_batch,
-  )
-  candidates = _candidates(begin, _num_candidates(config))
-  adversarial, reached, evaluations = _jsma(begin, candidates, config)
-  return minimal.finish(
-    begin,
-    adversarial,
-    evaluations,
-    target=reached,
-    quantize=config.quantize,
-    micro_batch=config.micro_batch,
   )
 
 
 @jax.jit
-def _jsma(
-  begin: minimal.Start, candidates: Array, config: JSMAConfig
-) -> tuple[Images, Labels, Array]:
+def _jsma(begin: minimal.Start, config: JSMAConfig) -> tuple[Images, Labels, Array]:
+  candidates = _candidates(begin, config.num_candidates)
   batch, count = candidates.shape
   num_steps = _num_steps(config, math.prod(begin.images.shape[1:]))
   state = {
@@ -195,28 +188,22 @@ def _candidates(begin: minimal.Start, count: int) -> Array:
   """Returns the chosen class, or the most likely ones that are not predicted, `(B, k)` int32."""
   if begin.chosen is not None:
     return begin.chosen[:, None]
-  likely = jax.lax.top_k(begin.logits, min(count + 1, begin.logits.shape[-1]))[1]
-  return likely[:, 1:].astype(jnp.int32)
-
-
-def _num_candidates(config: JSMAConfig) -> int:
-  if config.num_candidates is not None:
-    return config.num_candidates
-  return _BUDGETS[config.budget][0]
+  return likely_classes(begin.logits, count + 1)[:, 1:]
 
 
 def _num_steps(config: JSMAConfig, num_values: int) -> int:
   """Returns the smaller of the budget's steps and those that the largest share allows."""
   allowed = int(config.largest_share * num_values / _AT_ONCE)
-  wanted = _BUDGETS[config.budget][1] if config.num_steps is None else config.num_steps
-  return allowed if wanted is None else min(wanted, allowed)
+  return allowed if config.num_steps is None else min(config.num_steps, allowed)
 
 
-def _check_config(config: JSMAConfig) -> None:
-  minimal.check_budget(config.budget)
+def _resolved(config: JSMAConfig) -> JSMAConfig:
+  """Returns the config with the budget's numbers filled in, checked."""
+  config = minimal.with_budget(config, _BUDGETS)
   inputs.check_counts(config, num_candidates=1, num_steps=0, micro_batch=1)
   theta = config.theta
   if isinstance(theta, bool) or not isinstance(theta, int) or not 1 <= abs(theta) <= 255:
     raise ValueError(f"theta must be whole grey levels in -255..255 but not 0, got {theta!r}.")
   if not 0 <= config.largest_share <= 1:
     raise ValueError(f"largest_share must be in 0..1, got {config.largest_share!r}.")
+  return config

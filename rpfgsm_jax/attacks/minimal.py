@@ -4,7 +4,8 @@ JSMA, CW, DeepFool and SparseFool attack one network until their goal is reached
 an image that is done makes room for the next one (`rows.run_rows_until`).
 """
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -19,12 +20,11 @@ Budget = Literal["quick", "paper"]
 
 
 class Start(NamedTuple):
-  """Checked arguments of a minimal-norm attack, and what the network says before it.
+  """What a minimal-norm attack starts from, checked.
 
   Attributes:
     classifier: the network.
     images: `(B, H, W, C)` float32, grey levels.
-    image_ids: `(B,)` uint32.
     chosen: `(B,)` int32, classes given by the caller; None: none.
     logits: `(B, D)`, of the clean images.
     predicted: `(B,)` int32.
@@ -32,37 +32,48 @@ class Start(NamedTuple):
 
   classifier: Classifier
   images: Images
-  image_ids: Array
   chosen: Labels | None
   logits: Logits
   predicted: Labels
 
+  @property
+  def leave(self) -> Labels:
+    """The classes an untargeted attack leaves, `(B,)` int32."""
+    return self.predicted if self.chosen is None else self.chosen
 
-def start(
+
+Search = Callable[[Start, Any], tuple[Images, Labels, Array]]
+"""`search(start, config) -> (adversarial, goal, evaluations)`: goal is `(B,)`, the classes
+approached or left; the images are as they were found, in float; evaluations are `(B,)` int32."""
+
+
+def run_minimal(
   name: str,
+  search: Search,
   images: Images,
   classifiers: Sequence[Classifier],
-  image_ids: ArrayLike | None,
+  config: Any,
   *,
   targeted: bool,
+  image_ids: ArrayLike | None,
   target: ArrayLike | None,
   label: ArrayLike | None,
-  micro_batch: int,
-) -> Start:
-  """Checks the arguments of an attack and asks the network about the clean images.
+) -> AttackResult:
+  """Checks the arguments, searches, rounds to 8 bits if asked to, and asks for success.
 
   Args:
     name: of the attack, for messages.
+    search: the attack itself.
     images: `(B, H, W, C)`, whole grey levels.
     classifiers: one network.
-    image_ids: `(B,)` integers; None: 0..B-1.
+    config: the attack's, with `quantize` and `micro_batch`.
     targeted: whether it approaches a class.
+    image_ids: `(B,)` integers; None: 0..B-1. Checked only: nothing is drawn.
     target: chosen classes; None: the attack's own.
     label: classes to leave; None: the predicted ones.
-    micro_batch: images computed together.
 
   Returns:
-    What the attack starts from.
+    The attack's result.
 
   Raises:
     ValueError: an argument breaks its rule.
@@ -70,47 +81,21 @@ def start(
   classifiers = inputs.check_classifiers(classifiers)
   inputs.check_single(name, classifiers)
   images = inputs.check_images(images, classifiers)
-  image_ids = inputs.check_image_ids(image_ids, len(images))
+  inputs.check_image_ids(image_ids, len(images))
   chosen = inputs.check_goal(name, targeted, target, label, len(images), classifiers)
-  logits = all_logits(classifiers, images, micro_batch)[:, 0]
-  predicted = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-  return Start(classifiers[0], images, image_ids, chosen, logits, predicted)
-
-
-def finish(
-  begin: Start,
-  adversarial: Images,
-  evaluations: Array,
-  *,
-  target: Labels | None = None,
-  label: Labels | None = None,
-  quantize: bool,
-  micro_batch: int,
-) -> AttackResult:
-  """Rounds to 8 bits if asked to, and asks the network whether the goal is reached.
-
-  Args:
-    begin: from `start`.
-    adversarial: `(B, H, W, C)`, as the attack found it.
-    evaluations: `(B,)` int32.
-    target: `(B,)`, the classes approached; or
-    label: `(B,)`, the classes left.
-    quantize: round to whole grey levels in 0..255.
-    micro_batch: images computed together.
-
-  Returns:
-    The attack's result.
-  """
-  if quantize:
+  logits = all_logits(classifiers, images, config.micro_batch)
+  predicted = jnp.argmax(logits[:, 0], axis=-1).astype(jnp.int32)
+  start = Start(classifiers[0], images, chosen, logits[:, 0], predicted)
+  adversarial, goal, evaluations = search(start, config)
+  if config.quantize:
     adversarial = jnp.clip(jnp.round(adversarial), 0.0, 255.0)
-  logits = all_logits((begin.classifier,), adversarial, micro_batch)
-  goal = label if target is None else target
-  success = goal_reached(logits, goal[:, None], targeted=target is not None)
-  if target is not None:
-    success &= begin.predicted != target
+  after = all_logits(classifiers, adversarial, config.micro_batch)
+  success = goal_reached(after, goal[:, None], targeted=targeted)
+  if targeted:
+    success &= predicted != goal
   return AttackResult(
     adversarial=adversarial,
-    target=jnp.full_like(begin.predicted, -1) if target is None else target,
+    target=goal if targeted else jnp.full_like(predicted, -1),
     success=success,
     gradient_evaluations=evaluations,
   )
@@ -151,3 +136,19 @@ def check_budget(budget: Any) -> None:
   """
   if budget not in ("quick", "paper"):
     raise ValueError(f"budget must be 'quick' or 'paper', got {budget!r}.")
+
+
+def with_budget(config: Any, budgets: dict[str, dict[str, Any]]) -> Any:
+  """Returns a config whose fields that are None have the numbers of its budget.
+
+  Args:
+    config: of an attack, with `budget`.
+    budgets: budget -> field -> number.
+
+  Raises:
+    ValueError: the budget is unknown.
+  """
+  check_budget(config.budget)
+  numbers = budgets[config.budget]
+  missing = {name: value for name, value in numbers.items() if getattr(config, name) is None}
+  return dataclasses.replace(config, **missing)

@@ -11,6 +11,7 @@ from typing import Literal
 
 import jax
 
+from rpfgsm_jax.attacks import inputs
 from rpfgsm_jax.attacks.schedule import Draw
 from rpfgsm_jax.attacks.signed import Recipe, run_signed
 from rpfgsm_jax.attacks.steps import AttackResult, Loop
@@ -137,8 +138,4 @@ def _check_config(config: RPFGSMConfig) -> None:
     raise ValueError(
       f"classifier_choice must be 'random' or 'ensemble', got {config.classifier_choice!r}."
     )
-  if not isinstance(config.defenses, DefenseBank) or not config.defenses.families:
-    raise ValueError(
-      f"defenses must be a DefenseBank with at least one family, got {config.defenses!r}; "
-      "no_defenses() has the identity alone."
-    )
+  inputs.check_bank("defenses", config.defenses, "no_defenses() has the identity alone")

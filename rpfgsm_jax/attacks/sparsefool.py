@@ -15,10 +15,14 @@ from rpfgsm_jax.attacks import inputs, minimal
 from rpfgsm_jax.attacks.deepfool import to_nearest_boundary
 from rpfgsm_jax.attacks.rows import run_rows_until
 from rpfgsm_jax.attacks.steps import AttackResult
+from rpfgsm_jax.attacks.targets import likely_classes
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.typing import Array, ArrayLike, Image, Images, Key, Labels
 
-_BUDGETS = {"quick": (20, 10), "paper": (20, 50)}
+_BUDGETS = {
+  "quick": {"num_loops": 20, "num_steps": 10},
+  "paper": {"num_loops": 20, "num_steps": 50},
+}
 _LEAST = 1e-4 * 255.0  # grey levels, least step to the boundary
 _BEYOND = 1e-3 * 255.0  # grey levels beyond the boundary's tangent
 _APPROACH, _SOLVE = 0, 1
@@ -91,32 +95,22 @@ def sparsefool(
   """
   del key
   config = _resolved(SparseFoolConfig() if config is None else config)
-  begin = minimal.start(
+  return minimal.run_minimal(
     "sparsefool",
+    _sparsefool,
     images,
     classifiers,
-    image_ids,
+    config,
     targeted=False,
+    image_ids=image_ids,
     target=target,
     label=label,
-    micro_batch=config.micro_batch,
-  )
-  leave = begin.predicted if begin.chosen is None else begin.chosen
-  adversarial, evaluations = _sparsefool(begin, leave, config)
-  return minimal.finish(
-    begin,
-    adversarial,
-    evaluations,
-    label=leave,
-    quantize=config.quantize,
-    micro_batch=config.micro_batch,
   )
 
 
 @jax.jit
-def _sparsefool(
-  begin: minimal.Start, leave: Labels, config: SparseFoolConfig
-) -> tuple[Images, Array]:
+def _sparsefool(begin: minimal.Start, config: SparseFoolConfig) -> tuple[Images, Labels, Array]:
+  leave = begin.leave
   zeros = jnp.zeros_like(leave)
   state = {
     "point": begin.images,  # inside the range, before the overshoot
@@ -142,7 +136,7 @@ def _sparsefool(
 
   constants = {"image": begin.images, "leave": leave}
   state = run_rows_until(advance, 2, begin.classifier, state, constants, choose, config.micro_batch)
-  return state["adversarial"], state["evaluations"]
+  return state["adversarial"], leave, state["evaluations"]
 
 
 def _approach(config: SparseFoolConfig, classifier: Classifier, state: Any, row: Any) -> Any:
@@ -193,7 +187,7 @@ def _classes_around(logits: Array, leave: Labels, count: int) -> Array:
   """Returns the class to leave, then the most likely other ones, `(m, count)` int32."""
   own = jax.nn.one_hot(leave, logits.shape[-1], dtype=jnp.bool_)
   logits = jnp.where(own, jnp.inf, logits)
-  return jax.lax.top_k(logits, min(count, logits.shape[-1]))[1].astype(jnp.int32)
+  return likely_classes(logits, count)
 
 
 def cross_plane(image: Image, normal: Image, tangent: Image) -> Image:
@@ -229,15 +223,10 @@ def cross_plane(image: Image, normal: Image, tangent: Image) -> Image:
 
 def _resolved(config: SparseFoolConfig) -> SparseFoolConfig:
   """Returns the config with the budget's numbers filled in, checked."""
-  minimal.check_budget(config.budget)
+  config = minimal.with_budget(config, _BUDGETS)
   inputs.check_counts(config, num_loops=0, num_steps=1, num_classes=2, micro_batch=1)
   if not config.distance_factor >= 1:
     raise ValueError(f"distance_factor must be >= 1, got {config.distance_factor!r}.")
   if not config.overshoot >= 0:
     raise ValueError(f"overshoot must be >= 0, got {config.overshoot!r}.")
-  num_loops, num_steps = _BUDGETS[config.budget]
-  if config.num_loops is not None:
-    num_loops = config.num_loops
-  if config.num_steps is not None:
-    num_steps = config.num_steps
-  return dataclasses.replace(config, num_loops=num_loops, num_steps=num_steps)
+  return config

@@ -107,16 +107,14 @@ def least_likely(key: Key, logits: Logits, gamma: ArrayLike | None = None) -> tu
   return (last - jnp.argmin(log_probability[::-1])).astype(jnp.int32), None
 
 
-def second_likely(key: Key, logits: Logits, gamma: ArrayLike | None = None) -> tuple[Array, None]:
-  """Returns the second most likely class: CW's target in Sanchez-Matilla et al. (2020), Sec. V-A.
+def likely_classes(logits: Logits, count: int) -> Array:
+  """Returns the most likely classes, the predicted one first; of equal ones the lower number.
 
   Args:
-    key: unused.
-    logits: `(1, D)`, of one network.
-    gamma: unused.
+    logits: `(B, D)`, of one network.
+    count: how many, D at most.
 
   Returns:
-    The target, int32 scalar; and None.
+    `(B, count)` int32.
   """
-  del key, gamma
-  return jax.lax.top_k(logits[0], 2)[1][1].astype(jnp.int32), None
+  return jax.lax.top_k(logits, min(count, logits.shape[-1]))[1].astype(jnp.int32)

@@ -43,9 +43,8 @@ def check_transfer(transfer: TransferOptions) -> None:
   if transfer.nesterov and transfer.momentum == 0:
     raise ValueError("nesterov looks ahead along the momentum: it needs momentum > 0, got 0.")
   smoothing, copies = transfer.smoothing, transfer.scale_copies
-  if isinstance(smoothing, bool) or not isinstance(smoothing, int) or smoothing % 2 != 1:
-    raise ValueError(f"smoothing must be an odd number of pixels >= 1, got {smoothing!r}.")
-  if smoothing < 1:
+  whole = isinstance(smoothing, int) and not isinstance(smoothing, bool)
+  if not whole or smoothing < 1 or smoothing % 2 != 1:
     raise ValueError(f"smoothing must be an odd number of pixels >= 1, got {smoothing!r}.")
   if isinstance(copies, bool) or not isinstance(copies, int) or not 1 <= copies <= 8:
     raise ValueError(

@@ -16,10 +16,10 @@ import os
 import pathlib
 
 import numpy as np
-import scipy.ndimage
 import scipy.special
 
 from rpfgsm_jax.models.weights import cache_directory
+from rpfgsm_jax.quality._pairs import rounded_gray
 from rpfgsm_jax.typing import ArrayLike
 
 MODEL_FILE, RANGE_FILE = "allmodel", "allrange"
@@ -28,7 +28,6 @@ NUM_FEATURES = 36
 SMALLEST_SIDE = 14  # both scales hold the 7 x 7 window
 
 _PIXELS_AT_ONCE = 1 << 25  # of all threads together; a pixel takes about 70 bytes of work space
-_LUMA = (0.298936021293775, 0.587043074451121, 0.114020904255103)  # MATLAB's rgb2gray
 _WINDOW = np.exp(-((np.arange(7) - 3.0) ** 2) / (2 * (7 / 6) ** 2))
 _WINDOW /= _WINDOW.sum()
 _SNAP = 1e-6  # below it, Eq. 1 is rounding noise, whose random signs the fits would count
@@ -190,9 +189,7 @@ def _checked(images: ArrayLike) -> np.ndarray:
 
 
 def _image_features(image: np.ndarray) -> np.ndarray:
-  gray = image[..., 0].astype(np.float64)
-  if image.shape[-1] == 3:
-    gray = np.floor(sum(image[..., c] * weight for c, weight in enumerate(_LUMA)) + 0.5)
+  gray = rounded_gray(image)
   half = _halve_rows(np.ascontiguousarray(_halve_rows(gray).T)).T
   return np.asarray(_scale_features(gray) + _scale_features(np.ascontiguousarray(half)))
 
@@ -204,6 +201,8 @@ def _halve_rows(gray: np.ndarray) -> np.ndarray:
 
 
 def _blur(gray: np.ndarray) -> np.ndarray:
+  import scipy.ndimage  # late: a fifth of a second that users of PSNR need not wait
+
   down = scipy.ndimage.correlate1d(gray, _WINDOW, axis=0, mode="constant")
   return scipy.ndimage.correlate1d(down, _WINDOW, axis=1, mode="constant")
 

@@ -21,12 +21,11 @@ from typing import NamedTuple
 import numpy as np
 import scipy.fft
 
+from rpfgsm_jax.quality._pairs import rounded_gray
 from rpfgsm_jax.typing import ArrayLike
 
 _BLOCK, _STRIDE = 16, 4
 _MIN_SIZE = 34
-# The first row of the inverse of the RGB-to-YIQ matrix, as MATLAB's rgb2gray has it.
-_LUMA = np.array([0.298936021293775, 0.587043074451121, 0.114020904255103])
 _LIGHTNESS = 0.02874 * np.arange(256) ** (2.2 / 3)
 _DARK = 0.5  # mean lightness below which nothing counts as visible: grey level 49
 _LOG_CONTRAST = -5.0  # least log contrast that is seen, and least that masks
@@ -142,8 +141,7 @@ def _gray(name: str, image: np.ndarray) -> np.ndarray:
   least, largest = image.min(), image.max()
   if not (least >= 0 and largest <= 255):
     raise ValueError(f"{name} must be in 0..255, got {least} to {largest}; clip or scale them.")
-  plane = image @ _LUMA if image.shape[-1] == 3 else image[..., 0]
-  return np.floor(plane + 0.5)
+  return rounded_gray(image)
 
 
 @functools.lru_cache(maxsize=1)

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from rpfgsm_jax.quality._pairs import check_pair
 from rpfgsm_jax.typing import ArrayLike
 
 
@@ -35,13 +36,8 @@ def perturbation_norms(images: ArrayLike, originals: ArrayLike) -> PerturbationN
   Raises:
     ValueError: the shapes differ, or there are fewer than three axes.
   """
-  images, originals = np.asarray(images, np.float64), np.asarray(originals, np.float64)
-  if images.shape != originals.shape or images.ndim < 3:
-    raise ValueError(
-      "images and originals must have one shape (..., H, W, C), got "
-      f"{images.shape} and {originals.shape}."
-    )
-  change, axes = np.abs(images - originals), (-3, -2, -1)
+  images, originals = check_pair(images, originals)
+  change, axes = np.abs(images.astype(np.float64) - originals), (-3, -2, -1)
   return PerturbationNorms(
     l0=np.count_nonzero(change, axis=axes),
     l2=np.sqrt(np.sum(change**2, axis=axes)),

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from rpfgsm_jax.quality._pairs import check_pair
 from rpfgsm_jax.typing import ArrayLike
 
 
@@ -20,12 +21,7 @@ def psnr(images: ArrayLike, originals: ArrayLike) -> np.ndarray:
   Raises:
     ValueError: the shapes differ, or there are fewer than three axes.
   """
-  images, originals = np.asarray(images, np.float64), np.asarray(originals, np.float64)
-  if images.shape != originals.shape or images.ndim < 3:
-    raise ValueError(
-      "images and originals must have one shape (..., H, W, C), got "
-      f"{images.shape} and {originals.shape}."
-    )
-  error = np.mean((images - originals) ** 2, axis=(-3, -2, -1))
+  images, originals = check_pair(images, originals)
+  error = np.mean((images.astype(np.float64) - originals) ** 2, axis=(-3, -2, -1))
   with np.errstate(divide="ignore"):
     return 10 * np.log10(255.0**2 / error)

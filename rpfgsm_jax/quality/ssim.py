@@ -1,8 +1,8 @@
 """Structural similarity."""
 
 import numpy as np
-import scipy.ndimage
 
+from rpfgsm_jax.quality._pairs import check_pair
 from rpfgsm_jax.typing import ArrayLike
 
 _RADIUS = 5  # int(truncate * sigma + 0.5) with truncate 3.5: an 11x11 window
@@ -33,12 +33,7 @@ def ssim(images: ArrayLike, originals: ArrayLike) -> np.ndarray:
     ValueError: the shapes differ, there are fewer than three axes, or an image is smaller than the
       window.
   """
-  images, originals = np.asarray(images), np.asarray(originals)
-  if images.shape != originals.shape or images.ndim < 3:
-    raise ValueError(
-      "images and originals must have one shape (..., H, W, C), got "
-      f"{images.shape} and {originals.shape}."
-    )
+  images, originals = check_pair(images, originals)
   size = 2 * _RADIUS + 1
   if min(images.shape[-3:-1]) < size:
     raise ValueError(
@@ -64,6 +59,8 @@ def _mean_similarity(image: np.ndarray, original: np.ndarray) -> float:
 
 def _local_means(planes: np.ndarray) -> np.ndarray:
   """Returns Gaussian means of `(N, H, W, C)` over every window inside, `(N, H - 10, W - 10, C)`."""
+  import scipy.ndimage  # late: a fifth of a second that users of PSNR need not wait
+
   inside = slice(_RADIUS, -_RADIUS)
   planes = scipy.ndimage.correlate1d(planes, _WEIGHTS, axis=-3)[:, inside]
   return scipy.ndimage.correlate1d(planes, _WEIGHTS, axis=-2)[:, :, inside]
