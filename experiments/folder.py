@@ -17,13 +17,14 @@ class FolderError(ValueError):
   """A results folder that must not be written to; the message says why and what to do."""
 
 
-def check_place(place: pathlib.Path, experiment: str, entries: tuple[str, ...]) -> None:
+def check_place(place: pathlib.Path, experiment: str, entries: tuple[str, ...] | None) -> None:
   """Checks that a result may be put at `place`.
 
   Args:
     place: the results folder.
     experiment: its name, as `run.json` gives it.
-    entries: what a result of this experiment consists of.
+    entries: what a result of this experiment consists of; None: a new run adds to an earlier one
+      and replaces nothing else.
 
   Raises:
     FolderError: there is a file, another experiment's result, or anything that is not ours.
@@ -45,7 +46,7 @@ def check_place(place: pathlib.Path, experiment: str, entries: tuple[str, ...]) 
       f"--out must be new, empty, or an earlier result of '{experiment}', got {place}, which holds "
       f"{found[0]} and was not written by this experiment; name another folder."
     )
-  foreign = [name for name in found if name not in entries]
+  foreign = [name for name in found if entries is not None and name not in entries]
   if foreign:
     raise FolderError(
       f"--out holds {', '.join(foreign[:3])} beside an earlier result ({place}); a new result "

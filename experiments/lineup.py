@@ -8,9 +8,9 @@ import jax
 import numpy as np
 
 import rpfgsm_jax as rp
-from experiments import measure
 from rpfgsm_jax.attacks.inputs import check_classifiers
 from rpfgsm_jax.attacks.steps import iterations_for
+from rpfgsm_jax.evaluation import measure
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.protect import Attack, to_uint8
 
@@ -36,6 +36,7 @@ class Contender:
     title: in tables.
     note: what it is, for the report.
     passes: gradients computed for a photograph; None where that depends on the photograph.
+    slow: seconds a photograph, so that it gets fewer of them.
     attack: the attack; None for what is none.
     config: its settings.
     networks: those it uses.
@@ -46,6 +47,7 @@ class Contender:
   title: str
   note: str
   passes: int | None = 0
+  slow: bool = False
   attack: Attack | None = None
   config: Any = None
   networks: tuple[Network, ...] = ()

@@ -1,4 +1,9 @@
-"""Where an experiment's photographs come from: a folder or scikit-image's own, in batches."""
+"""Where an experiment's photographs come from, in batches.
+
+A folder, Places365's validation images in any of their three forms, or scikit-image's own. Their
+order is such that the first N are a mixed part, and always the same one: the first of each class,
+the second of each, and so on. More photographs are more of the same, never others.
+"""
 
 import collections
 import dataclasses
@@ -9,6 +14,7 @@ import numpy as np
 
 from rpfgsm_jax import data
 
+TFDS = "tfds"
 SAMPLE_VIEWS = ("whole", "center", "top-left", "bottom-right")
 
 
@@ -33,6 +39,26 @@ class Batch:
   notes: list[str]  # what was lost in reading: transparency, bits, further frames
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Choice:
+  """Which photographs, and how they come to the networks' size.
+
+  Attributes:
+    data: a folder; an archive `val_256.tar`; `tfds` or `tfds:FOLDER`, prepared `places365_small`;
+      None: scikit-image's photographs.
+    labels: `places365_val.txt`, the classes of Places365's validation images.
+    mepp18: only the paper's 3,000 test images.
+    preprocess: see `data.preprocess`.
+    limit: how many at most.
+  """
+
+  data: str | pathlib.Path | None = None
+  labels: pathlib.Path | None = None
+  mepp18: bool = False
+  preprocess: str = "paper"
+  limit: int | None = None
+
+
 class Source:
   """Photographs in a fixed order; call `batches` to read them."""
 
@@ -43,10 +69,11 @@ class Source:
     image_size: tuple[int, int],
     records: Sequence[data.ImageRecord] | None,
     loaded: np.ndarray | None,
+    preprocess: str = "paper",
   ):
     self.description = description
     self.photos = tuple(photos)
-    self._image_size = image_size
+    self._image_size, self._preprocess = image_size, preprocess
     self._records, self._loaded = records, loaded
 
   def batches(self, size: int) -> Iterator[Batch]:
@@ -60,7 +87,9 @@ class Source:
       return
     by_name = {photo.name: photo for photo in self.photos}
     notes: list[str] = []
-    for found in data.iterate_images(self._records, self._image_size, batch_size=size, notes=notes):
+    for found in data.iterate_images(
+      self._records, self._image_size, self._preprocess, batch_size=size, notes=notes
+    ):
       yield Batch(
         images=found.images,
         photos=[by_name[record.relative] for record in found.records],
@@ -70,19 +99,73 @@ class Source:
       notes.clear()
 
 
-def open_source(
-  folder: pathlib.Path | None,
-  class_names: Sequence[str],
-  image_size: tuple[int, int],
-  limit: int | None,
-) -> Source:
-  """Returns the images of a folder, or scikit-image's photographs when there is none.
+def open_source(choice: Choice, class_names: Sequence[str], image_size: tuple[int, int]) -> Source:
+  """Returns the photographs chosen; of a folder or an archive nothing is decoded yet.
 
-  See `open_folder` and `open_samples` for the arguments.
+  Args:
+    choice: which.
+    class_names: of the networks; a photograph of another class, or in a sub-folder of another
+      name, has no label.
+    image_size: (height, width) of the networks.
+
+  Returns:
+    The source.
+
+  Raises:
+    ValueError: there are no such photographs, or not all that there must be.
   """
-  if folder is None:
-    return open_samples(image_size, limit)
-  return open_folder(folder, class_names, image_size, limit)
+  if choice.data is None:
+    if choice.labels is not None or choice.mepp18:
+      raise ValueError("labels and mepp18 speak of Places365's images; name them with --data.")
+    return open_samples(image_size, choice.limit)
+  records = _list_records(choice, class_names)
+  listed = len(records)
+  records = _take_in_turn(records)
+  pngs = _png_names([record.relative for record in records])[: choice.limit]
+  records = records[: choice.limit]
+  labels = data.labels_for(records, class_names)
+  photos = [
+    Photo(
+      name=record.relative,
+      image_id=record.image_id,
+      label=int(label),
+      group=record.relative,
+      png=png,
+    )
+    for record, label, png in zip(records, labels, pngs, strict=True)
+  ]
+  of = "all" if len(records) == listed else f"{len(records)} of {listed}"
+  description = f"{of} images of {_describe(choice)}"
+  return Source(description, photos, image_size, records, None, choice.preprocess)
+
+
+def _list_records(choice: Choice, class_names: Sequence[str]) -> list[data.ImageRecord]:
+  place = str(choice.data)
+  if place == TFDS or place.startswith(f"{TFDS}:"):
+    if choice.labels is not None:
+      raise ValueError("labels must be left out with tfds, which has its own; leave it out.")
+    records = data.list_places365_tfds(place[len(TFDS) + 1 :] or None, complete=not choice.mepp18)
+  elif place.endswith(".tar"):
+    if choice.labels is None:
+      raise ValueError(
+        f"labels must name places365_val.txt when data is an archive, got {place} alone; give "
+        "--labels."
+      )
+    records = data.list_places365_tar(place, choice.labels, complete=not choice.mepp18)
+  elif choice.labels is not None:
+    records = data.list_places365_folder(place, choice.labels, complete=False)
+  else:
+    records = data.list_images(place, class_names=class_names)
+  return data.select_mepp18(records) if choice.mepp18 else records
+
+
+def _describe(choice: Choice) -> str:
+  place = str(choice.data)
+  if place == TFDS or place.startswith(f"{TFDS}:"):
+    name = f"Places365's validation images ({place})"
+  else:
+    name = f"the {'archive' if place.endswith('.tar') else 'folder'} {place}"
+  return f"the MEPP18 test list in {name}" if choice.mepp18 else name
 
 
 def open_samples(image_size: tuple[int, int], limit: int | None) -> Source:
@@ -114,64 +197,21 @@ def open_samples(image_size: tuple[int, int], limit: int | None) -> Source:
   return Source(description, photos, image_size, None, np.stack([image for _, image in by_view]))
 
 
-def open_folder(
-  folder: pathlib.Path,
-  class_names: Sequence[str],
-  image_size: tuple[int, int],
-  limit: int | None,
-) -> Source:
-  """Returns the images of a folder; nothing is opened yet.
-
-  Args:
-    folder: with images in it or in sub-folders; a sub-folder named like a class labels its images.
-    class_names: of the networks.
-    image_size: (height, width) of the networks.
-    limit: how many at most, taken in turn from each class folder, in the order of their ids, so
-      that part of a folder is a mixed one and always the same.
-
-  Returns:
-    The source.
-
-  Raises:
-    ValueError: no such folder, or no images in it.
-  """
-  records = data.list_images(folder, class_names=class_names)
-  listed = len(records)
-  if limit is not None:
-    records = _take_in_turn(records, limit)
-  labels = data.labels_for(records, class_names)
-  pngs = _png_names([record.relative for record in records])
-  photos = [
-    Photo(
-      name=record.relative,
-      image_id=record.image_id,
-      label=int(label),
-      group=record.relative,
-      png=png,
-    )
-    for record, label, png in zip(records, labels, pngs, strict=True)
-  ]
-  of = "all" if len(records) == listed else f"{len(records)} of {listed}"
-  description = f"{of} images of the folder {folder}"
-  return Source(description, photos, image_size, records, None)
-
-
 def _without_view(name: str) -> str:
   for view in SAMPLE_VIEWS:
     name = name.removesuffix(f"-{view}")
   return name
 
 
-def _take_in_turn(records: Sequence[data.ImageRecord], limit: int) -> list[data.ImageRecord]:
-  """The first of each class folder, then the second of each, and so on; in the order listed."""
+def _take_in_turn(records: Sequence[data.ImageRecord]) -> list[data.ImageRecord]:
+  """The first of each class by its id, then the second of each, and so on."""
   folders = collections.defaultdict(list)
   for record in sorted(records, key=lambda record: record.image_id):
     folders[record.label_name or ""].append(record)
   turns = [
     (turn, name, record) for name, some in folders.items() for turn, record in enumerate(some)
   ]
-  chosen = sorted(turns, key=lambda entry: entry[:2])[:limit]
-  return sorted((record for _, _, record in chosen), key=lambda record: record.relative)
+  return [record for _, _, record in sorted(turns, key=lambda entry: entry[:2])]
 
 
 def _png_names(names: Sequence[str]) -> list[str]:

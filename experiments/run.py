@@ -3,6 +3,7 @@
 import pathlib
 import shlex
 import sys
+from collections.abc import Callable
 
 if __name__ == "__main__":
   sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
@@ -13,10 +14,38 @@ from experiments import runtime
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 FOLDER = click.Path(file_okay=False, path_type=pathlib.Path)
+FILE = click.Path(dir_okay=False, path_type=pathlib.Path)
+
+# Written out so that `--help` needs no JAX; a test compares them with the catalog.
+TITLES = {
+  "table1": "What each attack is: norm, density, targets, networks, transformations.",
+  "table2": "Clean accuracy of the networks.",
+  "table3": "All attacks: misleading rates, detectability, image quality; eps and eps / 2.",
+  "table4": "Examples with every network's five most likely classes.",
+  "table5": "Effect of the random transformation.",
+  "table6": "A random network an iteration against all networks.",
+  "table7": "The same with other numbers of iterations.",
+  "fig1": "Cumulative perturbations of the attacks.",
+  "fig3": "Number of candidate target classes against gamma.",
+  "fig4": "Trade-offs between misleading, quality and detectability.",
+  "fig5": "Targeted RP-FGSM against epsilon.",
+  "fig6": "Seconds a photograph of every attack.",
+  "claims": "The statements of the paper's Sec. V, there and here.",
+  "defaults": "What the paper leaves open: rounding gradient, draws, odds of the defenses.",
+  "all": "Everything above in one folder, and one page.",
+}
 
 
 class _DemoByDefault(click.Group):
-  """A group that runs the demo when the first word is an option or missing."""
+  """A group that runs the demo when the first word is an option or missing; lists what there is."""
+
+  def resolve_command(
+    self, ctx: click.Context, args: list[str]
+  ) -> tuple[str | None, click.Command | None, list[str]]:
+    if self.get_command(ctx, args[0]) is None:
+      known = ", ".join(self.list_commands(ctx))
+      raise click.UsageError(f"NAME must be one of {known}; got {args[0]!r}.", ctx)
+    return super().resolve_command(ctx, args)
 
   def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
     asks_group = bool(args) and args[0] in ("-h", "--help")
@@ -63,62 +92,110 @@ def demo(**options: object) -> None:
   click.echo(f"results: {place}")
 
 
-@cli.command()
-@click.option("--data", type=FOLDER, help="Folder of images.  [default: scikit-image's own]")
-@click.option(
-  "--out", type=FOLDER, default=pathlib.Path("results/attacks"), show_default=True, help="Results."
-)
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="[default: drawn; in run.json]")
-@click.option(
-  "--limit", type=click.IntRange(1), default=100, show_default=True, help="Images at most."
-)
-@click.option(
-  "--slow-limit",
-  type=click.IntRange(1),
-  default=50,
-  show_default=True,
-  help="Images at most for JSMA, CW and SparseFool.",
-)
-@click.option("--epsilon", type=float, default=16.0, show_default=True, help="Grey levels.")
-@click.option(
-  "--budget",
-  type=click.Choice(["quick", "paper"]),
-  default="quick",
-  show_default=True,
-  help="Of JSMA, CW and SparseFool.",
-)
-@click.option("--batch-size", type=click.IntRange(1), default=25, show_default=True)
-@click.option("--attack", "attacks", multiple=True, help="Only this one; may be repeated.")
-@click.option("--seen", multiple=True, help="A network for the attacks; may be repeated.")
-@click.option("--unseen", multiple=True, help="A network kept from the attacks; may be repeated.")
-@click.option("--reference", help="The network of single-network attacks.  [default: ResNet50]")
-def attacks(**options: object) -> None:
-  """Compares RP-FGSM with the eleven attacks of the paper: one table.
+def _study_options(command: Callable[..., None]) -> Callable[..., None]:
+  """Adds the options that all tables and figures share."""
+  for option in reversed(_STUDY_OPTIONS):
+    command = option(command)
+  return command
 
-  Run again with the same options, it goes on where it stopped.
-  """
+
+_STUDY_OPTIONS = (
+  click.option(
+    "--data",
+    help="Folder of images, val_256.tar, tfds or tfds:FOLDER.  [default: scikit-image's own]",
+  ),
+  click.option("--labels", type=FILE, help="places365_val.txt: classes of Places365's images."),
+  click.option("--mepp18", is_flag=True, help="Only the paper's 3,000 test images."),
+  click.option(
+    "--preprocess",
+    type=click.Choice(["paper", "places365"]),
+    default="paper",
+    show_default=True,
+    help="Resized at once; or shorter side to 256/224, then the center.",
+  ),
+  click.option(
+    "--train", type=FOLDER, help="Clean training images, for the thresholds of detectability."
+  ),
+  click.option("--train-limit", type=click.IntRange(1), default=1000, show_default=True),
+  click.option(
+    "--out", type=FOLDER, default=pathlib.Path("results/study"), show_default=True, help="Results."
+  ),
+  click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="[default: drawn; in run.json]"),
+  click.option(
+    "--limit", type=click.IntRange(1), default=100, show_default=True, help="Images at most."
+  ),
+  click.option(
+    "--slow-limit",
+    type=click.IntRange(1),
+    default=50,
+    show_default=True,
+    help="Images at most for JSMA, CW and SparseFool.",
+  ),
+  click.option("--epsilon", type=float, default=16.0, show_default=True, help="Grey levels."),
+  click.option(
+    "--budget",
+    type=click.Choice(["quick", "paper"]),
+    default="quick",
+    show_default=True,
+    help="Of JSMA, CW and SparseFool.",
+  ),
+  click.option("--batch-size", type=click.IntRange(1), default=25, show_default=True),
+  click.option(
+    "--keep",
+    type=click.IntRange(-1),
+    default=3,
+    show_default=True,
+    help="Images written for pictures; -1: all.",
+  ),
+  click.option(
+    "--oracle-defenses", is_flag=True, help="Judge behind Pillow and SciPy, not our defenses."
+  ),
+  click.option(
+    "--classifiers",
+    help="scenes25, places365, or a folder with resnet18, resnet50, alexnet (seen) and "
+    "densenet161 (unseen).  [default: scenes25]",
+  ),
+  click.option("--seen", multiple=True, help="A network for the attacks; may be repeated."),
+  click.option("--unseen", multiple=True, help="A network kept from them; may be repeated."),
+  click.option("--reference", help="The network of single-network attacks.  [default: ResNet50]"),
+  click.option(
+    "--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Any field of StudyConfig."
+  ),
+)
+
+
+def _add_study_commands() -> None:
+  for name, title in TITLES.items():
+
+    def command(name: str = name, **options: object) -> None:
+      _run_study(name, options)
+
+    command.__doc__ = f"{title}\n\nRun again with the same options, it goes on where it stopped."
+    cli.command(name)(_study_options(command))
+
+
+def _run_study(name: str, options: dict[str, object]) -> None:
   cache = runtime.prepare()
   click.echo("loading JAX, the networks and the photographs", err=True)
-  from experiments import attacks as experiment
+  from experiments import catalog, study_plan
+  from experiments.options import study_config
 
-  chosen = {name: value for name, value in options.items() if value not in (None, ())}
-  config = experiment.AttacksConfig(**chosen, command=_command())
   try:
-    place = experiment.run(experiment.prepare(config), cache=cache, say=_say)
+    config = study_config({**options, "command": _command()})
+    catalog.run(study_plan.prepare(config), name, cache=cache, say=_say)
   except (ValueError, OSError) as error:
     raise click.ClickException(str(error)) from error
-  click.echo((place / "table.md").read_text(encoding="utf-8").split("\n## Settings", 1)[0])
-  click.echo(f"results: {place}")
+  click.echo(f"results: {config.out}")
 
 
 @cli.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=pathlib.Path))
 def report(folder: pathlib.Path) -> None:
-  """Makes the tables of a results FOLDER again, from its rows alone."""
-  from experiments import attack_table, rows
+  """Makes the tables and figures of a results FOLDER again, from its rows and kept images."""
+  from experiments import catalog, rows
   from experiments import report as demo_report
 
-  writers = {"demo": demo_report.report_from_rows, "attacks": attack_table.write_table}
+  writers = {"demo": demo_report.report_from_rows, "study": catalog.show}
   try:
     header, _ = rows.read_run(rows.find_rows(folder))
     experiment = header["experiment"]
@@ -130,6 +207,19 @@ def report(folder: pathlib.Path) -> None:
   click.echo(f"made from its rows: {folder}")
 
 
+@cli.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=pathlib.Path))
+def fill(file: pathlib.Path) -> None:
+  """Writes the tables that FILE names between its `table` and `end` marks into it anew."""
+  from experiments import document
+
+  try:
+    document.fill(file)
+  except (ValueError, OSError) as error:
+    raise click.ClickException(str(error)) from error
+  click.echo(f"filled: {file}")
+
+
 def _say(line: str) -> None:
   # Through tqdm, so that a line does not run into the bar.
   from tqdm import tqdm
@@ -139,6 +229,9 @@ def _say(line: str) -> None:
 
 def _command() -> str:
   return shlex.join(["python", "experiments/run.py", *sys.argv[1:]])
+
+
+_add_study_commands()
 
 
 def main() -> None:

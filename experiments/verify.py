@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments import measure, rows
+from experiments import rows
 from experiments.lineup import ORIGINAL
 from rpfgsm_jax import data
+from rpfgsm_jax.evaluation import measure
 from rpfgsm_jax.models.classifier import Classifier
 
 _PROBABILITY_TOLERANCE = 1e-3  # another batch composition may round differently

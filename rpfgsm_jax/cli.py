@@ -13,13 +13,16 @@ import click
 
 if TYPE_CHECKING:
   from rpfgsm_jax.models.architectures import Config
+  from rpfgsm_jax.quality import BrisqueModel
 
-# Written out so that `rpfgsm --help` needs no JAX; a test compares them with the architectures.
+# Written out so that `rpfgsm --help` needs no JAX; tests compare them with the package's own.
 ARCHITECTURES = ("resnet18", "resnet50", "alexnet", "densenet161")
+BUNDLED_NETWORKS = tuple(f"scenes25/{arch}" for arch in ARCHITECTURES)
+PREPROCESSINGS = ("paper", "places365")
 
 
 @contextlib.contextmanager
-def _reported_failures() -> Iterator[None]:
+def _reported_failures(*more: type[Exception]) -> Iterator[None]:
   """Turns the errors that users cause or suffer into a message; ours stay tracebacks."""
   from rpfgsm_jax.models.checkpoint import CheckpointError
   from rpfgsm_jax.models.fetch import DownloadError
@@ -27,7 +30,7 @@ def _reported_failures() -> Iterator[None]:
 
   try:
     yield
-  except (CheckpointError, DownloadError, WeightsError, OSError) as error:
+  except (CheckpointError, DownloadError, WeightsError, OSError, *more) as error:
     raise click.ClickException(str(error)) from error
 
 
@@ -35,6 +38,83 @@ def _reported_failures() -> Iterator[None]:
 @click.version_option(package_name="rpfgsm-jax")
 def cli() -> None:
   """Protects photographs from scene classifiers with RP-FGSM."""
+
+
+@cli.command()
+@click.argument("original", type=click.Path(path_type=pathlib.Path))
+@click.argument("protected", type=click.Path(path_type=pathlib.Path))
+@click.option(
+  "--network",
+  "networks",
+  multiple=True,
+  default=BUNDLED_NETWORKS,
+  metavar="NAME",
+  help="A network that judges, by name or folder; may be repeated.  [default: the bundled four]",
+)
+@click.option(
+  "--train",
+  type=click.Path(path_type=pathlib.Path),
+  help="Folder of other, clean photos, for detectability.",
+)
+@click.option(
+  "--train-limit",
+  type=click.IntRange(min=1),
+  default=1000,
+  show_default=True,
+  help="How many of them at most, evenly spread.",
+)
+@click.option(
+  "--preprocess",
+  type=click.Choice(PREPROCESSINGS),
+  default="paper",
+  show_default=True,
+  help="How photos come to a network's size: resized, or cropped to the center.",
+)
+@click.option(
+  "--out",
+  type=click.Path(path_type=pathlib.Path),
+  help="Folder for report.md, index.html and rows.jsonl; an earlier one is replaced.",
+)
+def evaluate(
+  original: pathlib.Path,
+  protected: pathlib.Path,
+  networks: tuple[str, ...],
+  train: pathlib.Path | None,
+  train_limit: int,
+  preprocess: str,
+  out: pathlib.Path | None,
+) -> None:
+  """Measures the photos of PROTECTED against those of ORIGINAL, whatever made them.
+
+  Photos are paired by relative path, suffix aside (photo.jpg and photo.png). Sub-folders of
+  ORIGINAL that are named like the networks' classes give true classes. Files should have the size
+  of their original; where they have not, the networks judge them and image quality is left out.
+  """
+  from rpfgsm_jax.comparison import (
+    ComparisonError,
+    check_place,
+    compare_folders,
+    summary,
+    write_comparison,
+  )
+
+  with _reported_failures(ComparisonError):
+    if out is not None:
+      check_place(out, [folder for folder in (original, protected, train) if folder is not None])
+    with _progress_bar("photos", unit=" photos", unit_scale=False) as progress:
+      found = compare_folders(
+        original,
+        protected,
+        networks,
+        training=train,
+        training_limit=train_limit,
+        preprocess=preprocess,
+        brisque_model=_brisque_model(),
+        progress=progress,
+      )
+    click.echo(summary(found))
+    if out is not None:
+      click.echo(f"\n{write_comparison(found, out)}")
 
 
 @cli.command()
@@ -88,7 +168,7 @@ def list_weights() -> None:
 
 
 @weights.command()
-@click.argument("collection", type=click.Choice(["places365"]))
+@click.argument("collection", type=click.Choice(["places365", "brisque"]))
 @click.option(
   "--arch",
   "archs",
@@ -97,14 +177,22 @@ def list_weights() -> None:
   help="Only this network; may be repeated.  [default: all four]",
 )
 def fetch(collection: str, archs: tuple[str, ...]) -> None:
-  """Downloads and converts a public COLLECTION of networks.
+  """Downloads a public COLLECTION: four networks, which are converted, or LIVE's BRISQUE model.
 
   An interrupted download goes on where it stopped. The cache is the user's own; RPFGSM_CACHE names
   another folder.
   """
   from rpfgsm_jax.data.classes import places365_class_names
   from rpfgsm_jax.models.fetch import fetch_places365
+  from rpfgsm_jax.quality.fetch import fetch_brisque_model
 
+  if collection == "brisque":
+    if archs:
+      raise click.BadParameter("brisque is no network; leave it out.", param_hint="--arch")
+    with _reported_failures(), _progress_bar(collection) as progress:
+      directory = fetch_brisque_model(progress=progress)
+    click.echo(f"{collection}: {directory}")
+    return
   failures = []
   for arch in archs or ARCHITECTURES:
     try:
@@ -120,10 +208,12 @@ def fetch(collection: str, archs: tuple[str, ...]) -> None:
 
 
 @contextlib.contextmanager
-def _progress_bar(description: str) -> Iterator[Callable[[int, int | None], None]]:
+def _progress_bar(
+  description: str, *, unit: str = "B", unit_scale: bool = True
+) -> Iterator[Callable[[int, int | None], None]]:
   import tqdm
 
-  bar = tqdm.tqdm(desc=description, unit="B", unit_scale=True, disable=None, leave=False)
+  bar = tqdm.tqdm(desc=description, unit=unit, unit_scale=unit_scale, disable=None, leave=False)
 
   def advance(done: int, total: int | None) -> None:
     bar.total = total
@@ -131,6 +221,17 @@ def _progress_bar(description: str) -> Iterator[Callable[[int, int | None], None
 
   with bar:
     yield advance
+
+
+def _brisque_model() -> "BrisqueModel | None":
+  from rpfgsm_jax.quality import ModelNotFoundError, load_brisque_model
+
+  try:
+    return load_brisque_model()
+  except ModelNotFoundError:
+    return None  # the summary says how to get it
+  except ValueError as error:
+    raise click.ClickException(str(error)) from error
 
 
 def _config_and_names(arch: str, classes: pathlib.Path | None) -> tuple["Config", tuple[str, ...]]:

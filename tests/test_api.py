@@ -8,12 +8,15 @@ from collections.abc import Callable
 import pytest
 
 import rpfgsm_jax as rp
-from rpfgsm_jax import quality
+from rpfgsm_jax import comparison, evaluation, quality, report
 
 SURFACES = {
   "rpfgsm_jax": rp,
   "rpfgsm_jax.defenses": rp.defenses,
   "rpfgsm_jax.quality": quality,
+  "rpfgsm_jax.evaluation": evaluation,
+  "rpfgsm_jax.report": report,
+  "rpfgsm_jax.comparison": comparison,
 }
 NAMES = [(surface, name) for surface, module in SURFACES.items() for name in module.__all__]
 

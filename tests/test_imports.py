@@ -25,6 +25,7 @@ ROOMS = (
   "data",
   "photos",
   "report",
+  "comparison",
   "cli",
 )
 # Between the files of one room only `models` is deep enough to need an order of its own.

@@ -9,6 +9,7 @@ from rpfgsm_jax.defenses.bank import (
   DefenseBank,
   no_defenses,
   paper_bank,
+  uniform_bank,
 )
 from rpfgsm_jax.defenses.jpeg import jpeg
 from rpfgsm_jax.defenses.median import median
@@ -54,4 +55,5 @@ __all__ = [
   "rotate",
   "scale",
   "translate",
+  "uniform_bank",
 ]

@@ -1,4 +1,7 @@
-"""What protection achieves, from logits alone: misleading rates, detectability, intervals."""
+"""What protection achieves, from logits alone: misleading rates, detectability, intervals.
+
+`measure` makes the logits: networks on images, with and without every defense.
+"""
 
 from rpfgsm_jax.evaluation.detectability import (
   detection_rate,
@@ -7,6 +10,7 @@ from rpfgsm_jax.evaluation.detectability import (
   joint_distance,
   squeezing_distance,
 )
+from rpfgsm_jax.evaluation.differences import Difference, paired_difference
 from rpfgsm_jax.evaluation.misleading import (
   Rate,
   is_misled,
@@ -16,6 +20,7 @@ from rpfgsm_jax.evaluation.misleading import (
 )
 
 __all__ = [
+  "Difference",
   "Rate",
   "detection_rate",
   "detection_threshold",
@@ -23,6 +28,7 @@ __all__ = [
   "is_misled",
   "joint_distance",
   "misleading_rate",
+  "paired_difference",
   "rank_of_label",
   "squeezing_distance",
   "wilson_interval",

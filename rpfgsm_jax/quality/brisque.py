@@ -87,8 +87,9 @@ def load_brisque_model(path: str | os.PathLike[str] | None = None) -> BrisqueMod
   lacking = [name for name in (MODEL_FILE, RANGE_FILE) if not (folder / name).is_file()]
   if lacking:
     raise ModelNotFoundError(
-      f"{folder} lacks {' and '.join(lacking)}; copy {MODEL_FILE} and {RANGE_FILE} of LIVE's "
-      f"BRISQUE_release.zip there, or set {VARIABLE} to the folder that has both."
+      f"{folder} lacks {' and '.join(lacking)}; run 'rpfgsm weights fetch brisque', or copy "
+      f"{MODEL_FILE} and {RANGE_FILE} of LIVE's BRISQUE_release.zip there, or set {VARIABLE} to "
+      "the folder that has both."
     )
   return BrisqueModel(**_read_regression(folder / MODEL_FILE), **_read_ranges(folder / RANGE_FILE))
 

@@ -1,31 +1,62 @@
-"""What `docs/` shows is what its rows say: every table is made again and compared."""
+"""What documents show is what the committed rows say: every table is made again and compared."""
 
 import gzip
 import pathlib
+import re
 import shutil
 
 import pytest
 from click.testing import CliRunner
 
-from experiments import rows
+from experiments import document, rows
 from experiments import run as script
 
-DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
-TABLES = {"demo": "report.md", "scenes25-val": "report.md", "attacks": "table.md"}
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+FOLDERS = sorted(path.parent.name for path in DOCS.glob("*/rows.jsonl*"))
+TABLES = sorted(
+  str(path.relative_to(DOCS)) for path in DOCS.glob("*/*") if path.suffix in (".md", ".csv")
+)
+DOCUMENTS = ("README.md", "docs/RESULTS.md")
+
+
+@pytest.fixture(scope="module")
+def remade(tmp_path_factory):
+  """The documents and rows alone, with every table made again."""
+  place = tmp_path_factory.mktemp("documents")
+  for name in DOCUMENTS:
+    (place / name).parent.mkdir(exist_ok=True)
+    shutil.copy(ROOT / name, place / name)
+  for name in FOLDERS:
+    (place / "docs" / name).mkdir()
+    shutil.copy(rows.find_rows(DOCS / name), place / "docs" / name)
+    done = CliRunner().invoke(script.cli, ["report", str(place / "docs" / name)])
+    assert done.exit_code == 0, done.output
+  return place
+
+
+def test_there_are_results():
+  assert {"demo", "results"} <= set(FOLDERS)
+  assert {f"results/{name}.md" for name in ("table2", "table3", "table5", "claims")} <= set(TABLES)
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_committed_table_is_made_from_its_rows(name, tmp_path):
-  shutil.copytree(DOCS / name, tmp_path / name)
-  (tmp_path / name / TABLES[name]).unlink()
-  done = CliRunner().invoke(script.cli, ["report", str(tmp_path / name)])
-  assert done.exit_code == 0, done.output
-  made = (tmp_path / name / TABLES[name]).read_text(encoding="utf-8")
-  assert made == (DOCS / name / TABLES[name]).read_text(encoding="utf-8")
+def test_a_committed_table_is_made_from_its_rows(remade, name):
+  made = (remade / "docs" / name).read_text(encoding="utf-8")
+  assert made == (DOCS / name).read_text(encoding="utf-8")
 
 
-def test_every_results_folder_is_tested():
-  assert {path.parent.name for path in DOCS.glob("*/rows.jsonl*")} == set(TABLES)
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_document_has_the_tables_of_the_rows(remade, name):
+  assert document.fill(remade / name) == (ROOT / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_document_links_to_files_that_are_there(name):
+  text = (ROOT / name).read_text(encoding="utf-8")
+  links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+  assert links
+  assert [link for link in links if not ((ROOT / name).parent / link).exists()] == []
 
 
 def test_compressed_rows_are_the_same_rows(tmp_path):
@@ -40,9 +71,10 @@ def test_compressed_rows_are_the_same_rows(tmp_path):
   ("content", "message"),
   [
     (None, "must hold rows.jsonl or rows.jsonl.gz"),
-    ('{"kind":"run","experiment":"other"}\n', "must hold the rows of demo or attacks"),
+    ('{"kind":"run","experiment":"other"}\n', "must hold the rows of demo or study"),
     ('{"kind":"run"', "cut in the middle"),
   ],
+  ids=["none", "foreign", "cut"],
 )
 def test_a_folder_without_our_rows_is_refused(tmp_path, content, message):
   if content is not None:

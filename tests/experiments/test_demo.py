@@ -15,10 +15,11 @@ from click.testing import CliRunner
 from PIL import Image
 
 import rpfgsm_jax as rp
-from experiments import demo, lineup, measure, photos, report, rows, runtime, verify
+from experiments import demo, lineup, photos, report, rows, runtime, verify
 from experiments import run as script
 from rpfgsm_jax import data
 from rpfgsm_jax.defenses import IDENTITY, JPEG, REQUANTIZE, DefenseBank
+from rpfgsm_jax.evaluation import measure
 
 BANK = DefenseBank((IDENTITY, REQUANTIZE, JPEG))  # medians take longest to compile
 NETS = {"toy/resnet50": toys.linear(1), "toy/b": toys.convolution(2), "toy/c": toys.convolution(4)}
@@ -274,7 +275,8 @@ def test_noise_is_plus_or_minus_eps_and_follows_seed_and_id():
 def test_a_limit_takes_from_every_class_folder_and_always_the_same(folder):
   names = {}
   for limit in (3, 4):
-    source = photos.open_folder(folder / "photos", toys.CLASS_NAMES, toys.SIZE, limit)
+    choice = photos.Choice(data=folder / "photos", limit=limit)
+    source = photos.open_source(choice, toys.CLASS_NAMES, toys.SIZE)
     names[limit] = {photo.name for photo in source.photos}
   assert {name.split("/")[0] for name in names[3]} - {"plain.png", "broken.jpg"} == {
     "scene 0",

@@ -296,14 +296,15 @@ def test_a_missing_model_says_how_to_get_it(toy, tmp_path, monkeypatch, place):
     load_brisque_model(path)
   folder = tmp_path / ("cache/brisque" if place == "cache" else place)
   message = str(caught.value)
-  assert message.startswith(f"{folder} lacks allmodel and allrange; copy allmodel and allrange")
+  assert message.startswith(f"{folder} lacks allmodel and allrange; run 'rpfgsm weights fetch")
+  assert "copy allmodel and allrange" in message
   assert "BRISQUE_release.zip there, or set RPFGSM_BRISQUE" in message
   assert "\n" not in message
 
 
 def test_half_a_model_is_missing_too(toy):
   (toy / "allrange").unlink()
-  with pytest.raises(ModelNotFoundError, match="lacks allrange; copy"):
+  with pytest.raises(ModelNotFoundError, match=r"lacks allrange; run .*, or copy"):
     load_brisque_model(toy)
 
 

@@ -1,0 +1,52 @@
+"""Tables of results inside a written document, kept equal to the files that were made from rows.
+
+A block `<!-- table FILE: TITLE -->` ... `<!-- end -->` holds the table of that title in FILE, a
+Markdown file beside the document that `run.py report` made.
+"""
+
+import pathlib
+import re
+
+from rpfgsm_jax import atomic
+
+_BLOCK = re.compile(
+  r"(<!-- table (?P<file>[^:>]+): (?P<title>[^\n]+?) -->\n).*?<!-- end -->", re.DOTALL
+)
+
+
+class DocumentError(ValueError):
+  """A block that names no table; the message says which."""
+
+
+def fill(path: pathlib.Path) -> str:
+  """Writes the tables anew into their blocks.
+
+  Args:
+    path: the document.
+
+  Returns:
+    Its text.
+
+  Raises:
+    DocumentError: it has no block, or one names a file or a title that is not there.
+    OSError: the document cannot be read or written.
+  """
+  text = path.read_text(encoding="utf-8")
+  filled, count = _BLOCK.subn(lambda found: _table(path.parent, found), text)
+  if not count:
+    raise DocumentError(
+      f"{path} must have a block '<!-- table FILE: TITLE -->' ... '<!-- end -->'."
+    )
+  atomic.write_text(path, filled)
+  return filled
+
+
+def _table(folder: pathlib.Path, found: re.Match[str]) -> str:
+  source, title = folder / found["file"].strip(), found["title"].strip()
+  if not source.is_file():
+    raise DocumentError(f"{source} must be a file of tables; make it with run.py report.")
+  for section in source.read_text(encoding="utf-8").split("\n## ")[1:]:
+    heading, _, body = section.partition("\n")
+    if heading.replace("\\", "") == title:
+      return f"{found[1]}\n{body.strip()}\n\n<!-- end -->"
+  raise DocumentError(f"{source} must have a table '{title}', and has none.")

@@ -1,0 +1,167 @@
+"""What a study's row says of one photograph behind one attack."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import rpfgsm_jax as rp
+from experiments import photos, rows
+from experiments.lineup import ORIGINAL, Contender
+from experiments.variants import Setup
+from rpfgsm_jax import quality
+from rpfgsm_jax.attacks.targets import candidate_mass
+from rpfgsm_jax.evaluation import measure
+from rpfgsm_jax.models.classifier import Classifier
+
+GAMMAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
+"""Of Fig. 3."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Judge:
+  """All that measures photographs."""
+
+  setup: Setup
+  size: int  # photographs computed together
+  oracle_defenses: bool
+  brisque_model: quality.BrisqueModel | None
+
+  @property
+  def classifiers(self) -> tuple[Classifier, ...]:
+    """All networks, seen ones first."""
+    return tuple(network.classifier for network in self.setup.networks)
+
+  def predict(self, images: np.ndarray) -> np.ndarray:
+    """Returns `(N, networks)`, the class that each network answers."""
+    return measure.predict(images, self.classifiers, self.size)[0][..., 0]
+
+  def evaluate(
+    self, images: np.ndarray, asked: np.ndarray, labels: np.ndarray
+  ) -> measure.Predictions:
+    """Returns what the networks make of N images behind every defense; see `measure.evaluate`."""
+    return measure.evaluate(
+      images,
+      asked,
+      labels,
+      self.classifiers,
+      self.setup.bank,
+      self.size,
+      oracle=self.oracle_defenses,
+    )
+
+
+def distances_of(images: np.ndarray, judge: Judge) -> list[list[list[float]]]:
+  """Returns how far the defenses move what the networks answer on N images, as rows keep it."""
+  asked = np.zeros((len(images), len(judge.setup.networks)), np.int32)
+  return [_rounded(each) for each in judge.evaluate(images, asked, asked[:, 0]).distances]
+
+
+def _rounded(distances: np.ndarray) -> list[list[float]]:
+  """`(networks, defenses)` of one image, to the third decimal."""
+  return np.round(distances[:, 1:].astype(np.float64), 3).tolist()
+
+
+def facts_of(
+  judge: Judge,
+  contender: Contender,
+  batch: photos.Batch,
+  clean: np.ndarray,
+  images: np.ndarray,
+  result: rp.AttackResult | None,
+  kept: Sequence[bool],
+) -> list[rows.Row]:
+  """Returns what a row says of each photograph of a batch; `study.py` lists the fields.
+
+  Args:
+    judge: what measures.
+    contender: the attack.
+    batch: N photographs.
+    clean: `(N, networks)`, what each network answers on them.
+    images: `(N, H, W, 3)` uint8, after the attack.
+    result: of the attack, if it was one.
+    kept: N, whether a photograph is an example and gets its most likely classes.
+
+  Returns:
+    N dictionaries.
+  """
+  labels = np.asarray([photo.label for photo in batch.photos])
+  found = judge.evaluate(images, clean, labels)
+  sizes = _sizes(images, batch.images, judge.brisque_model)
+  candidates = _candidates(judge, batch.images) if contender.name == ORIGINAL else None
+  facts = []
+  for place, photo in enumerate(batch.photos):
+    fact = {
+      "image_id": photo.image_id,
+      "label": photo.label if photo.label >= 0 else None,
+      "ranks": found.ranks[place].tolist(),
+      "label_ranks": found.label_ranks[place].tolist() if photo.label >= 0 else None,
+      "distances": _rounded(found.distances[place]),
+      **{name: values[place] for name, values in sizes.items()},
+    }
+    if kept[place]:
+      probabilities = np.round(found.probabilities[place].astype(float), 4).tolist()
+      classes = found.classes[place].tolist()
+      fact |= {"png": photo.png, "classes": classes, "probabilities": probabilities}
+    if candidates is not None:
+      fact["candidates"] = candidates[place].tolist()
+    if result is not None:
+      attacked = [judge.setup.networks.index(network) for network in contender.networks]
+      fact |= _goal(result, place, clean[place, attacked], found.classes[place, attacked, 0])
+    facts.append(fact)
+  return facts
+
+
+def _goal(
+  result: rp.AttackResult, place: int, clean: np.ndarray, predicted: np.ndarray
+) -> rows.Row:
+  """Returns what the attack reached, as found and in the 8-bit image, on the K networks it used."""
+  target = int(result.target[place])
+  reached = predicted != clean if target < 0 else (predicted == target) & (clean != target)
+  return {
+    "target": target if target >= 0 else None,
+    "success": bool(result.success[place]),
+    "written_success": bool(reached.all()),
+    "reached": reached.tolist(),
+    "evaluations": int(result.gradient_evaluations[place]),
+  }
+
+
+def _sizes(
+  images: np.ndarray, originals: np.ndarray, model: quality.BrisqueModel | None
+) -> dict[str, list[float | int | None]]:
+  """Returns the size of the change and the quality of N images; None where there is no number."""
+  norms = quality.perturbation_norms(images, originals)
+  measures: dict[str, np.ndarray] = {"psnr": quality.psnr(images, originals)}
+  smallest = min(images.shape[1:3])
+  measures["ssim"] = quality.ssim(images, originals) if smallest >= 11 else None
+  measures["mad"] = quality.mad(images, originals) if smallest >= 34 else None
+  measures["brisque"] = quality.brisque(images, model) if model and smallest >= 34 else None
+  absent = [None] * len(images)
+  return {
+    "l0": norms.l0.tolist(),
+    "l2": np.round(norms.l2.astype(float), 3).tolist(),
+    "linf": norms.linf.tolist(),
+    **{
+      name: absent if values is None else [_finite(value) for value in values]
+      for name, values in measures.items()
+    },
+  }
+
+
+def _finite(value: float) -> float | None:
+  return round(float(value), 4) if np.isfinite(value) else None
+
+
+def _candidates(judge: Judge, images: np.ndarray) -> np.ndarray:
+  """Returns `(N, gammas)`: how many classes Eq. 17 leaves as targets, over all seen networks."""
+  batch = jnp.asarray(measure.pad(images, judge.size), jnp.float32)
+  seen = [network.classifier for network in judge.setup.seen]
+  logits = jnp.stack([measure.network_logits(network, batch) for network in seen], axis=1)
+  mass = np.asarray(_candidate_mass(logits))[: len(images)]
+  return np.stack([(mass > np.float32(gamma)).sum(axis=1) for gamma in GAMMAS], axis=1)
+
+
+_candidate_mass = jax.jit(jax.vmap(candidate_mass))

@@ -1,0 +1,311 @@
+"""What the rows of a study say, as arrays and as the rates that tables are made of."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from experiments import rows
+from rpfgsm_jax.evaluation import (
+  Rate,
+  detection_threshold,
+  is_detected,
+  joint_distance,
+  misleading_rate,
+)
+
+TRUE, OWN = "label_ranks", "ranks"
+"""Misled about the true class, as in the paper; about the network's own answer before."""
+
+_NUMBERS = (
+  "l0",
+  "l2",
+  "linf",
+  "psnr",
+  "ssim",
+  "mad",
+  "brisque",
+  "seconds",
+  "compiled",
+  "evaluations",
+  "success",
+  "written_success",
+  "target",
+  "label",
+  "image_id",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+  """The rows of one attack; one entry a photograph, in the order of the rows.
+
+  Attributes:
+    attack: its row `attack`.
+    photos: names.
+    ranks: `(N, networks, settings)` int16.
+    label_ranks: likewise; -1 where there is no label.
+    distances: `(N, networks, defenses)` float32.
+    numbers: `(N,)` float by name; NaN where a row has none.
+    extra: rows of kept photographs, by name: classes, probabilities; candidates of the original.
+  """
+
+  attack: rows.Row
+  photos: tuple[str, ...]
+  ranks: np.ndarray
+  label_ranks: np.ndarray
+  distances: np.ndarray
+  numbers: dict[str, np.ndarray]
+  extra: dict[str, rows.Row]
+
+  @property
+  def labels(self) -> np.ndarray:
+    """`(N,)` float, the true classes; NaN where unknown."""
+    return self.numbers["label"]
+
+  @property
+  def ids(self) -> np.ndarray:
+    """`(N,)` int, stable ids of the photographs."""
+    return self.numbers["image_id"].astype(np.int64)
+
+  @functools.cached_property
+  def places(self) -> dict[str, int]:
+    """Photograph -> its place."""
+    return {name: place for place, name in enumerate(self.photos)}
+
+  def at(self, photos: Sequence[str]) -> np.ndarray:
+    """Returns the places of some photographs."""
+    return np.asarray([self.places[name] for name in photos], np.int64)
+
+
+class Results:
+  """All rows of a study.
+
+  Attributes:
+    header: the row `run`.
+    outcomes: attack name -> outcome.
+    training: `(n, networks, defenses)`, distances of clean training photographs; n may be 0.
+    timings: attack name -> seconds of single photographs.
+    failures: what could not be read, and why.
+    commands: that made the rows, in order.
+  """
+
+  def __init__(self, path: pathlib.Path):
+    self.header, found = rows.read_run(path)
+    attacks: dict[str, rows.Row] = {}
+    photos: dict[str, _Collected] = {}
+    training, self.failures = [], []
+    self.timings: dict[str, list[float]] = {}
+    self.commands: list[str] = []
+    for row in found:
+      kind = row["kind"]
+      if kind == "photo":
+        photos.setdefault(row["attack"], _Collected()).add(row)
+      elif kind == "attack":
+        attacks[row["name"]] = row
+      elif kind == "training":
+        training.append(row["distances"])
+      elif kind == "timing":
+        self.timings.setdefault(row["attack"], []).append(row["seconds"])
+      elif kind == "failure":
+        self.failures.append(row["message"])
+      elif kind == "command":
+        self.commands.append(row["command"])
+    self._thresholds: dict[tuple[int, tuple[int, ...]], float] = {}
+    self.attacks = attacks
+    self.outcomes = {
+      name: photos[name].finish(row) for name, row in attacks.items() if name in photos
+    }
+    shape = (-1, len(self.header["networks"]), len(self.header["settings"]) - 1)
+    self.training = np.asarray(training, np.float32).reshape(shape)
+
+  @property
+  def titles(self) -> list[str]:
+    """The networks' titles, seen ones first."""
+    return [network["title"] for network in self.header["networks"]]
+
+  @property
+  def labeled(self) -> bool:
+    """Whether every photograph has a true class."""
+    return all((outcome.label_ranks >= 0).all() for outcome in self.outcomes.values())
+
+  @property
+  def scene(self) -> str:
+    """The field that rates speak of: the true class where there is one, as in the paper."""
+    return TRUE if self.labeled else OWN
+
+  def networks(self, *, seen: bool) -> list[int]:
+    """Returns the places of the seen or of the unseen networks."""
+    return [i for i, each in enumerate(self.header["networks"]) if each["seen"] == seen]
+
+  @property
+  def reference(self) -> int:
+    """The place of the network that stands for the seen ones."""
+    return self.titles.index(self.header["reference"])
+
+  def attacked(self, name: str) -> list[int]:
+    """Returns the places of the networks an attack used; of the baselines the reference."""
+    titles = self.attacks[name]["networks"] or [self.header["reference"]]
+    return [self.titles.index(title) for title in titles]
+
+  def shared(self, names: Iterable[str]) -> list[str]:
+    """Returns the photographs that all of some attacks had, in order."""
+    names = list(names)
+    common = set.intersection(*(set(self.outcomes[name].photos) for name in names))
+    return [photo for photo in self.outcomes[names[0]].photos if photo in common]
+
+  @functools.cached_property
+  def families(self) -> dict[str, list[int]]:
+    """Defense family -> its settings."""
+    found: dict[str, list[int]] = {}
+    for place, setting in enumerate(self.header["settings"]):
+      if setting["family"] is not None:
+        found.setdefault(setting["family"], []).append(place)
+    return found
+
+  def misled(
+    self,
+    name: str,
+    photos: Sequence[str],
+    *,
+    networks: Sequence[int],
+    defended: bool | Sequence[int],
+    top: int,
+    field: str | None = None,
+  ) -> np.ndarray:
+    """Returns `(N,)`: for each photograph the share of networks and settings that were misled.
+
+    Args:
+      name: of the attack.
+      photos: N names.
+      networks: places; averaged over.
+      defended: averaged over all defenses, else without any; or places of settings.
+      top: k.
+      field: TRUE or OWN; None: the true class where there is one.
+    """
+    settings = defended
+    if isinstance(defended, bool):
+      settings = range(1, len(self.header["settings"])) if defended else [0]
+    outcome = self.outcomes[name]
+    ranks = getattr(outcome, field or self.scene)[outcome.at(photos)][:, networks]
+    return (ranks[:, :, list(settings)] >= top).mean(axis=(1, 2))
+
+  def rate(self, name: str, photos: Sequence[str], **options: object) -> Rate:
+    """Returns the misleading rate; see `misled` for the options."""
+    return misleading_rate(self.misled(name, photos, **options))
+
+  def detected(
+    self,
+    name: str,
+    photos: Sequence[str],
+    networks: Sequence[int],
+    detectors: Iterable[Sequence[int]] | None = None,
+  ) -> np.ndarray:
+    """Returns `(N,)`: the share of detectors that flag each photograph. Eq. 4.
+
+    Args:
+      name: of the attack.
+      photos: N names.
+      networks: places; one detector a network and group of settings.
+      detectors: groups of settings, joined by the largest distance; None: the families of defenses.
+    """
+    detectors = self.families.values() if detectors is None else detectors
+    outcome = self.outcomes[name]
+    distances = outcome.distances[outcome.at(photos)]
+    flags = [
+      is_detected(_joint(distances, network, group), self.threshold(network, tuple(group)))
+      for network in networks
+      for group in detectors
+    ]
+    return np.mean(flags, axis=0)
+
+  def threshold(self, network: int, group: tuple[int, ...]) -> float:
+    """Returns tau of a network and a group of settings: 95 % of clean training photos are below."""
+    if (network, group) not in self._thresholds:
+      distances = _joint(self.training, network, group)
+      self._thresholds[network, group] = detection_threshold(distances)
+    return self._thresholds[network, group]
+
+  def detection(
+    self,
+    name: str,
+    photos: Sequence[str],
+    networks: Sequence[int],
+    detectors: Iterable[Sequence[int]] | None = None,
+    *,
+    successful: bool = False,
+  ) -> Rate | None:
+    """Returns the share of photographs that are detected; None without training photographs.
+
+    Args:
+      name: of the attack.
+      photos: names.
+      networks: places; averaged over.
+      detectors: see `detected`; averaged over.
+      successful: only photographs that, undefended, mislead all of these networks about the scene.
+    """
+    if not len(self.training):
+      return None
+    if successful:
+      misled = self.misled(name, photos, networks=networks, defended=False, top=1)
+      photos = [photo for photo, hit in zip(photos, misled, strict=True) if hit == 1]
+    return misleading_rate(self.detected(name, photos, networks, detectors))
+
+  def mean(self, name: str, column: str, photos: Sequence[str]) -> float | None:
+    """Returns the mean of a number over photographs; None where no row has it."""
+    outcome = self.outcomes[name]
+    values = outcome.numbers[column][outcome.at(photos)]
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if values.size else None
+
+  def seconds(self, name: str) -> float | None:
+    """Returns seconds a photograph in the batches that had nothing to compile."""
+    numbers = self.outcomes[name].numbers
+    steady = numbers["seconds"][numbers["compiled"] == 0]
+    return float(steady.mean()) if steady.size else None
+
+
+def _joint(distances: np.ndarray, network: int, group: Sequence[int]) -> np.ndarray:
+  """The largest distance of a network over a group of settings; setting 0 is no defense."""
+  return joint_distance(distances[:, network][:, [place - 1 for place in group]])
+
+
+@dataclasses.dataclass
+class _Collected:
+  """Rows on their way into arrays: a row as it is takes ten times the memory."""
+
+  photos: list[str] = dataclasses.field(default_factory=list)
+  ranks: list[np.ndarray] = dataclasses.field(default_factory=list)
+  label_ranks: list[np.ndarray] = dataclasses.field(default_factory=list)
+  distances: list[np.ndarray] = dataclasses.field(default_factory=list)
+  numbers: list[list[float]] = dataclasses.field(default_factory=list)
+  extra: dict[str, rows.Row] = dataclasses.field(default_factory=dict)
+
+  def add(self, row: rows.Row) -> None:
+    ranks = np.asarray(row["ranks"], np.int16)
+    known = row["label_ranks"] is not None
+    self.photos.append(row["photo"])
+    self.ranks.append(ranks)
+    self.label_ranks.append(
+      np.asarray(row["label_ranks"], np.int16) if known else np.full_like(ranks, -1)
+    )
+    self.distances.append(np.asarray(row["distances"], np.float32))
+    self.numbers.append([np.nan if row.get(name) is None else row[name] for name in _NUMBERS])
+    names = ("png", "classes", "probabilities", "candidates", "label")
+    extra = {name: row[name] for name in names if name in row}
+    if len(extra) > 1:
+      self.extra[row["photo"]] = extra
+
+  def finish(self, attack: rows.Row) -> Outcome:
+    numbers = np.asarray(self.numbers, np.float64)
+    return Outcome(
+      attack=attack,
+      photos=tuple(self.photos),
+      ranks=np.stack(self.ranks),
+      label_ranks=np.stack(self.label_ranks),
+      distances=np.stack(self.distances),
+      numbers={name: numbers[:, place] for place, name in enumerate(_NUMBERS)},
+      extra=self.extra,
+    )

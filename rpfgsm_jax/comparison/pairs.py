@@ -1,0 +1,186 @@
+"""Which file of one folder is which file of another: by relative path, suffix aside."""
+
+import collections
+import dataclasses
+import os
+import pathlib
+from collections.abc import Sequence
+
+from rpfgsm_jax.data import ImageRecord, list_images
+
+PathLike = str | os.PathLike[str]
+_SHOWN = 3  # names of each side in a message
+
+
+class ComparisonError(ValueError):
+  """Folders, or options, that cannot be compared; the message says why and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+  """A photograph and what was made of it."""
+
+  name: str  # relative path without suffix, forward slashes
+  original: ImageRecord
+  protected: ImageRecord
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FolderPairs:
+  """What two folders have in common.
+
+  Attributes:
+    pairs: at least one, sorted by name.
+    only_original: relative paths without a partner.
+    only_protected: likewise.
+    ambiguous: relative paths, after the name of their folder, that have several possible partners.
+  """
+
+  pairs: tuple[Pair, ...]
+  only_original: tuple[str, ...]
+  only_protected: tuple[str, ...]
+  ambiguous: tuple[str, ...]
+
+
+def pair_folders(original: PathLike, protected: PathLike) -> FolderPairs:
+  """Finds the photographs that two folders share; opens none of them.
+
+  A pair has one relative path but for the suffix: `lake/a.jpg` and `lake/a.png`. Where a folder has
+  several files of one name (`a.jpg`, `a.png`), only those of the same suffix are paired. One folder
+  may lie in the other; its files then do not count as the outer one's.
+
+  Args:
+    original: the folder of photographs as they were.
+    protected: the folder of what was made of them.
+
+  Returns:
+    The pairs and what has no partner.
+
+  Raises:
+    ComparisonError: a folder is missing or has no image, both are the same, or they share no name.
+  """
+  folders = {"original": pathlib.Path(original), "protected": pathlib.Path(protected)}
+  for name, folder in folders.items():
+    check_folder(name, folder)
+  if os.path.samefile(original, protected):
+    raise ComparisonError(
+      f"original and protected must be two folders, got {original} twice; name the folder of the "
+      "changed photos second."
+    )
+  sides = [_listed("original", folders), _listed("protected", folders)]
+  pairs, ambiguous = [], []
+  alone: tuple[list[str], list[str]] = ([], [])
+  for name in sorted({*sides[0], *sides[1]}):
+    candidates = [side.get(name, []) for side in sides]
+    found, left = _match(name, *candidates)
+    pairs += found
+    for side, records in enumerate(left):
+      if all(candidates):
+        ambiguous += [f"{list(folders)[side]}: {each.relative}" for each in records]
+      else:
+        alone[side].extend(each.relative for each in records)
+  if not pairs:
+    raise ComparisonError(_nothing_shared(folders, sides))
+  return FolderPairs(
+    pairs=tuple(pairs),
+    only_original=tuple(alone[0]),
+    only_protected=tuple(alone[1]),
+    ambiguous=tuple(ambiguous),
+  )
+
+
+def check_folder(name: str, folder: PathLike) -> None:
+  """Refuses anything but a folder.
+
+  Args:
+    name: what the message calls it.
+    folder: the candidate.
+
+  Raises:
+    ComparisonError: it is something else, or nothing.
+  """
+  folder = pathlib.Path(folder)
+  if not folder.is_dir():
+    came = "a file" if folder.exists() else "nothing of that name"
+    raise ComparisonError(
+      f"{name} must be a folder of images, got {came}: {folder}; check the path."
+    )
+
+
+def list_folder(name: str, folder: PathLike) -> list[ImageRecord]:
+  """Returns the image files of a folder; see `data.list_images`.
+
+  Args:
+    name: what the message calls it.
+    folder: the folder.
+
+  Returns:
+    At least one record.
+
+  Raises:
+    ComparisonError: it is no folder, or has no image.
+  """
+  check_folder(name, folder)
+  try:
+    return list_images(folder)
+  except ValueError as error:
+    raise ComparisonError(f"{name}: {error}") from error
+
+
+def overlap(place: PathLike, other: PathLike) -> bool:
+  """Returns whether two places are one, or one lies in the other; they need not exist."""
+  first, second = pathlib.Path(place).resolve(), pathlib.Path(other).resolve()
+  return first.is_relative_to(second) or second.is_relative_to(first)
+
+
+def _listed(name: str, folders: dict[str, pathlib.Path]) -> dict[str, list[ImageRecord]]:
+  """Returns the images of one folder by relative path without suffix, without the other's."""
+  folder = folders[name].resolve()
+  (other,) = (each.resolve() for key, each in folders.items() if key != name)
+  records = list_folder(name, folders[name])
+  if other.is_relative_to(folder):
+    inner = f"{other.relative_to(folder).as_posix()}/"
+    records = [record for record in records if not record.relative.startswith(inner)]
+    if not records:
+      raise ComparisonError(
+        f"{name} must have images of its own, got {folders[name]}, which has none outside {other}; "
+        "name the folder that holds them."
+      )
+  found = collections.defaultdict(list)
+  for record in records:
+    found[pathlib.PurePosixPath(record.relative).with_suffix("").as_posix()].append(record)
+  return found
+
+
+def _match(
+  name: str, originals: Sequence[ImageRecord], protecteds: Sequence[ImageRecord]
+) -> tuple[list[Pair], tuple[list[ImageRecord], list[ImageRecord]]]:
+  """Returns the pairs among the files of one name, and the files of each side that are left."""
+  if len(originals) == len(protecteds) == 1:
+    return [Pair(name, originals[0], protecteds[0])], ([], [])
+  exact = {record.relative: record for record in protecteds}
+  # Several photos of one name: the suffix tells them apart, also in the report.
+  pairs = [
+    Pair(record.relative, record, exact[record.relative])
+    for record in originals
+    if record.relative in exact
+  ]
+  taken = {pair.name for pair in pairs}
+  left = tuple(
+    [record for record in side if record.relative not in taken] for side in (originals, protecteds)
+  )
+  return pairs, left
+
+
+def _nothing_shared(
+  folders: dict[str, pathlib.Path], sides: Sequence[dict[str, list[ImageRecord]]]
+) -> str:
+  parts = []
+  for folder, side in zip(folders.values(), sides, strict=True):
+    names = [record.relative for records in side.values() for record in records]
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    parts.append(f"{folder} has {', '.join(names[:_SHOWN])}{more}")
+  return (
+    "original and protected must share relative paths, suffixes aside, got none in common: "
+    f"{'; '.join(parts)}; rename the files, or name the folders at the same depth."
+  )

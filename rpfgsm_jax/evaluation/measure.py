@@ -1,0 +1,185 @@
+"""What networks make of images, with and without defenses: few compiled programs, fixed shapes.
+
+One program applies any member of a bank to a batch (member and parameter are traced), one program
+a network ranks classes. Every batch has the same shape, so a whole run compiles each once.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rpfgsm_jax.defenses.bank import IDENTITY, DefenseBank, apply_member
+from rpfgsm_jax.defenses.oracle import oracle_member
+from rpfgsm_jax.evaluation.detectability import squeezing_distance
+from rpfgsm_jax.evaluation.misleading import rank_of_label
+from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.typing import Array, Images, Labels, Logits
+
+NO_DEFENSE = "none"
+_MOST_LIKELY = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+  """One defense at one parameter; `family` is None for the image as it is."""
+
+  name: str  # "none", "jpeg 75"
+  family: int | None  # index into the bank
+  parameter: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Predictions:
+  """What each of the networks makes of N images.
+
+  Attributes:
+    ranks: `(N, networks, settings)` int, of the class that each network was asked about.
+    label_ranks: likewise of the true class; meaningless where there is none.
+    distances: likewise, float in 0..2: how far the defense moves the probabilities (Eq. 4).
+    classes: `(N, networks, 5)` int, the most likely classes of the images as they are.
+    probabilities: likewise, their probabilities.
+  """
+
+  ranks: np.ndarray
+  label_ranks: np.ndarray
+  distances: np.ndarray
+  classes: np.ndarray
+  probabilities: np.ndarray
+
+
+def settings_of(bank: DefenseBank) -> tuple[Setting, ...]:
+  """Returns the image as it is and every member of the bank at every parameter, in its order."""
+  members = [
+    Setting(f"{family.name} {parameter:g}", index, parameter)
+    for index, family in enumerate(bank.families)
+    if family != IDENTITY
+    for parameter in family.parameters
+  ]
+  return (Setting(NO_DEFENSE, None, 0.0), *members)
+
+
+def pad(images: np.ndarray, size: int) -> np.ndarray:
+  """Returns the images with the last one repeated up to `size`, for one shape in a whole run."""
+  return images[np.minimum(np.arange(size), len(images) - 1)]
+
+
+def predict(
+  images: np.ndarray, networks: Sequence[Classifier], size: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the most likely classes of the images as they are, and their probabilities.
+
+  Args:
+    images: `(N, H, W, 3)` uint8, 1 <= N <= size.
+    networks: M networks.
+    size: images computed together.
+
+  Returns:
+    `(N, M, 5)` int and `(N, M, 5)` float; fewer than 5 when there are fewer classes.
+  """
+  batch = jnp.asarray(pad(images, size), jnp.float32)
+  found = [_most_likely(network_logits(network, batch)) for network in networks]
+  classes, probabilities = (np.stack(part, axis=1) for part in zip(*found, strict=True))
+  return classes[: len(images)], probabilities[: len(images)]
+
+
+def evaluate(
+  images: np.ndarray,
+  asked: np.ndarray,
+  labels: np.ndarray,
+  networks: Sequence[Classifier],
+  bank: DefenseBank,
+  size: int,
+  *,
+  oracle: bool = False,
+) -> Predictions:
+  """Returns what the networks make of images under every setting of the bank.
+
+  Args:
+    images: `(N, H, W, 3)` uint8, 1 <= N <= size.
+    asked: `(N, M)` int, for each network the class whose rank is wanted.
+    labels: `(N,)` int, the true classes; -1 where unknown.
+    networks: M networks.
+    bank: the defenses.
+    size: images computed together.
+    oracle: Pillow and SciPy on the host defend, instead of our own on the device.
+
+  Returns:
+    The predictions of the N images.
+
+  Raises:
+    ValueError: `oracle`, and the bank has a family that is not one of the paper's.
+  """
+  count, padded = len(images), pad(images, size)
+  batch = jnp.asarray(padded, jnp.float32)
+  asked = jnp.asarray(pad(asked, size), jnp.int32)
+  labels = jnp.maximum(jnp.asarray(pad(labels, size), jnp.int32), 0)
+  plain = [network_logits(network, batch) for network in networks]
+  found = []
+  for setting in settings_of(bank):
+    logits = plain
+    if setting.family is not None:
+      defended = _defend(bank, setting, padded, batch, oracle)
+      logits = [network_logits(network, defended) for network in networks]
+    found.append(
+      [
+        _judge(mine, before, asked[:, place], labels)
+        for place, (mine, before) in enumerate(zip(logits, plain, strict=True))
+      ]
+    )
+  likely = [_most_likely(logits) for logits in plain]
+  # (settings, networks, measures, N) to (measures, N, networks, settings); fetched last, so that
+  # nothing waits.
+  ranks, label_ranks, distances = (
+    np.asarray(part)[..., :count].T
+    for part in zip(*(zip(*row, strict=True) for row in jax.device_get(found)), strict=True)
+  )
+  return Predictions(
+    ranks=ranks,
+    label_ranks=label_ranks,
+    distances=distances,
+    classes=np.stack([classes for classes, _ in likely], axis=1)[:count],
+    probabilities=np.stack([probabilities for _, probabilities in likely], axis=1)[:count],
+  )
+
+
+def _defend(
+  bank: DefenseBank, setting: Setting, images: np.ndarray, batch: Images, oracle: bool
+) -> Images:
+  if oracle:
+    member = oracle_member(bank.families[setting.family], setting.parameter)
+    return jnp.asarray(np.stack([member(image) for image in images]), jnp.float32)
+  return _apply(bank, batch, jnp.int32(setting.family), jnp.float32(setting.parameter))
+
+
+def _apply_to_batch(bank: DefenseBank, images: Images, family: Array, parameter: Array) -> Images:
+  return apply_member(bank, images, family, parameter, jnp.uint32(0), "straight_through")
+
+
+_apply = jax.jit(_apply_to_batch, static_argnums=0)
+
+
+@jax.jit
+def network_logits(network: Classifier, images: Images) -> Logits:
+  """Returns a network's logits `(N, D)` of images `(N, H, W, 3)`: one program a network."""
+  return network(images)
+
+
+@jax.jit
+def _judge(
+  logits: Logits, plain: Logits, asked: Labels, labels: Labels
+) -> tuple[Array, Array, Array]:
+  return (
+    rank_of_label(logits, asked),
+    rank_of_label(logits, labels),
+    squeezing_distance(plain, logits),
+  )
+
+
+@jax.jit
+def _most_likely(logits: Logits) -> tuple[Array, Array]:
+  # By logits, as the ranks are: probabilities may be equal where logits are not.
+  classes = jax.lax.top_k(logits, min(_MOST_LIKELY, logits.shape[-1]))[1]
+  return classes, jnp.take_along_axis(jax.nn.softmax(logits, axis=-1), classes, axis=-1)
