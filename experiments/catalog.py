@@ -229,8 +229,9 @@ def describe_run(results: Results) -> str:
   where = header["data"] or "scikit-image's photographs"
   height, width = header["image_size"]
   commands = ", ".join(f"`{command}`" for command in results.commands)
+  failed = f" ({len(results.failures)} could not be read)" if results.failures else ""
   return (
-    f"Made by {commands}. {photos} photos of {where} at {height} x {width} pixels, "
+    f"Made by {commands}. {photos} photos{failed} of {where} at {height} x {width} pixels, "
     f"{len(header['class_names'])} classes; seen {seen}; unseen {unseen}; eps "
     f"{header['epsilon']:g} of 255; seed {seed}; on {header['device']}, jax "
     f"{header['versions']['jax']}."

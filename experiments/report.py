@@ -11,6 +11,7 @@ import numpy as np
 from experiments import rows
 from rpfgsm_jax import atomic
 from rpfgsm_jax.evaluation import Rate, misleading_rate
+from rpfgsm_jax.report.texts import escape_markdown
 
 TOPS = (1, 5)
 _FAMILY_TITLES = {
@@ -142,7 +143,7 @@ def _introduction(results: Results) -> Iterator[str]:
   yield "# Does the scene stay private?"
   yield ""
   yield (
-    f"{count} photographs ({_escape(header['source'])}) were changed by at most "
+    f"{count} photographs ({escape_markdown(header['source'])}) were changed by at most "
     f"{header['epsilon']:g} of 255 levels. The attacks could use {_join(seen)}; "
     f"{_join(unseen)} they never saw."
   )
@@ -184,7 +185,7 @@ def _summary(results: Results) -> Iterator[str]:
         for top in TOPS
       ]
       quality = [each for each, kept in zip(outcome.psnr, subset, strict=True) if kept]
-      yield _row([_escape(attack["title"]), _mean_psnr(quality), *cells])
+      yield _row([escape_markdown(attack["title"]), _mean_psnr(quality), *cells])
 
 
 def _attacks(results: Results) -> Iterator[str]:
@@ -198,8 +199,8 @@ def _attacks(results: Results) -> Iterator[str]:
     speed = speeds.get(attack["name"], {}).get("photos_per_second")
     yield _row(
       [
-        _escape(attack["title"]),
-        _escape(attack["note"]),
+        escape_markdown(attack["title"]),
+        escape_markdown(attack["note"]),
         str(attack["passes"]),
         str(outcome.largest_change),
         _mean_psnr(outcome.psnr),
@@ -236,7 +237,9 @@ def _full_table(results: Results, part: np.ndarray, field: str, top: int) -> Ite
     for attack in results.header["attacks"]:
       ranks = getattr(results.outcomes[attack["name"]], field)[part][:, place]
       cells = [_rate(ranks[:, settings] >= top) for _, settings in columns]
-      yield _row([f"{_escape(network['title'])} ({role})", _escape(attack["title"]), *cells])
+      yield _row(
+        [f"{escape_markdown(network['title'])} ({role})", escape_markdown(attack["title"]), *cells]
+      )
 
 
 def _columns(results: Results) -> list[tuple[str, list[int]]]:
@@ -278,7 +281,7 @@ def _facts(results: Results) -> Iterator[str]:
     facts["unfinished"] = "the run did not come to its end; these are the rows it left"
   yield from _table_head(["", ""])
   for name, value in facts.items():
-    yield _row([name, _escape(value) if not value.startswith("`") else value])
+    yield _row([name, escape_markdown(value) if not value.startswith("`") else value])
   yield ""
   yield (
     "An interval takes photos as independent and averages the defenses of a photo first. "
@@ -288,7 +291,7 @@ def _facts(results: Results) -> Iterator[str]:
   for title, entries in (("Could not be read", results.failures), ("Notes", results.notes)):
     if entries:
       yield from ("", f"## {title} ({len(entries)})", "")
-      yield from (f"- {_escape(entry)}" for entry in entries[:_LISTED])
+      yield from (f"- {escape_markdown(entry)}" for entry in entries[:_LISTED])
       if len(entries) > _LISTED:
         yield f"- and {len(entries) - _LISTED} more, in `rows.jsonl`"
 
@@ -322,7 +325,7 @@ def _mean_psnr(values: Sequence[float | None]) -> str:
 
 
 def _join(names: Sequence[str]) -> str:
-  names = [_escape(name) for name in names]
+  names = [escape_markdown(name) for name in names]
   return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
@@ -333,14 +336,6 @@ def _table_head(titles: Sequence[str]) -> Iterator[str]:
 
 def _row(cells: Sequence[str]) -> str:
   return f"| {' | '.join(cells)} |"
-
-
-def _escape(text: str) -> str:
-  """Text that Markdown shows as it is, on one line."""
-  text = " ".join(text.split())
-  for character in "\\`*_|<[":
-    text = text.replace(character, f"\\{character}")
-  return text
 
 
 def _code(text: str) -> str:

@@ -126,12 +126,12 @@ class Results:
     """The networks' titles, seen ones first."""
     return [network["title"] for network in self.header["networks"]]
 
-  @property
+  @functools.cached_property
   def labeled(self) -> bool:
     """Whether every photograph has a true class."""
     return all((outcome.label_ranks >= 0).all() for outcome in self.outcomes.values())
 
-  @property
+  @functools.cached_property
   def scene(self) -> str:
     """The field that rates speak of: the true class where there is one, as in the paper."""
     return TRUE if self.labeled else OWN

@@ -156,7 +156,7 @@ def test_what_could_not_be_read_is_listed_and_cannot_break_the_page(tmp_path):
   note = {"kind": "note", "message": "d.png: transparent"}
   text = make(tmp_path, [HEADER, failure, note, *PHOTOS, END])
   assert "1 could not be read" in text
-  assert "- a\\|b # \\<c>\\_\\udcff.jpg is broken" in text
+  assert "- a\\|b # \\<c>\\_\\\\xff.jpg is broken" in text
   assert "- d.png: transparent" in text
 
 
