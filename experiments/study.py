@@ -86,9 +86,10 @@ def run(
   with tqdm(total=total, initial=done, unit="row", mininterval=0.5, smoothing=0.1) as bar:
     for first in range(0, len(contenders), _AT_ONCE):
       _run_some(plan, contenders[first : first + _AT_ONCE], wanted, journal, bar, say)
-      # A process can hold only so many compiled programs: each maps pieces of memory, of which
-      # systems allow 65,530. The next ones come from the disk, as far as they are kept there.
-      jax.clear_caches()
+      if first + _AT_ONCE < len(contenders):
+        # A process can hold only so many compiled programs: each maps pieces of memory, of which
+        # systems allow 65,530. The next ones come from the disk, as far as they are kept there.
+        jax.clear_caches()
 
 
 def open_journal(plan: Plan, say: Say) -> Journal:

@@ -17,9 +17,11 @@ jax.config.update("jax_num_cpu_devices", 8)
 # Minutes long, and one process each: begun last, they would leave the other processor idle.
 LONGEST = ("test_bundled.py", "test_rp_fgsm.py", "test_all_attacks.py", "test_readme.py")
 
-# Toy networks compile for seconds and run for milliseconds: the attacks' tests do without XLA's
+# Toy networks compile for seconds and run for milliseconds: these tests do without XLA's
 # optimizations. Where equal bits are promised, or real networks run, they have what users have.
+TOYS = ("attacks", "comparison", "experiments")
 OPTIMIZED = (
+  "test_train_zoo.py",
   "test_rp_fgsm.py",
   "test_rows.py",
   "test_attacks_on_photos.py",
@@ -38,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
   """Leaves out XLA's optimizations where only toy networks run."""
-  toys = request.path.parent.name == "attacks" and request.path.name not in OPTIMIZED
+  toys = request.path.parent.name in TOYS and request.path.name not in OPTIMIZED
   jax.config.update("jax_disable_most_optimizations", toys)
   yield
   jax.config.update("jax_disable_most_optimizations", False)
