@@ -194,6 +194,7 @@ def show(
   """
   results = Results(rows.find_rows(folder))
   setup = setup_of(results.header)
+  made: dict[str, list[Table]] = {}
   for name in names:
     experiment = EXPERIMENTS[name]
     if not _has_rows(results, experiment, setup):
@@ -201,6 +202,7 @@ def show(
     written = []
     tables = experiment.tables(results, setup) if experiment.tables else []
     if tables:
+      made[name] = tables
       text = f"# {experiment.title}\n\n{describe_run(results)}\n\n{markdown(tables)}"
       atomic.write_text(folder / f"{name}.md", text)
       atomic.write_text(folder / f"{name}.csv", csv_text(tables))
@@ -214,7 +216,7 @@ def show(
       written.append(f"{name}.png")
     if written:
       say(f"{experiment.title}: {', '.join(written)}")
-  study_page.write(folder, results, setup, EXPERIMENTS)
+  study_page.write(folder, results, setup, EXPERIMENTS, made)
 
 
 def describe_run(results: Results) -> str:

@@ -19,6 +19,9 @@ from rpfgsm_jax.evaluation import (
 TRUE, OWN = "label_ranks", "ranks"
 """Misled about the true class, as in the paper; about the network's own answer before."""
 
+TOPS = (1, 5)
+"""Ranks of the paper's misleading rates."""
+
 _NUMBERS = (
   "l0",
   "l2",
@@ -64,6 +67,11 @@ class Outcome:
   def labels(self) -> np.ndarray:
     """`(N,)` float, the true classes; NaN where unknown."""
     return self.numbers["label"]
+
+  @property
+  def targeted(self) -> bool:
+    """Whether the attack aims at a class on every photograph."""
+    return bool(np.isfinite(self.numbers["target"]).all())
 
   @property
   def ids(self) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import rpfgsm_jax as rp
 from experiments import variants
 from experiments.lineup import ORIGINAL, Contender
-from experiments.results import OWN, TRUE, Results
+from experiments.results import OWN, TOPS, TRUE, Results
 from experiments.tables import (
   NOT_AVAILABLE,
   NOTHING,
@@ -21,7 +21,6 @@ from rpfgsm_jax.defenses import transforms
 from rpfgsm_jax.evaluation import Rate, misleading_rate
 from rpfgsm_jax.report import Cell, Table
 
-TOPS = (1, 5)
 _INTERVAL = (
   "In brackets: 95 % Wilson interval over photos, a photo's defenses averaged first. Top-1 and "
   "top-5, in %."
@@ -48,7 +47,7 @@ def table1(results: Results, setup: Setup) -> list[Table]:
         "L∞" if bounded else "L0 or L1" if density < _DENSE else "L2",
         Cell(f"{'dense' if density >= _DENSE else 'sparse'} ({100 * density:.1f} %)", density),
         number_cell(float(largest), 0),
-        "targeted" if _is_targeted(contender, results) else "untargeted",
+        "targeted" if outcome.targeted else "untargeted",
         "✓" if len(contender.networks) > 1 else "",
         "✓" if _transforms(contender) else "",
       ]
@@ -60,10 +59,6 @@ def table1(results: Results, setup: Setup) -> list[Table]:
     "have a target. Transformations: its settings hold a set of them, or it draws its own."
   )
   return [Table("What each attack is", (*columns, "transformations"), lines, note)]
-
-
-def _is_targeted(contender: Contender, results: Results) -> bool:
-  return bool(np.isfinite(results.outcomes[contender.name].numbers["target"]).all())
 
 
 def _transforms(contender: Contender) -> bool:

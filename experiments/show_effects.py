@@ -6,13 +6,12 @@ import numpy as np
 
 from experiments import variants
 from experiments.lineup import ORIGINAL, Contender
-from experiments.results import Results
+from experiments.results import TOPS, Results
 from experiments.tables import NOT_AVAILABLE, difference_cell
 from experiments.variants import Setup
 from rpfgsm_jax.evaluation import paired_difference
 from rpfgsm_jax.report import Cell, Table
 
-TOPS = (1, 5)
 Pair = tuple[Contender, Contender]
 _NOTE = (
   "Differences in percentage points on the same photos, same seed and same draws; a star where the "
@@ -65,10 +64,9 @@ def _tables(
   results: Results, pairs: Iterable[Pair], title: str, group_of: Callable[[Pair], str]
 ) -> list[Table]:
   """Returns one table for each variant, targeted and untargeted, with the mean of each group."""
-  pairs = [pair for pair in pairs if all(each.name in results.outcomes for each in pair)]
+  pairs, photos = _there(results, pairs)
   if not pairs:
     return []
-  photos = results.shared({each.name: None for pair in pairs for each in pair})
   tables = []
   for targeted in (True, False):
     groups: dict[str, list[Pair]] = {}
@@ -86,6 +84,13 @@ def _tables(
     note = f"{len(photos)} photos. {_NOTE}"
     tables.append(Table(f"{title}, {kind}", _columns(results), lines, note))
   return tables
+
+
+def _there(results: Results, pairs: Iterable[Pair]) -> tuple[list[Pair], list[str]]:
+  """The pairs of which both have rows, and the photographs that all of them had."""
+  pairs = [pair for pair in pairs if all(each.name in results.outcomes for each in pair)]
+  names = {each.name: None for pair in pairs for each in pair}
+  return pairs, results.shared(names) if names else []
 
 
 def _columns(results: Results) -> list[str]:
@@ -124,14 +129,9 @@ def defaults(results: Results, setup: Setup) -> list[Table]:
 
   The halves are even and odd image ids: a choice wins on the one and is reported on the other.
   """
-  pairs = [
-    pair
-    for pair in variants.default_pairs(setup)
-    if all(each.name in results.outcomes for each in pair)
-  ]
+  pairs, photos = _there(results, variants.default_pairs(setup))
   if not pairs:
     return []
-  photos = results.shared({each.name: None for pair in pairs for each in pair})
   ids = results.outcomes[ORIGINAL].ids
   places = results.outcomes[ORIGINAL].places
   halves = {

@@ -168,10 +168,9 @@ def _trade_off(
   seen, unseen = [results.reference], results.networks(seen=False)
   detected = results.detection(name, photos, seen)
   psnr, brisque = (results.mean(name, column, photos) for column in ("psnr", "brisque"))
-  targeted = bool(np.isfinite(results.outcomes[name].numbers["target"]).all())
   return plots_rates.TradeOff(
     attack=contender.title.removesuffix(" targeted"),
-    targeted=targeted if contender.networks else None,
+    targeted=results.outcomes[name].targeted if contender.networks else None,
     seen=rate(seen, False),
     unseen=rate(unseen, False),
     seen_defended=rate(seen, True),

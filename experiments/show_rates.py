@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from experiments.lineup import ORIGINAL
-from experiments.results import OWN, TRUE, Results
+from experiments.results import OWN, TOPS, TRUE, Results
 from experiments.variants import Setup
 from rpfgsm_jax.evaluation import Rate
 from rpfgsm_jax.report import Cell, Table
@@ -49,7 +49,7 @@ def _rates(
   photos = results.outcomes[name].photos
   scenes = ((TRUE, "true"),) if results.labeled else ()
   for field, scene in (*scenes, (OWN, "own")):
-    for top in (1, 5):
+    for top in TOPS:
       options = {"networks": [network], "defended": settings, "top": top, "field": field}
       yield f"top-{top} {scene}", results.rate(name, photos, **options)
   if len(results.training) and 0 not in settings:

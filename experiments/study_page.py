@@ -18,7 +18,11 @@ _SHOWN = ("rp-fgsm", "rp-fgsm-targeted", "di-fgsm", "u-fgsm")
 
 
 def write(
-  folder: pathlib.Path, results: Results, setup: Setup, experiments: Mapping[str, "Experiment"]
+  folder: pathlib.Path,
+  results: Results,
+  setup: Setup,
+  experiments: Mapping[str, "Experiment"],
+  made: Mapping[str, list[report.Table]],
 ) -> None:
   """Writes the page of all that was made of the rows.
 
@@ -27,6 +31,7 @@ def write(
     results: of its rows.
     setup: of its rows.
     experiments: by name.
+    made: the tables that are there already, by name; others in the folder are made from the rows.
   """
   sections: list[report.Section] = []
   comparisons = list(_comparisons(folder, results, setup))
@@ -34,7 +39,7 @@ def write(
     sections.append(report.Group("Before and after", comparisons))
   for name, experiment in experiments.items():
     if (folder / f"{name}.md").is_file() and experiment.tables is not None:
-      sections += experiment.tables(results, setup)
+      sections += made[name] if name in made else experiment.tables(results, setup)
     if (folder / f"{name}.png").is_file():
       sections.append(report.Picture(experiment.title, (folder / f"{name}.png").read_bytes()))
   report.write_page(folder / NAME, "RP-FGSM and the attacks it is compared with", sections)
