@@ -27,7 +27,7 @@ import rpfgsm_jax as rp
 from experiments import figures, folder, lineup, photos, report, rows, runtime, verify
 from experiments.lineup import Contender, Network
 from experiments.options import check_options, even_size
-from rpfgsm_jax import data
+from rpfgsm_jax import atomic, data
 from rpfgsm_jax.evaluation import measure
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.quality import perturbation_norms, psnr
@@ -150,7 +150,7 @@ def run(plan: Plan, *, cache: runtime.CompileCache | None = None, say: Say = pri
   except BaseException:
     _keep_what_is_done(temporary, say)
     raise
-  folder.put_in_place(temporary, plan.place)
+  atomic.replace_folder(temporary, plan.place)
   return plan.place
 
 

@@ -72,23 +72,6 @@ def make_temporary(place: pathlib.Path) -> pathlib.Path:
   return temporary
 
 
-def put_in_place(temporary: pathlib.Path, place: pathlib.Path) -> None:
-  """Makes `temporary` the result at `place`, instead of an earlier one."""
-  target = pathlib.Path(os.path.realpath(place))
-  old = None
-  if target.exists():
-    old = target.with_name(f"{target.name}.old-{secrets.token_hex(4)}")
-    target.rename(old)
-  try:
-    temporary.rename(target)
-  except OSError:
-    if old is not None:
-      old.rename(target)
-    raise
-  if old is not None:
-    shutil.rmtree(old)
-
-
 def remove(folder: pathlib.Path) -> None:
   """Removes a folder that `make_temporary` made."""
   shutil.rmtree(folder)

@@ -9,17 +9,12 @@ import rpfgsm_jax as rp
 from experiments import variants
 from experiments.lineup import ORIGINAL, Contender
 from experiments.results import OWN, TOPS, TRUE, Results
-from experiments.tables import (
-  NOT_AVAILABLE,
-  NOTHING,
-  number_cell,
-  percent_cell,
-  rate_cell,
-)
+from experiments.tables import NOTHING, percent_cell
 from experiments.variants import Setup
 from rpfgsm_jax.defenses import transforms
 from rpfgsm_jax.evaluation import Rate, misleading_rate
 from rpfgsm_jax.report import Cell, Table
+from rpfgsm_jax.report.cells import NOT_AVAILABLE, number_cell, rate_cell
 
 _INTERVAL = (
   "In brackets: 95 % Wilson interval over photos, a photo's defenses averaged first. Top-1 and "

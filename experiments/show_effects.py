@@ -7,10 +7,11 @@ import numpy as np
 from experiments import variants
 from experiments.lineup import ORIGINAL, Contender
 from experiments.results import TOPS, Results
-from experiments.tables import NOT_AVAILABLE, difference_cell
+from experiments.tables import difference_cell
 from experiments.variants import Setup
 from rpfgsm_jax.evaluation import paired_difference
 from rpfgsm_jax.report import Cell, Table
+from rpfgsm_jax.report.cells import NOT_AVAILABLE
 
 Pair = tuple[Contender, Contender]
 _NOTE = (

@@ -1,13 +1,13 @@
-"""Tables as CSV, and the cells that rates, differences and means are shown in."""
+"""Tables as CSV, and the cells that only experiments need: differences and shares."""
 
 import csv
 import io
 from collections.abc import Sequence
 
-from rpfgsm_jax.evaluation import Difference, Rate
+from rpfgsm_jax.evaluation import Difference
 from rpfgsm_jax.report import Cell, Table
+from rpfgsm_jax.report.cells import NOT_AVAILABLE
 
-NOT_AVAILABLE = Cell("n/a", None)
 NOTHING = Cell("", None)
 
 
@@ -25,24 +25,12 @@ def csv_text(tables: Sequence[Table]) -> str:
   return buffer.getvalue()
 
 
-def rate_cell(rate: Rate | None) -> Cell:
-  """Returns a rate in % with its interval."""
-  if rate is None or not rate.count:
-    return NOT_AVAILABLE
-  return Cell(f"{100 * rate.value:.0f} [{100 * rate.low:.0f}, {100 * rate.high:.0f}]", rate.value)
-
-
 def difference_cell(difference: Difference | None) -> Cell:
   """Returns a difference in percentage points; a star where its interval leaves out zero."""
   if difference is None or not difference.count:
     return NOT_AVAILABLE
   star = "*" if difference.sign else ""
   return Cell(f"{100 * difference.value:+.1f}{star}", difference.value)
-
-
-def number_cell(value: float | None, digits: int = 1) -> Cell:
-  """Returns a number with that many decimals."""
-  return NOT_AVAILABLE if value is None else Cell(f"{value:,.{digits}f}", value)
 
 
 def percent_cell(value: float | None) -> Cell:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import pathlib
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 
@@ -95,3 +96,28 @@ def write_text(path: PathLike, content: str) -> None:
     OSError: it could not be written; an older file of that name is untouched.
   """
   write_bytes(path, content.encode("utf-8"))
+
+
+def replace_folder(complete: PathLike, path: PathLike) -> None:
+  """Gives a finished folder its name; an earlier one is removed once the new one is in its place.
+
+  Args:
+    complete: the finished folder, beside `path`.
+    path: the name it takes; a symbolic link is followed.
+
+  Raises:
+    OSError: it could not be renamed; an earlier folder is untouched.
+  """
+  target = pathlib.Path(os.path.realpath(path))
+  old = None
+  if target.exists():
+    old = target.with_name(f".{target.name}.{secrets.token_hex(4)}.old")
+    target.rename(old)
+  try:
+    pathlib.Path(complete).rename(target)
+  except BaseException:
+    if old is not None:
+      old.rename(target)
+    raise
+  if old is not None:
+    shutil.rmtree(old)

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from rpfgsm_jax import atomic
 from rpfgsm_jax.comparison import tables
 from rpfgsm_jax.comparison.outcome import (
   ORIGINAL,
@@ -92,8 +93,7 @@ def write_comparison(comparison: FolderComparison, out: PathLike) -> pathlib.Pat
   inputs = (comparison.original, comparison.protected, comparison.training)
   check_place(out, [each for each in inputs if each is not None])
   place = pathlib.Path(os.path.realpath(out))
-  token = secrets.token_hex(4)
-  temporary = place.with_name(f".{place.name}.{token}.partial")
+  temporary = place.with_name(f".{place.name}.{secrets.token_hex(4)}.partial")
   temporary.mkdir(parents=True)
   try:
     with open(temporary / "rows.jsonl", "w", encoding="ascii", newline="\n") as file:
@@ -102,25 +102,11 @@ def write_comparison(comparison: FolderComparison, out: PathLike) -> pathlib.Pat
     report = _report(comparison)
     (temporary / "report.md").write_bytes(report.encode("utf-8"))
     write_page(temporary / "index.html", "Protected photos, measured", _sections(comparison))
-    _put_in_place(temporary, place, token)
+    atomic.replace_folder(temporary, place)
   except BaseException:
     shutil.rmtree(temporary, ignore_errors=True)
     raise
   return pathlib.Path(out) / "index.html"
-
-
-def _put_in_place(temporary: pathlib.Path, place: pathlib.Path, token: str) -> None:
-  if not place.exists():
-    temporary.rename(place)
-    return
-  old = place.with_name(f".{place.name}.{token}.old")
-  place.rename(old)
-  try:
-    temporary.rename(place)
-  except BaseException:
-    old.rename(place)
-    raise
-  shutil.rmtree(old)
 
 
 def _is_ours(place: pathlib.Path) -> bool:

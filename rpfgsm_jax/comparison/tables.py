@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 
 from rpfgsm_jax.comparison.outcome import ORIGINAL, PROTECTED, FolderComparison
-from rpfgsm_jax.evaluation import Rate
 from rpfgsm_jax.report import Cell, Table, plain, printable
+from rpfgsm_jax.report.cells import number_cell, rate_cell
 
 _TOPS = (1, 5)
-_NOT_AVAILABLE = Cell("n/a", None)
 _INTERVAL = "In brackets: 95 % Wilson interval over photos, a photo's defenses averaged first."
 NO_BRISQUE = (
   "BRISQUE is n/a: copy allmodel and allrange of LIVE's BRISQUE_release.zip to a folder and name "
@@ -115,7 +114,7 @@ def misled_table(
     count = int((network.labels >= 0).sum()) if true_class else len(comparison.photos)
     for version, title in ((ORIGINAL, "original"), (PROTECTED, "protected")):
       cells = [
-        _rate_cell(network.rate(version, settings, top=top, true_class=true_class))
+        rate_cell(network.rate(version, settings, top=top, true_class=true_class))
         for settings in groups.values()
         for top in _TOPS
       ]
@@ -137,8 +136,8 @@ def detection_table(comparison: FolderComparison) -> Table:
   lines = []
   for network in comparison.networks:
     for version, title in ((ORIGINAL, "original"), (PROTECTED, "protected")):
-      cells = [_rate_cell(network.detection(version, [group])) for group in families]
-      cells.append(_rate_cell(network.detection(version, families)))
+      cells = [rate_cell(network.detection(version, [group])) for group in families]
+      cells.append(rate_cell(network.detection(version, families)))
       lines.append([network.name, title, *cells])
   count = len(comparison.networks[0].training)
   note = (
@@ -161,10 +160,7 @@ def quality_table(comparison: FolderComparison) -> Table:
   for name, title, factor, digits in _MEASURES:
     values = factor * comparison.values(name)
     numbers = [values.mean(), values.min(), values.max()] if values.size else [None] * 3
-    cells = [
-      _NOT_AVAILABLE if each is None else Cell(f"{each:,.{digits}f}", float(each))
-      for each in numbers
-    ]
+    cells = [number_cell(each, digits) for each in numbers]
     lines.append([title, *cells, Cell(f"{values.size:,}", values.size)])
   note = (
     "At the size of the files, of pairs whose two files have one size. L0, L2 and L-inf are of the "
@@ -185,9 +181,7 @@ def photo_table(comparison: FolderComparison, most: int) -> Table:
     defended = sum(int((each[1:] >= 1).sum()) for each in ranks)
     shares = defended / (len(ranks) * len(comparison.defended))
     cells = [
-      _NOT_AVAILABLE
-      if photo.measures[name] is None
-      else Cell(f"{photo.measures[name]:,.{digits}f}", photo.measures[name])
+      number_cell(photo.measures[name], digits)
       for name, digits in (("psnr", 1), ("ssim", 3), ("mad", 1), ("brisque", 1), ("linf", 0))
     ]
     misled = Cell(f"{undefended} of {len(ranks)}", undefended)
@@ -197,9 +191,3 @@ def photo_table(comparison: FolderComparison, most: int) -> Table:
     note += f" The first {most:,} of {len(comparison.photos):,} photos; rows.jsonl has all."
   columns = ("photo", "misled", "misled, defended", "PSNR", "SSIM", "MAD", "BRISQUE", "L-inf")
   return Table("Photos", columns, lines, note)
-
-
-def _rate_cell(rate: Rate | None) -> Cell:
-  if rate is None or not rate.count:
-    return _NOT_AVAILABLE
-  return Cell(f"{100 * rate.value:.0f} [{100 * rate.low:.0f}, {100 * rate.high:.0f}]", rate.value)

@@ -168,7 +168,8 @@ def test_pillow_and_scipy_give_the_ranks_and_distances_of_our_own_defenses():
 def test_with_oracle_no_defense_of_ours_runs(monkeypatch):
   monkeypatch.setattr(measure, "_apply", None)
   bank = defenses.DefenseBank((defenses.REQUANTIZE,))
-  measure.evaluate(IMAGES, ASKED, LABELS, NETS, bank, 4, oracle=True)
+  found = measure.evaluate(IMAGES, ASKED, LABELS, NETS, bank, 4, oracle=True)
+  assert found.ranks.shape == (4, 3, 8)
 
 
 def test_a_family_that_pillow_and_scipy_do_not_have_is_refused():

@@ -7,9 +7,10 @@ import math
 import pytest
 
 from experiments import tables
-from experiments.tables import NOT_AVAILABLE, NOTHING
+from experiments.tables import NOTHING
 from rpfgsm_jax.evaluation import Difference, Rate
-from rpfgsm_jax.report import Cell, Table
+from rpfgsm_jax.report import Cell, Table, cells
+from rpfgsm_jax.report.cells import NOT_AVAILABLE
 
 THIRD = 1 / 3
 FIRST = Table(
@@ -46,7 +47,7 @@ def test_csv_tables_stand_one_after_the_other_with_an_empty_line_between():
 
 
 def test_a_rate_is_shown_in_percent_with_its_interval_and_kept_unrounded():
-  cell = tables.rate_cell(Rate(value=0.8251, low=0.704, high=0.896, count=50))
+  cell = cells.rate_cell(Rate(value=0.8251, low=0.704, high=0.896, count=50))
   assert cell == Cell("83 [70, 90]", 0.8251)
 
 
@@ -54,7 +55,7 @@ def test_a_rate_is_shown_in_percent_with_its_interval_and_kept_unrounded():
   "rate", [None, Rate(value=math.nan, low=0.0, high=1.0, count=0)], ids=["none", "of-none"]
 )
 def test_a_rate_of_nothing_is_not_available(rate):
-  assert tables.rate_cell(rate) == NOT_AVAILABLE
+  assert cells.rate_cell(rate) == NOT_AVAILABLE
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_a_difference_of_nothing_is_not_available(difference):
   [(1234.56, 1, "1,234.6"), (1234.56, 0, "1,235"), (-0.12345, 3, "-0.123"), (0.0, 1, "0.0")],
 )
 def test_a_number_is_rounded_in_its_text_only(value, digits, text):
-  assert tables.number_cell(value, digits) == Cell(text, value)
+  assert cells.number_cell(value, digits) == Cell(text, value)
 
 
 def test_a_share_is_shown_in_percent():
@@ -96,5 +97,5 @@ def test_a_share_is_shown_in_percent():
 
 
 def test_no_number_and_no_share():
-  assert tables.number_cell(None) == NOT_AVAILABLE
+  assert cells.number_cell(None) == NOT_AVAILABLE
   assert tables.percent_cell(None) == NOTHING
