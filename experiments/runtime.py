@@ -1,85 +1,22 @@
-"""Settings of the process that runs an experiment; to be made before JAX is imported.
+"""An experiment's process: when it began, its settings, the versions its results depend on."""
 
-For applications only: a library that changed its user's process would be a nuisance.
-"""
-
-import dataclasses
-import hashlib
 import importlib.metadata
-import os
-import pathlib
 import platform
-import sys
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+  from rpfgsm_jax.process import CompileCache
 
 STARTED = time.perf_counter()
 """When this process began its work, for "first result after"; `run.py` imports this file first."""
 
-_CONVOLUTION_FLAG = "--xla_cpu_experimental_ynn_fusion_type="
-_WORTH_KEEPING = 0.1  # seconds of compilation from which a program goes to the cache
 
+def prepare() -> "CompileCache":
+  """Makes the settings of `rpfgsm_jax.process`; called once, before anything is computed."""
+  from rpfgsm_jax import process
 
-@dataclasses.dataclass(frozen=True)
-class CompileCache:
-  """Where compiled programs are kept; `directory` is None when they are not."""
-
-  directory: pathlib.Path | None
-  filled: bool  # something was there before this run
-
-  def describe(self) -> str:
-    """Returns the sentence that a user reads while waiting."""
-    if self.directory is None:
-      return "compiling (not kept: no folder of yours can be written to)"
-    if self.filled:
-      return f"using compiled programs kept in {self.directory}"
-    return f"compiling (once; kept in {self.directory})"
-
-
-def prefer_fast_cpu_convolutions() -> None:
-  """Sets the XLA flag that makes CPU convolutions about twice as fast; before JAX is imported.
-
-  A user's own XLA_FLAGS are left alone, and so is any jaxlib that may not know the flag: XLA ends
-  the process at an unknown one. The flag touches the CPU backend only.
-  """
-  known = importlib.metadata.version("jaxlib").startswith("0.10.")
-  if known and "XLA_FLAGS" not in os.environ and "jax" not in sys.modules:
-    os.environ["XLA_FLAGS"] = _CONVOLUTION_FLAG
-
-
-def keep_compiled_programs() -> CompileCache:
-  """Lets JAX keep compiled programs in the user's cache folder, so that the next run starts fast.
-
-  JAX_COMPILATION_CACHE_DIR, when set, names the folder instead; set and empty, nothing is kept.
-
-  Returns:
-    Where they are kept.
-  """
-  import jax
-  import platformdirs
-
-  wanted = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-  if wanted == "":
-    return CompileCache(None, False)
-  if wanted is None:
-    root = os.environ.get("RPFGSM_CACHE") or platformdirs.user_cache_dir("rpfgsm-jax")
-    wanted = pathlib.Path(root) / "compiled" / _machine()
-  directory = pathlib.Path(wanted)
-  try:
-    directory.mkdir(parents=True, exist_ok=True)
-    filled = any(directory.iterdir())
-  except OSError:
-    return CompileCache(None, False)
-  if not os.access(directory, os.W_OK):
-    return CompileCache(None, False)
-  jax.config.update("jax_compilation_cache_dir", str(directory))
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", _WORTH_KEEPING)
-  return CompileCache(directory, filled)
-
-
-def prepare() -> CompileCache:
-  """Makes all settings; called once, before anything else imports JAX."""
-  prefer_fast_cpu_convolutions()
-  return keep_compiled_programs()
+  return process.prepare()
 
 
 def versions() -> dict[str, str]:
@@ -91,15 +28,10 @@ def versions() -> dict[str, str]:
   return found | {name: importlib.metadata.version(name) for name in names}
 
 
-def _machine() -> str:
-  """Names this kind of processor: a home folder may be shared by machines that differ.
+def __getattr__(name: str) -> type:
+  # On first use, because `run.py --help` imports this file and must not wait for JAX.
+  if name != "CompileCache":
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+  from rpfgsm_jax.process import CompileCache
 
-  Compiled CPU programs use the instructions of the processor they were made on.
-  """
-  try:
-    lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    facts = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-  except OSError:
-    facts = platform.processor()
-  digest = hashlib.sha256(facts.encode()).hexdigest()[:8]
-  return f"{platform.system()}-{platform.machine()}-{digest}".lower()
+  return CompileCache

@@ -9,7 +9,7 @@ from experiments.lineup import ORIGINAL, Contender
 from experiments.results import TOPS, Results
 from experiments.tables import difference_cell
 from experiments.variants import Setup
-from rpfgsm_jax.evaluation import paired_difference
+from rpfgsm_jax.evaluation import Difference, paired_difference
 from rpfgsm_jax.report import Cell, Table
 from rpfgsm_jax.report.cells import NOT_AVAILABLE
 
@@ -125,6 +125,14 @@ def _effects(results: Results, pair: Pair, photos: Sequence[str]) -> Iterator[np
     yield results.detected(first, photos, attacked) - results.detected(second, photos, attacked)
 
 
+def interval_cell(difference: Difference) -> Cell:
+  """Returns a difference in percentage points with its interval."""
+  if not difference.count:
+    return NOT_AVAILABLE
+  value, low, high = (100 * each for each in (difference.value, difference.low, difference.high))
+  return Cell(f"{value:+.1f} [{low:+.1f}, {high:+.1f}]", difference.value)
+
+
 def defaults(results: Results, setup: Setup) -> list[Table]:
   """What the paper leaves open: each other choice minus the default, decided on half the photos.
 
@@ -151,8 +159,7 @@ def defaults(results: Results, setup: Setup) -> list[Table]:
           found = paired_difference(
             results.misled(other, half, **options), results.misled(usual, half, **options)
           )
-          text = f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
-          cells.append(Cell(text, found.value) if found.count else NOT_AVAILABLE)
+          cells.append(interval_cell(found))
       kind = "targeted" if pair[0].config.targeted else "untargeted"
       lines.append([pair[0].note, kind, name, str(len(half)), *cells])
   note = (

@@ -16,6 +16,7 @@ from experiments.lineup import Contender, Network
 from rpfgsm_jax.attacks.minimal import Budget
 from rpfgsm_jax.attacks.schedule import Draw
 from rpfgsm_jax.attacks.steps import iterations_for
+from rpfgsm_jax.attacks.transfer import StepSchedule
 from rpfgsm_jax.rounding import Rounding
 
 PAPER_EPSILON = 16.0
@@ -65,6 +66,10 @@ def rp_variant(
   rounding: Rounding = "straight_through",
   draw: Draw = "balanced",
   uniform: bool = False,
+  momentum: float = 0.0,
+  nesterov: bool = False,
+  step_size: float = 1.0,
+  step_schedule: StepSchedule = "constant",
 ) -> Contender:
   """Returns RP-FGSM with one or several things done otherwise.
 
@@ -79,6 +84,10 @@ def rp_variant(
     rounding: backward rule of the defenses' roundings.
     draw: balanced or independent draws.
     uniform: every parameter of every defense equally often, instead of every family.
+    momentum: of the accumulated gradient.
+    nesterov: gradients ahead along the momentum.
+    step_size: grey levels an iteration; of a schedule the first.
+    step_schedule: how the steps go from there down to 1.
 
   Returns:
     The contender; two calls that mean the same give one name.
@@ -88,6 +97,7 @@ def rp_variant(
   choice = choice if len(networks) > 1 else "random"  # of one network both are the same
   if not transformed:  # then nothing is rounded, and there is nothing to draw from
     rounding, uniform = "straight_through", False
+  constant = step_schedule == "constant"
   passes_a_step = len(networks) if choice == "ensemble" else 1
   usual = iterations_for(epsilon) * (1 if choice == "ensemble" else len(networks))
   num_steps = None if num_steps == usual else num_steps
@@ -101,6 +111,10 @@ def rp_variant(
     (choice == "ensemble", "ensemble", "all networks each iteration"),
     (not transformed, "plain", "no transformations"),
     (num_steps is not None, f"n{num_steps}", f"{num_steps} iterations"),
+    (momentum > 0, "momentum" if momentum == 1 else f"momentum{momentum:g}", "momentum"),
+    (nesterov, "nesterov", "look-ahead"),
+    (constant and step_size != 1, f"step{step_size:g}", f"steps of {step_size:g}"),
+    (not constant, f"{step_schedule}{step_size:g}", f"{step_schedule} steps {step_size:g} to 1"),
     (rounding != "straight_through", rounding, f"{rounding} rounding gradient"),
     (draw != "balanced", draw, "independent draws"),
     (uniform, "uniform", "defenses drawn uniformly over parameters"),
@@ -111,12 +125,14 @@ def rp_variant(
   bank = rp.defenses.uniform_bank(setup.bank) if uniform else setup.bank
   config = rp.RPFGSMConfig(
     epsilon=epsilon,
+    step_size=step_size,
     targeted=targeted,
     num_steps=num_steps,
     draw=draw,
     classifier_choice=choice,
     defenses=bank if transformed else rp.defenses.no_defenses(),
     rounding=rounding,
+    transfer=rp.TransferOptions(momentum=momentum, nesterov=nesterov, step_schedule=step_schedule),
   )
   return Contender(
     name=name + suffix,

@@ -25,6 +25,7 @@ from rpfgsm_jax.attacks.transfer import TransferOptions
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.models.weights import available_networks, load_classifier
 from rpfgsm_jax.protect import protect, protect_batches
+from rpfgsm_jax.protector import OutOfMemoryError, Protector
 
 __version__ = "0.1.0"
 
@@ -38,6 +39,8 @@ __all__ = [
   "EOTConfig",
   "FGSMConfig",
   "JSMAConfig",
+  "OutOfMemoryError",
+  "Protector",
   "RPFGSMConfig",
   "SparseFoolConfig",
   "TransferOptions",

@@ -1,6 +1,7 @@
 """The command `rpfgsm`: thin wrappers that turn errors into one message and an exit code.
 
-Exit codes: 0 done, 1 failed, 2 the command was wrong.
+Exit codes: 0 done, 1 failed, 2 the command was wrong, 130 interrupted. `protect` has a file of its
+own, `cli_protect.py`.
 """
 
 import contextlib
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rpfgsm_jax import cli_protect
+
 if TYPE_CHECKING:
   from rpfgsm_jax.models.architectures import Config
   from rpfgsm_jax.quality import BrisqueModel
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 # Written out so that `rpfgsm --help` needs no JAX; tests compare them with the package's own.
 ARCHITECTURES = ("resnet18", "resnet50", "alexnet", "densenet161")
 BUNDLED_NETWORKS = tuple(f"scenes25/{arch}" for arch in ARCHITECTURES)
-PREPROCESSINGS = ("paper", "places365")
+PREPROCESSINGS = cli_protect.PREPROCESSINGS
 
 
 @contextlib.contextmanager
@@ -38,6 +41,9 @@ def _reported_failures(*more: type[Exception]) -> Iterator[None]:
 @click.version_option(package_name="rpfgsm-jax")
 def cli() -> None:
   """Protects photographs from scene classifiers with RP-FGSM."""
+
+
+cli.add_command(cli_protect.protect)
 
 
 @cli.command()
@@ -256,7 +262,12 @@ def _config_and_names(arch: str, classes: pathlib.Path | None) -> tuple["Config"
 
 def main() -> None:
   """Entry point of the command."""
-  cli(prog_name="rpfgsm")
+  try:
+    cli(prog_name="rpfgsm")
+  except SystemExit as ended:
+    if ended.code == cli_protect.INTERRUPTED:
+      cli_protect.leave_at_once()
+    raise
 
 
 if __name__ == "__main__":

@@ -1,20 +1,35 @@
 """The batch engine: uint8 photographs in, uint8 photographs out, one compilation a run."""
 
+import collections
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
+from rpfgsm_jax import devices as placement
 from rpfgsm_jax.attacks import inputs
 from rpfgsm_jax.attacks.rp_fgsm import rp_fgsm
 from rpfgsm_jax.attacks.steps import AttackResult
+from rpfgsm_jax.devices import Devices
 from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.protector import (
+  Attack,
+  OutOfMemoryError,
+  Pending,
+  Protector,
+  as_uint8,
+  check_batch_size,
+  check_options,
+)
 from rpfgsm_jax.typing import ArrayLike
 
-Attack = Callable[..., AttackResult]
+BatchSize = int | Literal["auto"]
 Progress = Callable[[int, int], None]
 """`progress(done, total)`, images."""
+
+# Where "auto" begins, images a device: halving finds what fits, and costs a compilation each time.
+_GENEROUS_ON_CPU, _GENEROUS = 32, 256
 
 
 def protect(
@@ -27,13 +42,14 @@ def protect(
   image_ids: ArrayLike | None = None,
   target: ArrayLike | None = None,
   label: ArrayLike | None = None,
-  batch_size: int = 8,
+  batch_size: BatchSize = 8,
+  devices: Devices = None,
   progress: Progress | None = None,
 ) -> np.ndarray:
   """Returns the protected photographs.
 
   Any number of images through batches of one shape, compiled once; an image's result does not
-  depend on `batch_size`, on its place or on its mates.
+  depend on `batch_size`, the number of devices, its place or its mates.
 
   Example:
     >>> adversarial = rp.protect(photos, nets, rp.RPFGSMConfig(epsilon=8.0), seed=1)
@@ -43,14 +59,16 @@ def protect(
   Args:
     images: `(n, H, W, 3)` uint8, or any real dtype that holds whole grey levels 0..255.
     classifiers: the networks to mislead, all of one image size (H, W).
-    config: the attack's settings; None: `RPFGSMConfig()`.
+    config: the attack's settings, each number one for all images; None: `RPFGSMConfig()`.
     attack: any attack of this package, or another of the form
-      `attack(key, images, classifiers, config, image_ids=…) -> AttackResult`.
+      `attack(key, images, classifiers, config, image_ids=…) -> AttackResult`; on several devices
+      `jax.jit` traces it.
     seed: of the root key. A fixed public seed makes targets guessable.
     image_ids: `(n,)` stable integers in 0..2^32-1; default 0..n-1.
     target: chosen classes, one or `(n,)`; for targeted attacks.
     label: classes to leave, one or `(n,)`; for untargeted attacks.
-    batch_size: most images held on the device at once.
+    batch_size: most images on each device at once; "auto": many, halved until they fit.
+    devices: that share the images; a number: the first so many; None: all of this process.
     progress: called as `progress(done, n)` after each batch.
 
   Returns:
@@ -58,8 +76,9 @@ def protect(
 
   Raises:
     ValueError: an argument breaks its rule; nothing has been computed then.
+    OutOfMemoryError: a batch, or with "auto" even one image, does not fit into a device's memory.
   """
-  images = _as_uint8(images)
+  images = as_uint8(images)
   protected = np.empty_like(images)
   for batch, result in protect_batches(
     images,
@@ -71,6 +90,7 @@ def protect(
     target=target,
     label=label,
     batch_size=batch_size,
+    devices=devices,
     progress=progress,
   ):
     protected[batch] = to_uint8(result.adversarial)
@@ -87,28 +107,55 @@ def protect_batches(
   image_ids: ArrayLike | None = None,
   target: ArrayLike | None = None,
   label: ArrayLike | None = None,
-  batch_size: int = 8,
+  batch_size: BatchSize = 8,
+  devices: Devices = None,
   progress: Progress | None = None,
 ) -> Iterator[tuple[slice, AttackResult]]:
   """Yields each batch's place in `images` and its whole result, as soon as it is ready.
 
-  For callers who need targets, draws, or results while the run goes on. See `protect` for the
-  arguments.
+  For callers who need targets, draws, or results while the run goes on: the next batch is computed
+  while the caller has the one before. See `protect` for the arguments.
 
   Yields:
     The slice of `images`, and the attack's result with NumPy leaves for just those images.
   """
-  images = _as_uint8(images)
+  images = as_uint8(images)
   classifiers = inputs.check_classifiers(classifiers)
-  if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-    raise ValueError(f"batch_size must be an integer >= 1, got {batch_size!r}.")
-  count, num_classes = len(images), len(classifiers[0].class_names)
   inputs.check_images(images[:1], classifiers)
-  options = {"image_ids": np.asarray(inputs.check_image_ids(image_ids, count))}
-  for name, classes in (("target", target), ("label", label)):
-    if classes is not None:
-      options[name] = np.asarray(inputs.check_labels(name, classes, count, num_classes))
-  return _batches(images, classifiers, config, attack, seed, options, batch_size, progress)
+  ids = np.arange(len(images)) if image_ids is None else image_ids
+  options = check_options(classifiers, ids, len(images), target, label)
+  size, chosen = even_batches(len(images), batch_size, devices)
+  protector = Protector(
+    classifiers, config, attack=attack, seed=seed, batch_size=size, devices=chosen
+  )
+  return _batches(protector, images, options, batch_size == "auto", progress)
+
+
+def even_batches(
+  count: int, batch_size: BatchSize = 8, devices: Devices = None
+) -> tuple[int, tuple[jax.Device, ...]]:
+  """Returns a `Protector`'s batch_size and devices for so many images in even batches.
+
+  Of 9 images with batch_size 8 on one device, two batches of 5 instead of 8 and 1 padded to 8. No
+  device is kept for padding alone.
+
+  Args:
+    count: images, >= 0.
+    batch_size: most images on each device at once; "auto": as many as may ever fit.
+    devices: see `Protector`.
+
+  Returns:
+    Images on each device at once, and the devices.
+
+  Raises:
+    ValueError: batch_size or devices break their rule.
+  """
+  chosen = placement.choose_devices(devices)
+  if batch_size == "auto":
+    batch_size = _GENEROUS_ON_CPU if chosen[0].platform == "cpu" else _GENEROUS
+  capacity = check_batch_size(batch_size) * len(chosen)
+  num_batches = max(-(-count // capacity), 1)
+  return placement.share(-(-count // num_batches), chosen)
 
 
 def to_uint8(adversarial: ArrayLike) -> np.ndarray:
@@ -120,39 +167,33 @@ def to_uint8(adversarial: ArrayLike) -> np.ndarray:
 
 
 def _batches(
+  protector: Protector,
   images: np.ndarray,
-  classifiers: tuple[Classifier, ...],
-  config: Any,
-  attack: Attack,
-  seed: int,
   options: dict[str, np.ndarray],
-  batch_size: int,
+  auto: bool,
   progress: Progress | None,
 ) -> Iterator[tuple[slice, AttackResult]]:
-  count = len(images)
-  num_batches = -(-count // batch_size)
-  # Even batches: of 9 images with batch_size 8, two batches of 5 instead of 8 and 1 padded to 8.
-  size = -(-count // max(num_batches, 1))
-  for start in range(0, count, max(size, 1)):
-    stop = min(start + size, count)
-    rows = np.minimum(np.arange(start, start + size), count - 1)  # the last one fills up
-    picked = {name: values[rows] for name, values in options.items()}
-    result = attack(jax.random.key(seed), images[rows], classifiers, config, **picked)
-    result = jax.tree.map(lambda leaf, kept=stop - start: np.asarray(leaf)[:kept], result)
+  count, begun = len(images), 0
+  running: collections.deque[tuple[slice, Pending]] = collections.deque()
+  while begun < count or running:
+    try:
+      # The next batch is under way before this one is waited for: the devices do not idle.
+      while begun < count and len(running) < 2:
+        part = slice(begun, min(begun + protector.capacity, count))
+        picked = {name: values[part] for name, values in options.items()}
+        running.append((part, protector.start(images[part], **picked)))
+        begun = part.stop
+      part, pending = running[0]
+      result = pending.result()
+    except OutOfMemoryError:
+      if not auto or protector.batch_size == 1:
+        raise
+      protector = protector.halved()
+      # The same bits in any batch: what was under way is simply done again in parts.
+      begun = running[0][0].start if running else begun
+      running.clear()
+      continue
+    running.popleft()
     if progress is not None:
-      progress(stop, count)
-    yield slice(start, stop), result
-
-
-def _as_uint8(images: np.ndarray) -> np.ndarray:
-  images = np.asarray(images)
-  if images.ndim != 4:
-    raise ValueError(
-      f"images must be (n, H, W, 3) grey levels, got shape {images.shape}; "
-      "one image needs a leading axis."
-    )
-  if images.dtype != np.uint8:
-    if images.size:
-      inputs.check_grey_levels(images)
-    images = images.astype(np.uint8)
-  return images
+      progress(part.stop, count)
+    yield part, result

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 import rpfgsm_jax as rp
-from rpfgsm_jax import comparison, evaluation, quality, report
+from rpfgsm_jax import comparison, evaluation, jobs, quality, report
 
 SURFACES = {
   "rpfgsm_jax": rp,
@@ -17,6 +17,7 @@ SURFACES = {
   "rpfgsm_jax.evaluation": evaluation,
   "rpfgsm_jax.report": report,
   "rpfgsm_jax.comparison": comparison,
+  "rpfgsm_jax.jobs": jobs,
 }
 NAMES = [(surface, name) for surface, module in SURFACES.items() for name in module.__all__]
 

@@ -16,20 +16,26 @@ ROOMS = (
   "typing",
   "rounding",
   "atomic",
+  "devices",
   "models",
   "defenses",
   "attacks",
   "quality",
   "evaluation",
+  "protector",
   "protect",
   "data",
   "photos",
   "report",
   "comparison",
+  "process",
+  "jobs",
+  "cli_protect",
   "cli",
 )
 # Between the files of one room only `models` is deep enough to need an order of its own.
 MODELS = (
+  "convolution",
   "layers",
   ("alexnet", "resnet", "densenet"),
   "architectures",
@@ -41,11 +47,18 @@ MODELS = (
   "convert",
   "fetch",
 )
-FOUNDATIONS = ("typing", "rounding", "atomic")
+FOUNDATIONS = ("typing", "rounding", "atomic", "devices")
 LEAVES = ("experiments", "converters", "benchmarks", "tests", "conftest", "oracles")
 # One command-line leaf may use another's helpers; the package itself may use none.
 ALLOWED_BETWEEN_LEAVES = {("benchmarks", "experiments")}
-FORBIDDEN_AT_TOP = ("tensorflow_datasets", "safetensors", "torch", "torchvision", "matplotlib")
+FORBIDDEN_AT_TOP = (
+  "tensorflow_datasets",
+  "safetensors",
+  "torch",
+  "torchvision",
+  "matplotlib",
+  "ray",
+)
 
 
 def imports(source: str, module: str) -> set[str]:

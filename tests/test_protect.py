@@ -32,7 +32,9 @@ def test_batch_size_does_not_show_in_the_bytes(batch_size):
 def test_one_compilation_a_run_and_progress_to_the_end():
   compiled, calls = signed._run._cache_size(), []
   config = dataclasses.replace(CONFIG, num_steps=7)
-  rp.protect(IMAGES, NETS, config, batch_size=3, progress=lambda *numbers: calls.append(numbers))
+  rp.protect(
+    IMAGES, NETS, config, batch_size=3, devices=1, progress=lambda *each: calls.append(each)
+  )
   assert signed._run._cache_size() == compiled + 1
   assert calls == [(3, 7), (6, 7), (7, 7)]
 
@@ -41,7 +43,7 @@ def test_ids_targets_and_labels_follow_their_images():
   ids, target = np.arange(7) * 11, np.asarray([0, 1, 2, 3, 4, 5, 6])
   config = dataclasses.replace(CONFIG, targeted=True)
   batches = list(
-    rp.protect_batches(IMAGES, NETS, config, image_ids=ids, target=target, batch_size=2)
+    rp.protect_batches(IMAGES, NETS, config, image_ids=ids, target=target, batch_size=2, devices=1)
   )
   assert [(where.start, where.stop) for where, _ in batches] == [(0, 2), (2, 4), (4, 6), (6, 7)]
   np.testing.assert_array_equal(np.concatenate([r.target for _, r in batches]), target)

@@ -177,14 +177,14 @@ def check_grey_levels(values: np.ndarray) -> None:
     raise ValueError(f"images must be whole grey levels 0..255, got fractions; {remedy}.")
 
 
-def check_image_ids(image_ids: ArrayLike | None, batch: int) -> Array:
-  """Returns the ids as `(B,)` uint32; 0..B-1 when None.
+def check_image_ids(image_ids: ArrayLike | None, batch: int) -> Array | np.ndarray:
+  """Returns the ids as `(B,)` uint32; 0..B-1 when None. They stay on the host unless traced.
 
   Raises:
     ValueError: not `(B,)` integers in 0..2^32-1.
   """
   if image_ids is None:
-    return jnp.arange(batch, dtype=jnp.uint32)
+    return np.arange(batch, dtype=np.uint32)
   values = known(image_ids)
   if values is not None:
     if values.shape != (batch,) or not np.issubdtype(values.dtype, np.integer):
@@ -193,14 +193,16 @@ def check_image_ids(image_ids: ArrayLike | None, batch: int) -> Array:
       )
     if values.size and (values.min() < 0 or int(values.max()) > 0xFFFFFFFF):
       raise ValueError("image_ids must be in 0..2^32-1; take the first 32 bits of a longer hash.")
-    return jnp.asarray(values.astype(np.uint32))
+    return values.astype(np.uint32)
   if image_ids.shape != (batch,) or not jnp.issubdtype(image_ids.dtype, jnp.integer):
     raise ValueError(f"image_ids must be ({batch},) integers, one an image, got {image_ids}.")
   return image_ids.astype(jnp.uint32)
 
 
-def check_labels(name: str, labels: ArrayLike, batch: int, num_classes: int) -> Labels:
+def check_labels(name: str, labels: ArrayLike, batch: int, num_classes: int) -> Labels | np.ndarray:
   """Returns given classes as `(B,)` int32; a single class serves all images.
+
+  They stay on the host unless traced: nobody who checks waits for what a device is computing.
 
   Raises:
     ValueError: not integers of shape `()` or `(B,)`, or outside 0..D-1 where they are known.
@@ -209,11 +211,13 @@ def check_labels(name: str, labels: ArrayLike, batch: int, num_classes: int) -> 
   if shape not in ((), (batch,)) or not jnp.issubdtype(dtype, jnp.integer):
     raise ValueError(f"{name} must be one class or ({batch},) integers, got {dtype} {shape}.")
   values = known(labels)
-  if values is not None and values.size and (values.min() < 0 or values.max() >= num_classes):
+  if values is None:
+    return jnp.broadcast_to(labels.astype(jnp.int32), (batch,))
+  if values.size and (values.min() < 0 or values.max() >= num_classes):
     raise ValueError(
       f"{name} must be classes in 0..{num_classes - 1}, got {values.min()}..{values.max()}."
     )
-  return jnp.broadcast_to(jnp.asarray(labels).astype(jnp.int32), (batch,))
+  return np.broadcast_to(values.astype(np.int32), (batch,))
 
 
 def per_image(name: str, value: ArrayLike, batch: int) -> Array:

@@ -162,13 +162,19 @@ def _run(
   state: Any,
   constants: Any,
 ) -> Any:
-  first = jax.tree.leaves(state)[0]
-  num_rows = first.shape[0]
-  if num_rows == 0:
+  given = jax.tree.leaves(state)[0].shape[0]
+  if given == 0:
     return state
+  num_rows = max(given, micro_batch)
+  if given < num_rows:
+    # A single row would be gathered as a broadcast, which XLA moves behind the arithmetic: fused
+    # otherwise, that may round otherwise. Rows that wait for nothing hide how few there are.
+    filled = jnp.minimum(jnp.arange(num_rows), given - 1)
+    state, constants = jax.tree.map(lambda leaf: leaf[filled], (state, constants))
 
   def waiting(state: Any, progress: Array) -> Array:
-    return choose(state, constants, progress).astype(jnp.int32)
+    wanted = choose(state, constants, progress).astype(jnp.int32)
+    return jnp.where(jnp.arange(num_rows) < given, wanted, num_branches)
 
   def unfinished(carry: tuple[Array, Array, Any]) -> Array:
     return jnp.any(carry[1] < num_branches)
@@ -176,19 +182,19 @@ def _run(
   def serve_chunk(carry: tuple[Array, Array, Any]) -> tuple[Array, Array, Any]:
     progress, wanted, state = carry
     branch, rows, live = _next_chunk(progress, wanted, num_branches, micro_batch)
-    gathered = jnp.minimum(rows, num_rows - 1)
-    here = jax.tree.map(lambda leaf: leaf[gathered], state)
-    fixed = jax.tree.map(lambda leaf: leaf[gathered], constants)
-    new = advance(branch, shared, here, fixed, progress[gathered])
+    here, fixed = jax.tree.map(lambda leaf: leaf[rows], (state, constants))
+    new = advance(branch, shared, here, fixed, progress[rows])
     place = jnp.where(live, rows, num_rows)  # a row out of range is dropped
     state = jax.tree.map(lambda leaf, value: leaf.at[place].set(value, mode="drop"), state, new)
     progress = progress.at[place].add(1, mode="drop")
     return progress, waiting(state, progress), state
 
   # Made from a row's data, not from zeros: inside shard_map the counter varies as the rows do.
-  start = first.reshape(num_rows, -1)[:, 0]
+  start = jax.tree.leaves(state)[0].reshape(num_rows, -1)[:, 0]
   progress = (start != start).astype(jnp.int32) * 0
-  return jax.lax.while_loop(unfinished, serve_chunk, (progress, waiting(state, progress), state))[2]
+  start = (progress, waiting(state, progress), state)
+  state = jax.lax.while_loop(unfinished, serve_chunk, start)[2]
+  return jax.tree.map(lambda leaf: leaf[:given], state) if given < num_rows else state
 
 
 def _next_chunk(
@@ -197,10 +203,10 @@ def _next_chunk(
   """Chooses a branch and up to `micro_batch` rows that wait for it.
 
   Returns:
-    The branch, scalar int32; the rows, `(micro_batch,)` int32, the least advanced first (their
-    number may exceed R - 1 when fewer than micro_batch rows exist); which of them are live.
+    The branch, scalar int32; the rows, `(micro_batch,)` int32, the least advanced first; which of
+    them are live.
   """
-  num_rows, beyond = progress.shape[0], jnp.max(progress) + 1
+  beyond = jnp.max(progress) + 1
   waits = waiting[:, None] == jnp.arange(num_branches, dtype=jnp.int32)[None, :]
   counts = jnp.sum(waits, axis=0, dtype=jnp.int32)
   least = jnp.min(jnp.where(waits, progress[:, None], beyond), axis=0)
@@ -209,8 +215,6 @@ def _next_chunk(
     jnp.any(full), jnp.argmin(jnp.where(full, least, beyond)), jnp.argmax(counts)
   ).astype(jnp.int32)
   behind = jnp.where(waiting == branch, beyond - progress, 0)  # 0: not waiting for this branch
-  if num_rows < micro_batch:
-    behind = jnp.pad(behind, (0, micro_batch - num_rows))
   behind, rows = jax.lax.top_k(behind, micro_batch)
   return branch, rows.astype(jnp.int32), behind > 0
 

@@ -211,5 +211,11 @@ def _check_config(config: SignedConfig, gamma: ArrayLike) -> None:
       f"step_size must be whole grey levels >= 1, got {step_size}; "
       "a fraction would leave the 8-bit grid."
     )
+  schedule = config.transfer.step_schedule
+  if schedule != "constant" and step_size is not None and step_size.size and np.max(step_size) <= 1:
+    raise ValueError(
+      f"step_schedule {schedule!r} goes from step_size down to 1: it needs step_size > 1, got "
+      f"{step_size}."
+    )
   if gamma is not None and not np.all((gamma >= 0) & (gamma <= 1)):
     raise ValueError(f"gamma must be a probability in 0..1, got {gamma}.")

@@ -10,7 +10,14 @@ import jax.numpy as jnp
 
 from rpfgsm_jax.attacks.rows import map_rows, run_rows
 from rpfgsm_jax.attacks.schedule import Draws
-from rpfgsm_jax.attacks.transfer import PLAIN, TransferOptions, accumulate, look_ahead, smooth
+from rpfgsm_jax.attacks.transfer import (
+  PLAIN,
+  TransferOptions,
+  accumulate,
+  look_ahead,
+  smooth,
+  step_sizes,
+)
 from rpfgsm_jax.defenses.bank import DefenseBank, apply_rows, no_defenses
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.rounding import Rounding
@@ -141,7 +148,7 @@ class Loop:
     rounding: rule for the roundings inside them.
     penalty: `penalty(transformed, transformed_original) -> (m,)`, added to the cross-entropy; of
       images `(m, H, W, C)`. Define it once, at module level: it is compared by identity.
-    transfer: momentum and the like.
+    transfer: momentum, the schedule of steps and the like.
     micro_batch: images computed together.
   """
 
@@ -175,7 +182,7 @@ def signed_gradient_attack(
     labels: `(B, K)` int32, the class that each network's gradient speaks of.
     draws: `(B, N)`.
     epsilon: `(B,)`, grey levels.
-    step_size: `(B,)`, grey levels an iteration.
+    step_size: `(B,)`, grey levels an iteration; of a schedule the first.
 
   Returns:
     The adversarial images, `(B, H, W, C)`, and how many gradients each took, `(B,)` int32.
@@ -185,6 +192,8 @@ def signed_gradient_attack(
     [tuple(range(num_classifiers))] if loop.ensemble else [(k,) for k in range(num_classifiers)]
   )
   schedule = draws.classifier * 0 if loop.ensemble else draws.classifier
+  if _scheduled(loop):
+    step_size = step_sizes(loop.transfer.step_schedule, step_size, schedule.shape[1])
   constants = {
     "image": images,
     "labels": labels,
@@ -200,6 +209,11 @@ def signed_gradient_attack(
   return state["adversarial"], state["evaluations"]
 
 
+def _scheduled(loop: Loop) -> bool:
+  """Whether the steps are a sequence of their own, not one number for all iterations."""
+  return loop.transfer.step_schedule != "constant"
+
+
 def _advance(
   loop: Loop,
   groups: Sequence[tuple[int, ...]],
@@ -211,10 +225,15 @@ def _advance(
 ) -> Any:
   """One iteration of m images, all with the same group of networks."""
   transfer, adversarial = loop.transfer, state["adversarial"]
-  drawn = tuple(jnp.take_along_axis(values, step[:, None], axis=1)[:, 0] for values in row["drawn"])
+
+  def now(values: Array) -> Array:
+    return jnp.take_along_axis(values, step[:, None], axis=1)[:, 0]
+
+  drawn = tuple(map(now, row["drawn"]))
+  move = now(row["move"]) if _scheduled(loop) else row["move"]
   point = adversarial
   if transfer.nesterov:
-    point = look_ahead(point, state["velocity"], transfer.momentum * row["move"])
+    point = look_ahead(point, state["velocity"], transfer.momentum * move)
 
   def gradient_at(scale: ArrayLike) -> Images:
     def transform(candidate: Images) -> Images:
@@ -240,7 +259,7 @@ def _advance(
   if transfer.momentum:
     new["velocity"] = gradient = accumulate(state["velocity"], gradient, transfer.momentum)
   shape = (-1, 1, 1, 1)
-  moved = adversarial + row["move"].reshape(shape) * gradient_sign(gradient)
+  moved = adversarial + move.reshape(shape) * gradient_sign(gradient)
   new["adversarial"] = clip_to_ball(moved, row["image"], row["epsilon"].reshape(shape))
   return new
 

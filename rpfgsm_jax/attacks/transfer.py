@@ -1,30 +1,35 @@
 """What users of transfer attacks add to a signed-gradient loop: momentum, look-ahead, smoothing.
 
 None of it belongs to the paper, all of it is off by default, and only scale copies cost gradient
-passes. Input diversity, the fifth of these, is a member of a defense bank: see
+passes. Input diversity, one more of these, is a member of a defense bank: see
 `rpfgsm_jax.defenses.INPUT_DIVERSITY`.
 """
 
 import dataclasses
+from typing import Literal, get_args
 
 import jax.numpy as jnp
 import numpy as np
 
 from rpfgsm_jax.typing import Array, Images
 
+StepSchedule = Literal["constant", "linear", "cosine"]
+"""How the step goes from the config's `step_size` down to 1 grey level: see `step_sizes`."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TransferOptions:
-  """Changes to the gradient of any signed-gradient attack; static.
+  """Changes to the gradient and the step of any signed-gradient attack; static.
 
   Dong et al. (2018) for momentum, Lin et al. (2020) for look-ahead and scale copies, Dong et al.
-  (2019) for smoothing.
+  (2019) for smoothing; Rony et al. (2019) anneal the steps of an attack by a cosine.
   """
 
   momentum: float = 0.0  # mu, decay of the accumulated gradient; MI-FGSM has 1
   nesterov: bool = False  # take the gradient ahead, along the momentum: NI-FGSM
   smoothing: int = 1  # odd side of a Gaussian kernel, pixels; TI-FGSM has 15 at 299 pixels
   scale_copies: int = 1  # gradients of image / 2^i, i = 0.., summed: that many passes; SIM has 5
+  step_schedule: StepSchedule = "constant"  # others: from step_size > 1 down to 1, see `step_sizes`
 
 
 PLAIN = TransferOptions()
@@ -50,6 +55,37 @@ def check_transfer(transfer: TransferOptions) -> None:
     raise ValueError(
       f"scale_copies must be an integer in 1..8, got {copies!r}; image / 2^8 is black."
     )
+  if transfer.step_schedule not in get_args(StepSchedule):
+    names = ", ".join(map(repr, get_args(StepSchedule)))
+    raise ValueError(f"step_schedule must be one of {names}, got {transfer.step_schedule!r}.")
+
+
+def step_sizes(schedule: StepSchedule, first: Array, num_steps: int) -> Array:
+  """Returns the step of every iteration, whole grey levels.
+
+  With s the first step and n = 0..N-1: constant, s; linear, ceil(s (N - n) / N), each level from s
+  to 1 for N / s iterations; cosine, ceil(s (1 + cos(pi n / N)) / 2), longest at both ends. So all
+  of it stays on the 8-bit grid, starts with s, never grows, and ends with 1 where N >= s (linear)
+  or s (1 + cos(pi (N - 1) / N)) <= 2 (cosine).
+
+  Args:
+    schedule: which of them.
+    first: `(B,)`, whole grey levels, each image's own.
+    num_steps: N.
+
+  Returns:
+    `(B, N)`, same dtype as `first`.
+  """
+  place = np.arange(num_steps)
+  if schedule == "constant":
+    share = np.ones(num_steps)
+  elif schedule == "linear":
+    share = 1 - place / num_steps
+  else:
+    share = (1 + np.cos(np.pi * place / num_steps)) / 2
+  # A product that is whole by the formula must not reach the next level by its last bit.
+  share = share * (1 - 2.0**-20)
+  return jnp.ceil(first[:, None] * jnp.asarray(share, first.dtype)[None, :])
 
 
 def smooth(gradients: Images, side: int) -> Images:

@@ -1,13 +1,15 @@
 """The set Phi of defenses an attack draws from, and applying one drawn member to each image.
 
 A bank is static (hashable); which family and which parameter an image meets are traced numbers.
-Each image takes its own branch in a sequential map: a batched `lax.switch` would run every defense
-on every image, and a 5x5 median costs half a small network.
+On a CPU each image takes its own branch in a sequential map: a batched `lax.switch` runs every
+defense on every image, and there a 5x5 median costs half a small network. An accelerator would
+rather do all of them at once than wait for images one by one.
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
@@ -174,11 +176,17 @@ def apply_rows(
   return _apply_rows(bank, rounding, images, (families, parameters, noise))
 
 
+def _each_row(function: Callable[[Any], Image], rows: Any) -> Images:
+  if jax.default_backend() == "cpu":
+    return jax.lax.map(function, rows)
+  return jax.vmap(function)(rows)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _apply_rows(
   bank: DefenseBank, rounding: Rounding, images: Images, drawn: tuple[Array, ...]
 ) -> Images:
-  return jax.lax.map(lambda row: apply_member(bank, row[0], *row[1], rounding), (images, drawn))
+  return _each_row(lambda row: apply_member(bank, row[0], *row[1], rounding), (images, drawn))
 
 
 def _apply_rows_forward(bank, rounding, images, drawn):
@@ -191,7 +199,7 @@ def _apply_rows_backward(bank, rounding, rows, cotangents):
     _, pullback = jax.vjp(lambda i: apply_member(bank, i, *drawn, rounding), image)
     return pullback(cotangent)[0]
 
-  return jax.lax.map(pull, (rows, cotangents)), None
+  return _each_row(pull, (rows, cotangents)), None
 
 
 _apply_rows.defvjp(_apply_rows_forward, _apply_rows_backward)

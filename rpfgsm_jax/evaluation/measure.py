@@ -1,7 +1,8 @@
 """What networks make of images, with and without defenses: few compiled programs, fixed shapes.
 
 One program applies any member of a bank to a batch (member and parameter are traced), one program
-a network ranks classes. Every batch has the same shape, so a whole run compiles each once.
+a network ranks classes. Every batch has the same shape, so a whole run compiles each once. All
+devices of the process share the images.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rpfgsm_jax import devices as placement
 from rpfgsm_jax.defenses.bank import IDENTITY, DefenseBank, apply_member
 from rpfgsm_jax.defenses.oracle import oracle_member
 from rpfgsm_jax.evaluation.detectability import squeezing_distance
@@ -74,12 +76,14 @@ def predict(
   Args:
     images: `(N, H, W, 3)` uint8, 1 <= N <= size.
     networks: M networks.
-    size: images computed together.
+    size: images computed together, on all devices.
 
   Returns:
     `(N, M, 5)` int and `(N, M, 5)` float; fewer than 5 when there are fewer classes.
   """
-  batch = jnp.asarray(pad(images, size), jnp.float32)
+  rows, devices = _shared(size)
+  networks = placement.on_each(tuple(networks), devices)
+  batch = placement.split(pad(images, rows).astype(np.float32), devices)
   found = [_most_likely(network_logits(network, batch)) for network in networks]
   classes, probabilities = (np.stack(part, axis=1) for part in zip(*found, strict=True))
   return classes[: len(images)], probabilities[: len(images)]
@@ -103,7 +107,7 @@ def evaluate(
     labels: `(N,)` int, the true classes; -1 where unknown.
     networks: M networks.
     bank: the defenses.
-    size: images computed together.
+    size: images computed together, on all devices.
     oracle: Pillow and SciPy on the host defend, instead of our own on the device.
 
   Returns:
@@ -112,16 +116,26 @@ def evaluate(
   Raises:
     ValueError: `oracle`, and the bank has a family that is not one of the paper's.
   """
-  count, padded = len(images), pad(images, size)
-  batch = jnp.asarray(padded, jnp.float32)
-  asked = jnp.asarray(pad(asked, size), jnp.int32)
-  labels = jnp.maximum(jnp.asarray(pad(labels, size), jnp.int32), 0)
+  count, (rows, devices) = len(images), _shared(size)
+  padded = pad(images, rows)
+  networks = placement.on_each(tuple(networks), devices)
+  batch, asked, labels = placement.split(
+    (
+      padded.astype(np.float32),
+      pad(asked, rows).astype(np.int32),
+      np.maximum(pad(labels, rows), 0).astype(np.int32),
+    ),
+    devices,
+  )
   plain = [network_logits(network, batch) for network in networks]
   found = []
   for setting in settings_of(bank):
     logits = plain
     if setting.family is not None:
-      defended = _defend(bank, setting, padded, batch, oracle)
+      if oracle:
+        defended = placement.split(_defend_on_host(bank, setting, padded), devices)
+      else:
+        defended = _apply(bank, batch, jnp.int32(setting.family), jnp.float32(setting.parameter))
       logits = [network_logits(network, defended) for network in networks]
     found.append(
       [
@@ -145,13 +159,15 @@ def evaluate(
   )
 
 
-def _defend(
-  bank: DefenseBank, setting: Setting, images: np.ndarray, batch: Images, oracle: bool
-) -> Images:
-  if oracle:
-    member = oracle_member(bank.families[setting.family], setting.parameter)
-    return jnp.asarray(np.stack([member(image) for image in images]), jnp.float32)
-  return _apply(bank, batch, jnp.int32(setting.family), jnp.float32(setting.parameter))
+def _shared(size: int) -> tuple[int, tuple[jax.Device, ...]]:
+  """Returns the devices that share so many images, and that number made a multiple of theirs."""
+  each, devices = placement.share(size, placement.choose_devices())
+  return each * len(devices), devices
+
+
+def _defend_on_host(bank: DefenseBank, setting: Setting, images: np.ndarray) -> np.ndarray:
+  member = oracle_member(bank.families[setting.family], setting.parameter)
+  return np.stack([member(image) for image in images]).astype(np.float32)
 
 
 def _apply_to_batch(bank: DefenseBank, images: Images, family: Array, parameter: Array) -> Images:

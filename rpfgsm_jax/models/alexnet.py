@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from rpfgsm_jax.models.layers import Block, batch_norm, conv, max_pool, normalize
+from rpfgsm_jax.models.convolution import conv
+from rpfgsm_jax.models.layers import Block, batch_norm, max_pool, normalize
 from rpfgsm_jax.typing import Array
 
 
@@ -104,7 +105,9 @@ def adaptive_average(features: Array, size: int) -> Array:
   height, width = features.shape[1:3]
   if (height, width) == (size, size):
     return features
-  rows, columns = (jnp.asarray(_cell_weights(side, size)) for side in (height, width))
+  rows, columns = (
+    jnp.asarray(_cell_weights(side, size), features.dtype) for side in (height, width)
+  )
   return jnp.einsum("ih,bhwc,jw->bijc", rows, features, columns)
 
 

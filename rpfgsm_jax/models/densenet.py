@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from rpfgsm_jax.models.convolution import conv
 from rpfgsm_jax.models.layers import (
   Block,
   average_pool,
   batch_norm,
-  conv,
   global_average,
   max_pool,
   normalize,

@@ -1,9 +1,8 @@
-"""The few layers that the three families share, and batch-norm folding.
+"""The layers besides convolutions that the three families share, and batch-norm folding.
 
-Contract: NHWC float32; every padding is explicit, as in PyTorch, because `SAME` pads a strided
-convolution on the other side. Each block names the (convolution, norm) pairs that stand directly
-behind one another in `folds`; `fold_batch_norm` merges those and turns every other norm into a
-scale and a shift.
+Contract: NHWC float32; every padding is explicit, as in PyTorch. Each block names the
+(convolution, norm) pairs that stand directly behind one another in `folds`; `fold_batch_norm`
+merges those and turns every other norm into a scale and a shift.
 """
 
 import functools
@@ -42,78 +41,6 @@ class Block(nnx.Module):
   """A module that knows which of its norms directly follow one of its convolutions."""
 
   folds: ClassVar[tuple[tuple[str, str], ...]] = ()
-
-
-def conv(
-  in_features: int,
-  out_features: int,
-  size: int,
-  *,
-  stride: int = 1,
-  padding: int = 0,
-  use_bias: bool = False,
-  rngs: nnx.Rngs,
-) -> nnx.Conv:
-  """Returns a square convolution with explicit zero padding and He initialization."""
-  return nnx.Conv(
-    in_features,
-    out_features,
-    (size, size),
-    strides=(stride, stride),
-    padding=((padding, padding), (padding, padding)),
-    use_bias=use_bias,
-    kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
-    conv_general_dilated=_conv_general_dilated,
-    rngs=rngs,
-  )
-
-
-def _conv_general_dilated(images: Array, kernel: Array, strides, padding, **options) -> Array:
-  """The part of `lax.conv_general_dilated` that `conv` above uses; other options are constants."""
-  del options
-  return _convolve(images, kernel, tuple(strides), tuple(map(tuple, padding)))
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _convolve(images: Array, kernel: Array, strides: tuple, padding: tuple) -> Array:
-  """An NHWC, HWIO convolution whose input gradient is itself a plain convolution.
-
-  JAX writes that gradient with the kernel's channel axes swapped in place. Inside a loop XLA's CPU
-  backend then leaves its fast path, and a gradient costs three to five times as much. Here the
-  kernel is turned around explicitly, which a loop does once. Reverse mode only.
-  """
-  return _plain_convolution(images, kernel, strides, padding)
-
-
-def _plain_convolution(images, kernel, strides, padding, dilation=(1, 1)) -> Array:
-  return lax.conv_general_dilated(
-    images,
-    kernel,
-    strides,
-    padding,
-    lhs_dilation=dilation,
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-  )
-
-
-def _convolve_forward(images, kernel, strides, padding):
-  return _convolve(images, kernel, strides, padding), (images, kernel)
-
-
-def _convolve_backward(strides, padding, kept, gradient):
-  images, kernel = kept
-  turned = jnp.swapaxes(lax.rev(kernel, (0, 1)), 2, 3)
-  margins = []
-  for axis, (stride, (low, _)) in enumerate(zip(strides, padding, strict=True)):
-    before = kernel.shape[axis] - 1 - low
-    spread = (gradient.shape[axis + 1] - 1) * stride + 1
-    margins.append((before, images.shape[axis + 1] + kernel.shape[axis] - 1 - spread - before))
-  to_images = _plain_convolution(gradient, turned, (1, 1), margins, strides)
-  _, to_kernel = jax.vjp(lambda k: _plain_convolution(images, k, strides, padding), kernel)
-  return to_images, to_kernel(gradient)[0]
-
-
-_convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
 def batch_norm(num_features: int, *, rngs: nnx.Rngs) -> nnx.BatchNorm:

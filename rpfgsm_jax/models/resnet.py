@@ -10,10 +10,10 @@ from collections.abc import Iterator
 import jax
 from flax import nnx
 
+from rpfgsm_jax.models.convolution import conv
 from rpfgsm_jax.models.layers import (
   Block,
   batch_norm,
-  conv,
   global_average,
   max_pool,
   normalize,

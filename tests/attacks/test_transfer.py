@@ -1,6 +1,8 @@
-"""Momentum, look-ahead, smoothing and scale copies: each against NumPy, SciPy, and in the loop."""
+"""Options of transfer attacks and the steps' schedule: against NumPy and SciPy, and in the loop."""
 
 import dataclasses
+import fractions
+import math
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,13 @@ import scipy.ndimage
 import toy_classifiers as toys
 
 import rpfgsm_jax as rp
-from rpfgsm_jax.attacks.transfer import accumulate, check_transfer, look_ahead, smooth
+from rpfgsm_jax.attacks.transfer import (
+  accumulate,
+  check_transfer,
+  look_ahead,
+  smooth,
+  step_sizes,
+)
 
 NET = toys.convolution(2)
 IMAGES = toys.images(5)
@@ -52,7 +60,64 @@ def test_look_ahead_stays_in_range():
   assert np.asarray(out).reshape(-1).tolist() == [0.0, 106.0, 255.0]
 
 
-def slow_attack(images, transfer, num_steps, epsilon=16.0):
+def linear_steps(first, num_steps):
+  """The formula in whole numbers: s less one level each N / s iterations."""
+  return [first - first * n // num_steps for n in range(num_steps)]
+
+
+def steps_of(schedule, first, num_steps):
+  return np.asarray(step_sizes(schedule, jnp.asarray([first], jnp.float32), num_steps))[0].tolist()
+
+
+@pytest.mark.parametrize(
+  ("schedule", "first", "expected"),
+  [
+    ("constant", 3, [3, 3, 3, 3, 3]),
+    ("linear", 4, [4, 4, 3, 3, 2, 2, 1, 1]),
+    ("linear", 4, [4, 4, 4, 3, 3, 2, 2, 2, 1, 1]),
+    ("cosine", 4, [4, 4, 4, 3, 2, 2, 1, 1]),
+    ("cosine", 2, [2, 2, 2, 1, 1, 1]),
+    ("linear", 6, [6, 3]),
+    ("cosine", 5, []),
+  ],
+)
+def test_steps_written_out(schedule, first, expected):
+  assert steps_of(schedule, first, len(expected)) == expected
+
+
+# Of 21 levels in 7 steps float32's product alone goes beyond a whole level.
+@pytest.mark.parametrize("first", [1, 2, 3, 7, 16, 21, 255])
+def test_linear_steps_equal_the_formula_in_whole_numbers(first):
+  for num_steps in (1, 2, 3, 7, 20, 30, 60, 61, 120, 997):
+    expected = linear_steps(first, num_steps)
+    assert steps_of("linear", first, num_steps) == expected
+    share = [fractions.Fraction(num_steps - n, num_steps) for n in range(num_steps)]
+    assert expected == [math.ceil(first * each) for each in share]
+
+
+@pytest.mark.parametrize("first", [1, 2, 3, 4, 7, 16, 255])
+def test_cosine_steps_pass_each_level_where_the_arc_cosine_says(first):
+  """s_n >= k exactly while n / N < arccos(2 (k - 1) / s - 1) / pi."""
+  ends = [math.acos(2 * (level - 1) / first - 1) / math.pi for level in range(1, first + 1)]
+  for num_steps in (1, 2, 3, 7, 20, 30, 60, 61, 120, 997):
+    # The ends that are met exactly are 1 / 3, 1 / 2 and 2 / 3.
+    expected = [sum(n / num_steps < end - 1e-12 for end in ends) for n in range(num_steps)]
+    assert steps_of("cosine", first, num_steps) == expected
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_steps_are_whole_start_with_the_first_never_grow_and_end_with_one(schedule):
+  first = jnp.asarray([1.0, 2.0, 5.0, 16.0], jnp.float32)
+  steps = np.asarray(jax.jit(step_sizes, static_argnums=(0, 2))(schedule, first, 40))
+  assert steps.shape == (4, 40)
+  np.testing.assert_array_equal(steps, np.rint(steps))
+  np.testing.assert_array_equal(steps[:, 0], first)
+  np.testing.assert_array_equal(steps[:, -1], 1)
+  assert (np.diff(steps) <= 0).all()
+  assert (np.abs(steps.sum(axis=1) - 40 * (np.asarray(first) + 1) / 2) < first).all()
+
+
+def slow_attack(images, transfer, num_steps, epsilon=16.0, first=1):
   """The untargeted loop in plain NumPy around jax.grad: Dong (2018, 2019), Lin (2020)."""
   label = np.argmax(np.asarray(NET(images)), axis=1)
   x, velocity = images.astype(np.float32), np.zeros(images.shape, np.float32)
@@ -61,10 +126,11 @@ def slow_attack(images, transfer, num_steps, epsilon=16.0):
     return -jax.nn.log_softmax(NET(point[None])[0])[label]
 
   grad = jax.jit(jax.vmap(jax.grad(loss)))
-  for _ in range(num_steps):
+  linear = transfer.step_schedule == "linear"
+  for step in linear_steps(first, num_steps) if linear else [first] * num_steps:
     point = x
     if transfer.nesterov:
-      point = np.clip(x + transfer.momentum * velocity, 0, 255)
+      point = np.clip(x + step * transfer.momentum * velocity, 0, 255)
     gradient = 0
     for copy in range(transfer.scale_copies):
       factor = 0.5**copy
@@ -78,29 +144,32 @@ def slow_attack(images, transfer, num_steps, epsilon=16.0):
     if transfer.momentum:
       scale = np.abs(gradient).mean(axis=(1, 2, 3), keepdims=True)
       velocity = gradient = transfer.momentum * velocity + gradient / scale
-    x = np.clip(np.clip(x + np.sign(gradient), images - epsilon, images + epsilon), 0, 255)
+    x = np.clip(np.clip(x + step * np.sign(gradient), images - epsilon, images + epsilon), 0, 255)
   return x
 
 
 @pytest.mark.parametrize(
-  "options",
+  ("options", "first"),
   [
-    {"momentum": 1.0},
-    {"momentum": 0.5, "nesterov": True},
-    {"smoothing": 5},
-    {"scale_copies": 3},
-    {"momentum": 1.0, "nesterov": True, "smoothing": 3, "scale_copies": 2},
+    ({"momentum": 1.0}, 1),
+    ({"momentum": 0.5, "nesterov": True}, 1),
+    ({"smoothing": 5}, 1),
+    ({"scale_copies": 3}, 1),
+    ({"momentum": 1.0, "nesterov": True, "smoothing": 3, "scale_copies": 2}, 1),
+    ({"step_schedule": "linear"}, 4),
+    ({"momentum": 0.5, "nesterov": True, "step_schedule": "linear"}, 3),
   ],
-  ids=["MI", "NI", "TI", "SI", "SI-NI-TI"],
+  ids=["MI", "NI", "TI", "SI", "SI-NI-TI", "linear", "NI-linear"],
 )
-def test_the_loop_equals_a_slow_one(options):
+def test_the_loop_equals_a_slow_one(options, first):
   transfer = rp.TransferOptions(**options)
-  config = rp.FGSMConfig(num_steps=5, transfer=transfer)
+  config = rp.FGSMConfig(num_steps=5, step_size=first, transfer=transfer)
   result = rp.u_fgsm(jax.random.key(0), IMAGES, [NET], config)
-  expected = slow_attack(IMAGES, transfer, 5)
+  expected = slow_attack(IMAGES, transfer, 5, first=first)
   # A sign where the gradient is as good as zero may fall either way, and later steps follow it.
   assert (np.asarray(result.adversarial) == expected).mean() > 0.99
-  plain = rp.u_fgsm(jax.random.key(0), IMAGES, [NET], rp.FGSMConfig(num_steps=5))
+  usual = rp.FGSMConfig(num_steps=5, step_size=first)
+  plain = rp.u_fgsm(jax.random.key(0), IMAGES, [NET], usual)
   assert (np.asarray(plain.adversarial) != expected).mean() > 0.01
   assert np.asarray(result.gradient_evaluations).tolist() == [5 * transfer.scale_copies] * 5
 
@@ -129,9 +198,45 @@ def test_all_of_it_composes_with_rp_fgsm():
   assert counts == [[4, 4, 4]] * 5
 
 
+def test_every_image_has_its_own_steps_whatever_its_mates():
+  """Traced, swept without a new compilation, images at their own pace through three networks."""
+  nets, traces = toys.three(), []
+  transfer = rp.TransferOptions(step_schedule="cosine")
+
+  @jax.jit
+  def attack(images, ids, step_size):
+    traces.append(1)
+    config = rp.RPFGSMConfig(
+      epsilon=64.0,
+      step_size=step_size,
+      num_steps=9,
+      transfer=transfer,
+      defenses=rp.defenses.no_defenses(),
+    )
+    return rp.rp_fgsm(jax.random.key(0), images, nets, config, image_ids=ids).adversarial
+
+  images, ids = np.full((5, *toys.SIZE, 3), 128, np.uint8), np.arange(5)
+  first = np.asarray([2.0, 5.0, 1.0, 3.0, 4.0], np.float32)
+  together = np.asarray(attack(images, ids, first))
+  order = np.asarray([4, 1, 3, 0, 2])
+  mixed = np.asarray(attack(images, ids[order], first[order]))
+  assert len(traces) == 1
+  np.testing.assert_array_equal(mixed, together[order])
+  # Some pixel's sign is the same all along: it goes as far as the steps together.
+  reach = [sum(steps_of("cosine", each, 9)) for each in first.tolist()]
+  assert np.abs(together - 128.0).max(axis=(1, 2, 3)).tolist() == reach
+
+
+def test_a_schedule_without_a_larger_first_step_is_refused():
+  transfer = rp.TransferOptions(step_schedule="linear")
+  with pytest.raises(ValueError, match=r"'linear' goes from step_size down to 1.*got 1\.0"):
+    rp.u_fgsm(jax.random.key(0), IMAGES, [NET], rp.FGSMConfig(transfer=transfer))
+
+
 @pytest.mark.parametrize(
   ("change", "message"),
   [
+    ({"step_schedule": "halved"}, "step_schedule must be one of 'constant', 'linear', 'cosine'"),
     ({"momentum": -0.1}, r"momentum must be in 0\.\.1"),
     ({"momentum": 1.1}, r"momentum must be in 0\.\.1"),
     ({"nesterov": True}, "nesterov looks ahead along the momentum"),

@@ -42,7 +42,10 @@ def test_the_papers_set():
   assert defenses.paper_bank() == BANK
 
 
-def test_rows_meet_their_own_member_forward_and_backward(images):
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_rows_meet_their_own_member_forward_and_backward(images, backend, monkeypatch):
+  # One after the other on a CPU, all at once elsewhere; XLA's CPU runs both.
+  monkeypatch.setattr(jax, "default_backend", lambda: backend)
   weights = jnp.asarray(np.random.default_rng(0).normal(size=images.shape), jnp.float32)
 
   @jax.jit
@@ -55,7 +58,10 @@ def test_rows_meet_their_own_member_forward_and_backward(images):
   out, gradient = together(images, FAMILIES, PARAMETERS)
   for row in range(len(FAMILIES)):
     alone, pull = jax.vjp(lambda x, row=row: expected_row(row, x), images[row])
-    np.testing.assert_array_equal(np.asarray(out[row]), np.asarray(alone))
+    # Re-quantized levels are fractions, on which differently fused programs differ by a rounding.
+    np.testing.assert_allclose(
+      np.asarray(out[row]), np.asarray(alone), rtol=0, atol=0 if backend == "cpu" else 2e-5
+    )
     np.testing.assert_allclose(
       np.asarray(gradient[row]), np.asarray(pull(weights[row])[0]), rtol=1e-5, atol=1e-5
     )

@@ -129,6 +129,11 @@ def test_without_transformations_it_does_not_matter_how_they_would_be_drawn():
     ({"rounding": "cubic"}, "rp-fgsm+cubic"),
     ({"draw": "iid"}, "rp-fgsm+iid"),
     ({"uniform": True}, "rp-fgsm+uniform"),
+    ({"momentum": 1.0}, "rp-fgsm+momentum"),
+    ({"momentum": 0.5, "nesterov": True}, "rp-fgsm+momentum0.5+nesterov"),
+    ({"step_size": 2.0}, "rp-fgsm+step2"),
+    ({"num_steps": 20, "step_size": 4.0, "step_schedule": "linear"}, "rp-fgsm+n20+linear4"),
+    ({"step_size": 3.0, "step_schedule": "cosine", "epsilon": 8.0}, "rp-fgsm+cosine3+eps8"),
   ],
   ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from rpfgsm_jax.models import layers
+from rpfgsm_jax.models import convolution, layers
 from rpfgsm_jax.models.alexnet import adaptive_average
 
 
@@ -106,7 +106,7 @@ class Pair(layers.Block):
   def __init__(self, *, use_bias: bool):
     rngs = nnx.Rngs(0)
     self.before = layers.batch_norm(3, rngs=rngs)
-    self.conv = layers.conv(3, 4, 3, stride=2, padding=1, use_bias=use_bias, rngs=rngs)
+    self.conv = convolution.conv(3, 4, 3, stride=2, padding=1, use_bias=use_bias, rngs=rngs)
     self.norm = layers.batch_norm(4, rngs=rngs)
     generator = np.random.default_rng(1)
     for norm in (self.before, self.norm):

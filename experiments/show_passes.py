@@ -1,0 +1,130 @@
+"""Protection a gradient pass: the cheapest settings, their tables, and the figure."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from experiments import passes, plots_passes
+from experiments.lineup import Contender
+from experiments.passes import MARGIN, Blend, Compared
+from experiments.plots import Estimate
+from experiments.results import TOPS, Results
+from experiments.show_effects import interval_cell
+from experiments.variants import Setup
+from rpfgsm_jax.evaluation import Rate, misleading_rate
+from rpfgsm_jax.report import Cell, Table
+from rpfgsm_jax.report.cells import number_cell, rate_cell
+
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
+
+_DIFFERENCES = tuple(f"difference, defended, top-{top}" for top in TOPS)
+_RATES = tuple(f"unseen{kind} top-{top}" for kind in ("", ", defended,") for top in TOPS)
+_RULE = (
+  "Defended: mean over all defenses. Difference: from the paper's passes on the same photos, in "
+  "percentage points. In brackets 95 % intervals, of differences by bootstrap over photos. A "
+  "setting protects as well when both its differences have the whole interval above "
+  f"-{100 * MARGIN:g} points (one that is truly that far below has a chance of one in forty), and "
+  "does not when otherwise one has the whole interval below zero; else it is not clear."
+)
+_EQUAL_PSNR = (
+  "A setting with a lower PSNR than the paper's passes stands at the smaller eps that has theirs, "
+  "interpolated between its rows at two; without such rows it is left out. One with a higher PSNR "
+  "stands as it is."
+)
+
+
+def tables(results: Results, setup: Setup) -> list[Table]:
+  """The cheapest settings that protect as well, and all settings at equal eps and equal PSNR."""
+  photos = passes.shared_photos(results, setup)
+  if not photos:
+    return []
+  compared = {
+    kind: passes.compare(results, setup, photos, equal_psnr=equal_psnr)
+    for kind, equal_psnr in (("at equal eps", False), ("at equal PSNR", True))
+  }
+  note = f"{len(photos)} photos. {_RULE}"
+  found = [_cheapest(compared, passes.reference(setup).passes, f"{note} {_EQUAL_PSNR}")]
+  columns = ("setting", "first step", "passes", "eps", "PSNR", *_RATES, *_DIFFERENCES, "as well")
+  for (kind, some), more in zip(compared.items(), ("", f" {_EQUAL_PSNR}"), strict=True):
+    lines = [_line(results, each, photos) for each in some]
+    found.append(Table(f"RP-FGSM by passes, {kind}", columns, lines, f"{note}{more}"))
+  return found
+
+
+def _cheapest(compared: dict[str, list[Compared]], most: int, note: str) -> Table:
+  lines = []
+  for kind, some in compared.items():
+    best = passes.cheapest(some, most)
+    if best is None:
+      verdicts = [each.as_well for each in some if each.passes < most]
+      none = f"none of {len(verdicts)}; {verdicts.count('not clear')} not clear"
+      lines.append([kind, none, *[""] * (5 + len(TOPS))])
+    else:
+      share = Cell(f"{100 * best.passes / most:.0f} %", best.passes / most)
+      *setting, epsilon, psnr = _setting(best)
+      found = map(interval_cell, best.differences)
+      lines.append([kind, *setting, share, epsilon, psnr, *found])
+  columns = ("", "setting", "first step", "passes", "of the paper's", "eps", "PSNR", *_DIFFERENCES)
+  title = "The fewest passes that protect as well as the paper's"
+  return Table(title, columns, lines, f"Only settings with fewer than its {most}. {note}")
+
+
+def _line(results: Results, each: Compared, photos: Sequence[str]) -> list[str | Cell]:
+  rates = [
+    rate_cell(_rate(results, each.blend, photos, defended=defended, top=top))
+    for defended in (False, True)
+    for top in TOPS
+  ]
+  found = map(interval_cell, each.differences)
+  return [*_setting(each), *rates, *found, each.as_well]
+
+
+def _setting(each: Compared) -> tuple[str, Cell, Cell, Cell, Cell]:
+  """Option, first step, passes, epsilon and PSNR."""
+  psnr = each.blend.psnr
+  return (
+    each.setting.option,
+    number_cell(each.setting.contender.config.step_size, 0),
+    Cell(str(each.passes), float(each.passes)),
+    number_cell(each.blend.epsilon),
+    number_cell(psnr if np.isfinite(psnr) else None),
+  )
+
+
+def _rate(
+  results: Results, blend: Blend, photos: Sequence[str], *, defended: bool, top: int
+) -> Rate:
+  return misleading_rate(passes.misled(results, blend, photos, defended=defended, top=top))
+
+
+def figure(results: Results, setup: Setup, folder: pathlib.Path) -> "Figure | None":
+  """Misleading rates of unseen networks behind defenses, against passes and against PSNR."""
+  del folder
+  photos = passes.shared_photos(results, setup)
+  if not photos:
+    return None
+  lines: dict[str, list[tuple[plots_passes.Point, ...]]] = {}
+  for setting in passes.settings_in(results, setup):
+    there = [each for each in setting.members if each.name in results.outcomes]
+    points = tuple(_point(results, each, photos) for each in there)
+    lines.setdefault(setting.option, []).append(points)
+  return plots_passes.against_passes(
+    [plots_passes.Line(title=title, points=tuple(some)) for title, some in lines.items()],
+    _point(results, passes.reference(setup), photos),
+    [f"unseen, defended, top-{top}" for top in TOPS],
+  )
+
+
+def _point(results: Results, contender: Contender, photos: Sequence[str]) -> plots_passes.Point:
+  blend = passes.as_it_is(results, contender, photos)
+  rates = [_rate(results, blend, photos, defended=True, top=top) for top in TOPS]
+  return plots_passes.Point(
+    passes=contender.passes,
+    psnr=blend.psnr,
+    rates=tuple(
+      Estimate(value=100 * each.value, low=100 * each.low, high=100 * each.high) for each in rates
+    ),
+  )

@@ -1,0 +1,120 @@
+"""Which devices share the images of a job, and how data lies on them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+Devices = Sequence[jax.Device] | int | None
+"""Devices of this process; a number: the first so many; None: all of `jax.local_devices()`."""
+
+IMAGES = "images"
+"""The one axis over which work is split."""
+
+
+def choose_devices(devices: Devices = None) -> tuple[jax.Device, ...]:
+  """Returns the devices that are meant.
+
+  Args:
+    devices: see `Devices`.
+
+  Returns:
+    At least one device, each once.
+
+  Raises:
+    ValueError: more are wanted than there are, none, one twice, or another process's.
+  """
+  local = tuple(jax.local_devices())
+  if devices is None:
+    return local
+  if isinstance(devices, int) and not isinstance(devices, bool):
+    if not 1 <= devices <= len(local):
+      more = "; before JAX starts, jax_num_cpu_devices divides a CPU into more"
+      raise ValueError(
+        f"devices must be in 1..{len(local)}, the {local[0].platform} devices of this process, got "
+        f"{devices}; leave it out to use all{more if local[0].platform == 'cpu' else ''}."
+      )
+    return local[:devices]
+  if not isinstance(devices, Sequence) or not all(isinstance(d, jax.Device) for d in devices):
+    raise ValueError(
+      f"devices must be a number, a sequence of jax devices or None, got {devices!r}; "
+      "jax.local_devices() lists them."
+    )
+  chosen = tuple(devices)
+  if not chosen or len(set(chosen)) < len(chosen):
+    raise ValueError(f"devices must be at least one, each once, got {list(chosen)}.")
+  if len({device.platform for device in chosen}) > 1:
+    raise ValueError(f"devices must be of one platform, got {list(chosen)}.")
+  foreign = [each for each in chosen if each.process_index != jax.process_index()]
+  if foreign:
+    raise ValueError(
+      f"devices must be this process's own, got {foreign}; every process protects its own images: "
+      "choose from jax.local_devices()."
+    )
+  return chosen
+
+
+def share(count: int, devices: tuple[jax.Device, ...]) -> tuple[int, tuple[jax.Device, ...]]:
+  """Returns how many images each device gets of so many, and the devices that get any.
+
+  Args:
+    count: images, >= 0.
+    devices: at least one.
+
+  Returns:
+    Images a device, >= 1; and the first of the devices, as many as that takes.
+  """
+  each = max(-(-count // len(devices)), 1)
+  return each, devices[: max(-(-count // each), 1)]
+
+
+def mesh_of(devices: tuple[jax.Device, ...]) -> Mesh:
+  """Returns the devices as a mesh of the one axis `images`."""
+  return Mesh(np.asarray(devices), (IMAGES,))
+
+
+def split(tree: Any, devices: tuple[jax.Device, ...]) -> Any:
+  """Returns arrays with their first axis split evenly over the devices; one is left to JAX.
+
+  Args:
+    tree: pytree of arrays on the host; first axes are multiples of the number of devices.
+    devices: at least one.
+
+  Returns:
+    The same tree of JAX arrays.
+  """
+  if len(devices) == 1:
+    return jax.tree.map(jnp.asarray, tree)
+  return jax.device_put(tree, NamedSharding(mesh_of(devices), PartitionSpec(IMAGES)))
+
+
+def on_each(tree: Any, devices: tuple[jax.Device, ...]) -> Any:
+  """Returns arrays that lie on every one of the devices.
+
+  On one device, what is there already stays as it is: what nobody pinned to a device stays unpinned
+  too, and programs compiled for it serve on.
+
+  Args:
+    tree: pytree of arrays.
+    devices: at least one.
+
+  Returns:
+    The same tree of JAX arrays.
+  """
+  if len(devices) > 1:
+    return jax.device_put(tree, NamedSharding(mesh_of(devices), PartitionSpec()))
+  wanted, default = set(devices), {default_device()}
+
+  def place(leaf: Any) -> Any:
+    here = leaf.devices() if isinstance(leaf, jax.Array) else default
+    return leaf if here == wanted else jax.device_put(leaf, devices[0])
+
+  return jax.tree.map(place, tree)
+
+
+def default_device() -> jax.Device:
+  """Returns where JAX puts what nobody places."""
+  return next(iter(jax.device_put(np.zeros((), np.float32)).devices()))

@@ -1,0 +1,292 @@
+"""`Protector`: an attack compiled for batches of one shape, on one device or on several."""
+
+import contextlib
+import copy
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from rpfgsm_jax import devices as placement
+from rpfgsm_jax.attacks import inputs
+from rpfgsm_jax.attacks.rp_fgsm import rp_fgsm
+from rpfgsm_jax.attacks.steps import AttackResult
+from rpfgsm_jax.devices import Devices
+from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.typing import Array, ArrayLike, Images, Key
+
+Attack = Callable[..., AttackResult]
+
+
+class OutOfMemoryError(MemoryError):
+  """A batch does not fit into a device's memory; the message says what to try."""
+
+
+class Protector:
+  """An attack with its networks, config and seed, compiled for batches of one shape.
+
+  An image's result depends on the seed, its id, the image, the networks and the config; it is the
+  same bits at any `batch_size` and on any number of devices of one kind. Devices compute while the
+  host does other things: start the next batch before you ask for the result of the one before.
+
+  Example:
+    >>> protector = rp.Protector(nets, rp.RPFGSMConfig(epsilon=8.0), seed=1, batch_size=8)
+    >>> result = protector(photos[:8], image_ids=range(8))
+    >>> float(abs(result.adversarial - photos[:8]).max())
+    8.0
+
+  Attributes:
+    devices: that share the images of a batch.
+    batch_size: images on each of them.
+  """
+
+  def __init__(
+    self,
+    classifiers: Sequence[Classifier],
+    config: Any = None,
+    *,
+    attack: Attack = rp_fgsm,
+    seed: int = 0,
+    batch_size: int = 8,
+    devices: Devices = None,
+  ) -> None:
+    """Places the networks on the devices; nothing is compiled before the first batch.
+
+    Args:
+      classifiers: the networks to mislead, all of one image size (H, W).
+      config: the attack's settings, each number one for all images; None: the attack's own. The
+        attack checks it when the first batch starts, before it computes anything.
+      attack: any attack of this package, or another of the form
+        `attack(key, images, classifiers, config, image_ids=…) -> AttackResult`. On several devices
+        `jax.jit` traces it, with `config` static: an equal one compiles nothing anew.
+      seed: of the root key. A fixed public seed makes targets guessable.
+      batch_size: images on each device at once.
+      devices: that share the images; a number: the first so many; None: all of this process.
+
+    Raises:
+      ValueError: an argument breaks its rule.
+    """
+    self.batch_size = check_batch_size(batch_size)
+    self.devices = placement.choose_devices(devices)
+    self._attack, self._seed, self._config = attack, seed, _check_config(config)
+    self._classifiers = placement.on_each(inputs.check_classifiers(classifiers), self.devices)
+
+  @property
+  def capacity(self) -> int:
+    """The most images of one call."""
+    return self.batch_size * len(self.devices)
+
+  def start(
+    self,
+    images: np.ndarray,
+    image_ids: ArrayLike,
+    *,
+    target: ArrayLike | None = None,
+    label: ArrayLike | None = None,
+  ) -> "Pending":
+    """Starts a batch and returns at once (after compiling, the first time).
+
+    Args:
+      images: `(n, H, W, 3)` uint8, or any real dtype that holds whole grey levels 0..255; n in
+        1..capacity.
+      image_ids: `(n,)` stable integers in 0..2^32-1.
+      target: chosen classes, one or `(n,)`; for targeted attacks.
+      label: classes to leave, one or `(n,)`; for untargeted attacks.
+
+    Returns:
+      What will be the result.
+
+    Raises:
+      ValueError: an argument, or one of the constructor's, breaks its rule.
+      OutOfMemoryError: the batch does not fit; see `halved`.
+    """
+    images = as_uint8(images)
+    count = len(images)
+    if not 1 <= count <= self.capacity:
+      raise ValueError(
+        f"images must be 1..{self.capacity}, {self.batch_size} on each of {len(self.devices)} "
+        f"device(s), got {count}; protect() takes any number."
+      )
+    options = check_options(self._classifiers, image_ids, count, target, label)
+    rows = np.minimum(np.arange(self.capacity), count - 1)  # the last one fills up
+    padded = {name: values[rows] for name, values in options.items()}
+    with self._watching_memory():
+      return Pending(self, self._dispatch(images[rows], padded), count)
+
+  def __call__(
+    self,
+    images: np.ndarray,
+    image_ids: ArrayLike,
+    *,
+    target: ArrayLike | None = None,
+    label: ArrayLike | None = None,
+  ) -> AttackResult:
+    """Returns the result of one batch.
+
+    See `start` for the arguments.
+
+    Returns:
+      The attack's result with NumPy leaves for these images.
+    """
+    return self.start(images, image_ids, target=target, label=label).result()
+
+  def halved(self) -> "Protector":
+    """Returns the same with half the images on each device, for when a batch did not fit.
+
+    Raises:
+      ValueError: it is one image already.
+    """
+    if self.batch_size == 1:
+      raise ValueError("batch_size is 1: there is no half of it.")
+    smaller = copy.copy(self)  # the networks stay where they lie
+    smaller.batch_size = self.batch_size // 2
+    return smaller
+
+  def _dispatch(self, images: np.ndarray, options: dict[str, np.ndarray]) -> AttackResult:
+    key = jax.random.key(self._seed)
+    if len(self.devices) > 1:
+      mesh = placement.mesh_of(self.devices)
+      images, options = placement.split((images, options), self.devices)
+      return _on_shards(self._attack, mesh, self._config, key, self._classifiers, images, options)
+    (device,) = self.devices
+    # Named only where it changes something: programs are compiled for the name as well.
+    usual = device == placement.default_device()
+    with contextlib.nullcontext() if usual else jax.default_device(device):
+      return self._attack(key, images, self._classifiers, self._config, **options)
+
+  @contextlib.contextmanager
+  def _watching_memory(self) -> Iterator[None]:
+    """Turns the runtime's own error into one that says what to try."""
+    try:
+      yield
+    except jax.errors.JaxRuntimeError as error:
+      # The second is how a CPU says it of a program that waited for one that ran out.
+      if not any(sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "Out of memory")):
+        raise
+      size, first = self.batch_size, self.devices[0]
+      where = f"{first} ({first.device_kind})"
+      if len(self.devices) > 1:
+        where = f"each of {len(self.devices)} devices like {where}"
+      remedy = (
+        f'try batch_size={size // 2}, or batch_size="auto" to halve it until it fits'
+        if size > 1
+        else "take a smaller micro_batch in config, fewer or smaller networks, or another device"
+      )
+      raise OutOfMemoryError(
+        f"batch_size={size} does not fit into the memory of {where}; {remedy}."
+      ) from error
+
+
+class Pending:
+  """A batch that a `Protector` has started."""
+
+  def __init__(self, protector: Protector, result: AttackResult, count: int) -> None:
+    self._protector, self._result, self._count = protector, result, count
+
+  def result(self) -> AttackResult:
+    """Waits, and returns the attack's result with NumPy leaves for the images that were given.
+
+    Raises:
+      OutOfMemoryError: the batch does not fit; see `Protector.halved`.
+    """
+    with self._protector._watching_memory():
+      return jax.tree.map(lambda leaf: leaf[: self._count], jax.device_get(self._result))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _on_shards(
+  attack: Attack,
+  mesh: Mesh,
+  config: Any,
+  key: Key,
+  classifiers: tuple[Classifier, ...],
+  images: Images,
+  options: dict[str, Array],
+) -> AttackResult:
+  """Runs the attack on each device's own images; nothing passes between devices.
+
+  The config is static: attacks check its numbers and derive shapes from them while they trace.
+  """
+
+  def run(key: Key, classifiers: Any, images: Images, options: dict[str, Array]) -> AttackResult:
+    return attack(key, images, classifiers, config, **options)
+
+  everywhere, own = PartitionSpec(), PartitionSpec(placement.IMAGES)
+  # Unchecked: the check proves what is equal on all devices, and here no result is. It would refuse
+  # loops that begin with a plain zero and end with something of their images.
+  sharded = jax.shard_map(
+    run,
+    mesh=mesh,
+    in_specs=(everywhere, everywhere, own, own),
+    out_specs=own,
+    check_vma=False,
+  )
+  return sharded(key, classifiers, images, options)
+
+
+def as_uint8(images: np.ndarray) -> np.ndarray:
+  """Returns images as uint8.
+
+  Raises:
+    ValueError: they are not `(n, H, W, C)`, or hold something else than whole grey levels.
+  """
+  images = np.asarray(images)
+  if images.ndim != 4:
+    raise ValueError(
+      f"images must be (n, H, W, 3) grey levels, got shape {images.shape}; "
+      "one image needs a leading axis."
+    )
+  if images.dtype != np.uint8:
+    if images.size:
+      inputs.check_grey_levels(images)
+    images = images.astype(np.uint8)
+  return images
+
+
+def check_options(
+  classifiers: tuple[Classifier, ...],
+  image_ids: ArrayLike,
+  count: int,
+  target: ArrayLike | None,
+  label: ArrayLike | None,
+) -> dict[str, np.ndarray]:
+  """Returns what an attack is told of each of `count` images, checked on the host.
+
+  Raises:
+    ValueError: ids or classes break their rules.
+  """
+  options = {"image_ids": inputs.check_image_ids(np.asarray(image_ids), count)}
+  num_classes = len(classifiers[0].class_names)
+  for name, classes in (("target", target), ("label", label)):
+    if classes is not None:
+      options[name] = inputs.check_labels(name, classes, count, num_classes)
+  return options
+
+
+def check_batch_size(batch_size: int) -> int:
+  """Returns the batch size.
+
+  Raises:
+    ValueError: it is not an integer >= 1.
+  """
+  if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+    raise ValueError(
+      f'batch_size must be an integer >= 1, got {batch_size!r}; protect() also takes "auto".'
+    )
+  return batch_size
+
+
+def _check_config(config: Any) -> Any:
+  """Returns the config with plain numbers for arrays of shape (), so that it can be static."""
+  for path, leaf in jax.tree_util.tree_leaves_with_path(config):
+    if np.ndim(leaf):
+      raise ValueError(
+        f"config{jax.tree_util.keystr(path)} must be one number for all images, got shape "
+        f"{np.shape(leaf)}; call the attack itself for one an image."
+      )
+  return jax.tree.map(
+    lambda leaf: np.asarray(leaf)[()] if isinstance(leaf, np.ndarray | jax.Array) else leaf, config
+  )

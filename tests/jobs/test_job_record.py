@@ -1,0 +1,144 @@
+"""The private record: made once and whole, read by every later run, refusing other settings."""
+
+import concurrent.futures
+import json
+import os
+import stat
+
+import pytest
+
+from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig
+from rpfgsm_jax.defenses.bank import no_defenses
+from rpfgsm_jax.jobs import record, settings
+from rpfgsm_jax.jobs.errors import SettingsError
+
+SETTINGS = {"attack": {"epsilon": 16.0, "families": [{"n": 1}, {"n": 2}]}, "how": "paper"}
+HERE = {"jaxlib": "0.10.2", "device": "cpu"}
+
+
+def settle(folder, values=None, environment=None, *, seed=None, occupied=None):
+  return record.settle(
+    folder, values or SETTINGS, environment or HERE, seed=seed, occupied=lambda: occupied
+  )
+
+
+def content(folder):
+  return json.loads((folder / "job.json").read_text())
+
+
+def test_a_later_run_takes_the_recorded_seed(tmp_path):
+  seed, notes = settle(tmp_path)
+  assert 0 <= seed <= record.MAX_SEED
+  assert notes == []
+  assert settle(tmp_path) == (seed, [])
+  assert settle(tmp_path, seed=seed) == (seed, [])
+  assert content(tmp_path) == {
+    "format": 1,
+    "seed": seed,
+    "settings": SETTINGS,
+    "environment": HERE,
+  }
+
+
+def test_two_jobs_have_two_seeds(tmp_path):
+  (tmp_path / "a").mkdir()
+  (tmp_path / "b").mkdir()
+  assert settle(tmp_path / "a") != settle(tmp_path / "b")
+
+
+def test_only_the_owner_can_read_it(tmp_path):
+  old = os.umask(0)
+  try:
+    settle(tmp_path)
+  finally:
+    os.umask(old)
+  assert stat.S_IMODE((tmp_path / "job.json").stat().st_mode) == 0o600
+  assert [path.name for path in tmp_path.iterdir()] == ["job.json"]
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["hard links", "no hard links"])
+def test_of_many_at_once_one_makes_it(tmp_path, monkeypatch, links):
+  if not links:
+
+    def refuse(*paths):
+      raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+  with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    seeds = {seed for seed, _ in pool.map(lambda _: settle(tmp_path), range(16))}
+  assert len(seeds) == 1
+  assert content(tmp_path)["seed"] in seeds
+  assert not list(tmp_path.glob(".*"))
+
+
+DIFFERENT = {
+  "a number": (
+    {"attack": {"epsilon": 8.0, "families": [{"n": 1}, {"n": 2}]}, "how": "paper"},
+    r"attack\.epsilon = 16\.0, got 8\.0; give the options of the first run, or another --out",
+  ),
+  "in a list": (
+    {"attack": {"epsilon": 16.0, "families": [{"n": 1}, {"n": 3}]}, "how": "paper"},
+    r"attack\.families\.1\.n = 2, got 3",
+  ),
+  "fewer": (
+    {"attack": {"epsilon": 16.0, "families": [{"n": 1}]}, "how": "paper"},
+    r"attack\.families\.1\.n = 2, got nothing",
+  ),
+  "more": (SETTINGS | {"new": True}, "new = nothing, got True"),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_other_settings_are_refused_by_the_first_difference(tmp_path, name):
+  settle(tmp_path)
+  values, message = DIFFERENT[name]
+  with pytest.raises(SettingsError, match=message):
+    settle(tmp_path, values)
+
+
+def test_another_seed_is_refused_without_telling_the_recorded_one(tmp_path):
+  settle(tmp_path, seed=123456789)
+  with pytest.raises(SettingsError, match="another seed than --seed 5; leave --seed out") as caught:
+    settle(tmp_path, seed=5)
+  assert "123456789" not in str(caught.value)
+
+
+def test_other_versions_are_a_note(tmp_path):
+  seed, _ = settle(tmp_path)
+  found, notes = settle(tmp_path, environment=HERE | {"device": "NVIDIA H100"})
+  assert found == seed
+  (note,) = notes
+  assert "device cpu -> NVIDIA H100" in note
+  assert "last bits of results may differ" in note
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": 1, "seed": "x"}'])
+def test_a_damaged_record_is_refused_and_kept(tmp_path, text):
+  (tmp_path / "job.json").write_text(text)
+  with pytest.raises(SettingsError, match="it is damaged; restore it, or name another --out"):
+    settle(tmp_path)
+  assert (tmp_path / "job.json").read_text() == text
+
+
+def test_another_format_is_refused(tmp_path):
+  settle(tmp_path)
+  (tmp_path / "job.json").write_text(json.dumps(content(tmp_path) | {"format": 2}))
+  with pytest.raises(SettingsError, match="must have format 1, got 2"):
+    settle(tmp_path)
+
+
+def test_files_in_the_places_of_results_begin_no_job(tmp_path):
+  with pytest.raises(SettingsError, match=r"got a\.png without .*job\.json; such a file would"):
+    settle(tmp_path, occupied="a.png")
+  assert not list(tmp_path.iterdir())
+  settle(tmp_path)
+  settle(tmp_path, occupied="a.png")  # now it is a result
+
+
+def test_the_attack_is_written_down_to_its_defenses():
+  paper = settings.describe_attack(RPFGSMConfig())
+  assert paper != settings.describe_attack(RPFGSMConfig(defenses=no_defenses()))
+  names = [family["name"] for family in paper["defenses"]["families"]]
+  assert names == ["identity", "requantize", "median", "jpeg"]
+  assert paper["name"] == "rp_fgsm"
+  assert json.loads(json.dumps(paper)) == paper

@@ -1,0 +1,107 @@
+"""Which photo becomes which file: names, shares, leftovers."""
+
+import os
+import pathlib
+
+import pytest
+
+from rpfgsm_jax.data.folders import ImageRecord, image_id
+from rpfgsm_jax.jobs import plan
+from rpfgsm_jax.jobs.errors import JobError, SettingsError
+from rpfgsm_jax.jobs.plan import Shard, Task
+
+NAMES = {
+  "suffix": (["a.JPG", "sub/b.c.jpeg"], ["a.png", "sub/b.c.png"]),
+  "one stem": (["a.jpg", "a.png", "b.png"], ["a.jpg.png", "a.png.png", "b.png"]),
+  "case": (["A.jpg", "a.jpg", "b.gif"], ["A.jpg.png", "a.jpg.png", "b.png"]),
+  "case of a folder": (["X/a.jpg", "x/a.png"], ["X/a.jpg.png", "x/a.png.png"]),
+  "accents": (["caf\u00e9.jpg", "cafe\u0301.jpg"], ["caf\u00e9.jpg.png", "cafe\u0301.jpg.png"]),
+  "a whole name": (
+    ["a.jpg", "a.jpg.png", "a.png"],
+    ["a.jpg.png", "a.jpg.png.png", "a.png.png"],
+  ),
+  "a folder's name": (["a.jpg", "a.png/b.jpg"], ["a.jpg.png", "a.png/b.png"]),
+  "hidden stem": (["a..jpg"], ["a..png"]),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_photo_has_a_name_of_its_own(name):
+  relatives, expected = NAMES[name]
+  assert plan.output_names(relatives) == expected
+
+
+def records(*relatives):
+  return [ImageRecord(pathlib.Path("in") / each, each, image_id(each)) for each in relatives]
+
+
+def test_shards_part_the_photos_and_new_files_move_none():
+  names = [f"photo {index}.jpg" for index in range(100)]
+  shares = [
+    {each.relative for each in records(*names) if Shard(index, 3).holds(each.image_id)}
+    for index in range(3)
+  ]
+  assert sorted(set.union(*shares)) == sorted(names)
+  assert sum(map(len, shares)) == 100
+  assert min(map(len, shares)) > 15
+  later = records("new.jpg", *names)
+  for index, share in enumerate(shares):
+    assert share <= {each.relative for each in later if Shard(index, 3).holds(each.image_id)}
+
+
+@pytest.mark.parametrize("text", ["3/3", "1", "a/2", "-1/2", "1/0", "1/2/3", " 0/1", ""])
+def test_a_shard_is_i_of_n_counted_from_zero(text):
+  with pytest.raises(SettingsError, match=r"must be I/N with 0 <= I < N, got .*0/3, 1/3 and 2/3"):
+    Shard.parse(text)
+
+
+def test_a_shard_is_read_and_written_alike():
+  assert str(Shard.parse("10/12")) == "10/12"
+  assert Shard.parse("0/1").holds(7)
+
+
+def test_names_that_one_disk_confuses_are_refused_there_only(tmp_path):
+  tasks = plan.plan(records("A.jpg", "a.jpg"), tmp_path)
+  plan.check_names_differ(tasks, ignores_case=False)
+  with pytest.raises(SettingsError, match=r"A\.jpg and a\.jpg; rename one"):
+    plan.check_names_differ(tasks, ignores_case=True)
+
+
+def test_only_temporary_files_of_ours_are_removed(tmp_path):
+  token = "0123456789abcdef"
+  ours = [f".photo.{token}.partial.png", f".job.{token}.partial.json", f"..{token}.partial.png"]
+  others = [".photo.partial.png", f"photo.{token}.partial.png", f".a.{token}.partial.jpg", "a.png"]
+  for name in [*ours, *others]:
+    (tmp_path / name).touch()
+  folders = [tmp_path, tmp_path / "absent"]
+  now = (tmp_path / "a.png").stat().st_mtime
+  assert plan.remove_leftovers(folders, alone=False, now=now) == 0
+  os.utime(tmp_path / ours[0], (now - 4000, now - 4000))
+  assert plan.remove_leftovers(folders, alone=False, now=now) == 1
+  assert plan.remove_leftovers(folders, alone=True, now=now) == 2
+  assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
+
+
+def test_a_file_in_the_way_of_a_folder_is_found_before_the_work(tmp_path):
+  (tmp_path / "sub").touch()
+  tasks = plan.plan(records("sub/deep/a.jpg"), tmp_path)
+  with pytest.raises(JobError, match=r"sub is in the way: .* must be a folder; move the file"):
+    plan.check_writable(tasks)
+
+
+def test_a_read_only_folder_is_found_before_the_work(tmp_path, monkeypatch):
+  (tmp_path / "sub").mkdir()
+  tasks = plan.plan(records("a.jpg", "sub/deep/a.jpg"), tmp_path)
+  plan.check_writable(tasks)
+  # Permissions do not bind the superuser, who may run this.
+  monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / "sub")
+  with pytest.raises(JobError, match=r"sub cannot be written to; change its permissions"):
+    plan.check_writable(tasks)
+
+
+def test_tasks_keep_their_order(tmp_path):
+  found = plan.plan(records("b.jpg", "a.jpg"), tmp_path)
+  assert found == [
+    Task(record, tmp_path / name)
+    for record, name in zip(records("b.jpg", "a.jpg"), ["b.png", "a.png"], strict=True)
+  ]

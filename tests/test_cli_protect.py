@@ -1,0 +1,225 @@
+"""`rpfgsm protect`: what it prints, its exit codes, and how it ends when it is interrupted."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+import toy_classifiers as toys
+from click.testing import CliRunner
+from jobs.fake_protector import FakeProtector
+from PIL import Image
+
+from rpfgsm_jax import cli, cli_protect, jobs, process
+from rpfgsm_jax.jobs import distributed, engines, record
+from rpfgsm_jax.jobs.job import RunningJob
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def no_attack(monkeypatch):
+  monkeypatch.setattr(process, "prepare", lambda: process.CompileCache(None, False))
+  monkeypatch.setattr(engines, "Protector", FakeProtector)
+  monkeypatch.setattr(engines, "load_classifier", lambda name: toys.linear(1))
+
+
+@pytest.fixture
+def rpfgsm():
+  runner = CliRunner()
+
+  def run(*arguments):
+    return runner.invoke(cli.cli, ["protect", *map(str, arguments)])
+
+  return run
+
+
+@pytest.fixture
+def folder(tmp_path):
+  for index, pixels in enumerate(toys.images(5)):
+    path = tmp_path / "in" / "album" / f"{index}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+  return tmp_path / "in"
+
+
+def test_protects_a_folder_and_then_skips_it(rpfgsm, folder, tmp_path):
+  first = rpfgsm(folder, "--out", tmp_path / "out")
+  assert first.exit_code == 0
+  assert first.stdout.startswith("5 done, 0 failed, 0 skipped; ")
+  assert "photos/s; devices idle" in first.stdout
+  assert first.stderr.startswith("5 to do; compiling")
+  assert len(list((tmp_path / "out" / "album").glob("*.png"))) == 5
+  again = rpfgsm(folder, "--out", tmp_path / "out")
+  assert (again.exit_code, again.stdout) == (0, "0 done, 0 failed, 5 skipped\n")
+
+
+def test_a_bad_file_is_named_at_once_and_at_the_end(rpfgsm, folder, tmp_path):
+  (folder / "bad.jpg").write_bytes(b"no picture")
+  result = rpfgsm(folder, "--out", tmp_path / "out")
+  assert result.exit_code == 1
+  for text in (result.stdout, result.stderr):
+    assert f"failed: {folder / 'bad.jpg'} must be a JPEG" in text
+  assert result.stdout.startswith("5 done, 1 failed")
+
+
+def test_a_program_reads_one_object(rpfgsm, folder, tmp_path):
+  (folder / "bad.jpg").write_bytes(b"no picture")
+  result = rpfgsm(folder, "--out", tmp_path / "out", "--json")
+  found = json.loads(result.stdout)
+  assert (found["done"], found["failed"], found["skipped"], found["left"]) == (5, 1, 0, 0)
+  assert found["failures"][0]["photo"] == "bad.jpg"
+  assert 0 <= found["idle_share"] <= 1
+  assert "5 done, 1 failed" in result.stderr
+
+
+WRONG = {
+  "no folder": (["absent", "--out", "out"], "must be a folder of images, got nothing"),
+  "inside": (["in", "--out", "in/out"], "must lie apart"),
+  "network": (["in", "--out", "out", "--network", "nonsense"], "known network or a folder, got"),
+  "shard": (["in", "--out", "out", "--shard", "2/2"], "--shard must be I/N"),
+  "two shards": (["in", "--out", "out", "--shard", "0/2", "--distributed"], "exclude each other"),
+  "ray": (["in", "--out", "out", "--engine", "ray", "--shard", "0/2"], "divides the photos itself"),
+  "address": (["in", "--out", "out", "--address", "h:1"], "--address is Ray's"),
+  "epsilon": (["in", "--out", "out", "--epsilon", "0"], "Invalid value for '--epsilon'"),
+  "batch": (["in", "--out", "out", "--batch-size", "some"], "Invalid value for '--batch-size'"),
+  "seed": (["in", "--out", "out", "--seed", 2**32], "Invalid value for '--seed'"),
+  "no out": (["in"], "Missing option '--out'"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_command_is_two_and_makes_nothing(rpfgsm, folder, monkeypatch, name):
+  monkeypatch.chdir(folder.parent)
+  arguments, message = WRONG[name]
+  result = rpfgsm(*arguments)
+  assert result.exit_code == 2
+  assert message in result.stderr.replace("\n", " ")
+  assert not pathlib.Path("out").exists()
+  assert not pathlib.Path("in/out").exists()
+
+
+def test_other_settings_are_a_wrong_command(rpfgsm, folder, tmp_path):
+  rpfgsm(folder, "--out", tmp_path / "out")
+  result = rpfgsm(folder, "--out", tmp_path / "out", "--epsilon", 8)
+  assert result.exit_code == 2
+  assert "attack.epsilon = 16.0, got 8.0" in result.stderr
+
+
+def test_a_locked_folder_is_a_failure(rpfgsm, folder, tmp_path):
+  with jobs.open_job(jobs.Job(source=folder, out=tmp_path / "out", networks=[])):
+    result = rpfgsm(folder, "--out", tmp_path / "out")
+  assert result.exit_code == 1
+  assert f"is in use: the whole folder, by process {os.getpid()}" in result.stderr
+
+
+def test_a_failure_in_the_middle_still_says_what_is_done(rpfgsm, folder, tmp_path, monkeypatch):
+  def fail(self):
+    raise jobs.JobError("The disk is full.")
+    yield
+
+  monkeypatch.setattr(RunningJob, "__iter__", fail)
+  result = rpfgsm(folder, "--out", tmp_path / "out")
+  assert result.exit_code == 1
+  assert result.stdout.startswith("0 done, 0 failed, 0 skipped, 5 left")
+  assert result.stderr.endswith("Error: The disk is full.\n")
+
+
+def test_options_reach_the_job(rpfgsm, folder, monkeypatch):
+  given = {}
+
+  def stop(job, engine):
+    given["job"], given["engine"] = job, engine
+    raise jobs.JobError("stopped here.")
+
+  monkeypatch.setattr(jobs, "open_job", stop)
+  monkeypatch.setattr(distributed, "shard_of_this_process", lambda: jobs.Shard(4, 7))
+  options = ("--epsilon", 8, "--targeted", "--steps", 3, "--seed", 5, "--batch-size", 16)
+  more = ("--devices", 2, "--preprocess", "places365", "--network", "x", "--distributed")
+  assert rpfgsm(folder, "--out", "o", *options, *more).stderr == "Error: stopped here.\n"
+  job = given["job"]
+  assert (job.config.epsilon, job.config.targeted, job.config.num_steps) == (8.0, True, 3)
+  assert (job.seed, job.batch_size, job.devices, job.how) == (5, 16, 2, "places365")
+  assert (job.networks, job.shard) == (("x",), jobs.Shard(4, 7))
+  rpfgsm(folder, "--out", "o", "--shard", "1/2")
+  job = given["job"]
+  assert (job.batch_size, job.seed, job.devices, job.shard) == ("auto", None, None, (1, 2))
+  assert job.networks == cli_protect.DEFAULT_NETWORKS
+  rpfgsm(folder, "--out", "o", "--engine", "ray", "--devices", 3, "--address", "h:1")
+  assert (given["job"].devices, given["engine"]._wanted, given["engine"]._address) == (
+    None,
+    3,
+    "h:1",
+  )
+
+
+def test_without_ray_the_remedy_is_named(rpfgsm, folder, tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, "ray", None)
+  result = rpfgsm(folder, "--out", tmp_path / "out", "--engine", "ray")
+  assert result.exit_code == 1
+  assert "pip install 'rpfgsm-jax[ray]'" in result.stderr
+
+
+def test_constants_are_the_packages_own():
+  assert cli_protect.MAX_SEED == record.MAX_SEED
+  assert set(cli_protect.DEFAULT_NETWORKS) < set(cli.BUNDLED_NETWORKS)
+
+
+def test_the_help_says_what_must_stay_private(rpfgsm):
+  text = " ".join(rpfgsm("--help").stdout.split())
+  assert "keep it private" in text
+  assert "not that of the photos" in text
+
+
+# Interrupted between the first photo and the last, by a real signal to a real process, whose device
+# never finishes the second batch.
+INTERRUPTED = """
+import sys, threading
+import toy_classifiers as toys
+from jobs.fake_protector import FakePending, FakeProtector
+from rpfgsm_jax import cli, cli_protect
+from rpfgsm_jax.jobs import engines
+
+real, batches = FakePending.result, []
+def result(self):
+  batches.append(self)
+  if len(batches) > 1:
+    print("waiting", flush=True)
+    threading.Event().wait()
+  return real(self)
+FakePending.result = result
+engines.Protector = FakeProtector
+engines.load_classifier = lambda name: toys.linear(1)
+sys.argv = ["rpfgsm", "protect", *sys.argv[1:]]
+cli.main()
+"""
+
+
+def test_ctrl_c_leaves_whole_files_and_says_how_to_go_on(rpfgsm, folder, tmp_path):
+  out = tmp_path / "out"
+  arguments = [str(folder), "--out", str(out), "--batch-size", "2"]
+  environment = os.environ | {
+    "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+    "RPFGSM_CACHE": str(tmp_path / "cache"),
+  }
+  started = subprocess.Popen(
+    [sys.executable, "-c", INTERRUPTED, *arguments],
+    env=environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  assert started.stdout.readline() == "waiting\n"
+  started.send_signal(signal.SIGINT)
+  stdout, stderr = started.communicate(timeout=30)
+  assert started.returncode == 130
+  assert stderr.endswith("interrupted; the same command goes on\n")
+  done = len(list(out.rglob("*.png")))
+  assert stdout.startswith(f"{done} done, 0 failed, 0 skipped, {5 - done} left")
+  assert not [path for path in out.rglob("*.partial.*")]
+  again = rpfgsm(*arguments)
+  assert again.exit_code == 0
+  assert again.stdout.startswith(f"{5 - done} done, 0 failed, {done} skipped")

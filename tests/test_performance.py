@@ -1,0 +1,40 @@
+"""docs/PERFORMANCE.md shows what the committed rows of the benchmarks say."""
+
+import importlib.util
+import pathlib
+import re
+import shutil
+
+from experiments import document
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROWS = ROOT / "benchmarks" / "rows"
+
+
+def _report():
+  spec = importlib.util.spec_from_file_location("report", ROOT / "benchmarks" / "report.py")
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def test_the_tables_are_made_from_the_rows():
+  report = _report()
+  made = report.tables(report.read(ROWS / "throughput.jsonl"))
+  assert made == (ROWS / "throughput.md").read_text(encoding="utf-8")
+
+
+def test_the_document_has_the_tables(tmp_path):
+  (tmp_path / "docs").mkdir()
+  (tmp_path / "benchmarks" / "rows").mkdir(parents=True)
+  shutil.copy(ROOT / "docs" / "PERFORMANCE.md", tmp_path / "docs")
+  shutil.copy(ROWS / "throughput.md", tmp_path / "benchmarks" / "rows")
+  filled = document.fill(tmp_path / "docs" / "PERFORMANCE.md")
+  assert filled == (ROOT / "docs" / "PERFORMANCE.md").read_text(encoding="utf-8")
+
+
+def test_the_document_links_to_files_that_are_there():
+  text = (ROOT / "docs" / "PERFORMANCE.md").read_text(encoding="utf-8")
+  links = re.findall(r"\]\(([^)#]+)\)", text)
+  assert links
+  assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
