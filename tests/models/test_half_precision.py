@@ -9,22 +9,14 @@ from flax import nnx
 from rpfgsm_jax.models import architectures
 from rpfgsm_jax.models.alexnet import AlexNetConfig
 from rpfgsm_jax.models.classifier import Classifier
-from rpfgsm_jax.models.densenet import DenseNetConfig
-from rpfgsm_jax.models.resnet import ResNetConfig
-
-CONFIGS = {
-  "resnet": ResNetConfig(stage_sizes=(1, 1, 1, 1), width=8, num_classes=7, image_size=(64, 64)),
-  # 3 x 3 cells of a 1 x 1 grid: the averaging weights have to take the network's dtype.
-  "alexnet": AlexNetConfig(
-    widths=(8, 8, 8, 8, 8), hidden=16, pool_size=3, num_classes=7, image_size=(64, 64)
-  ),
-  "densenet": DenseNetConfig(
-    stage_sizes=(1, 1, 1, 1), growth=8, stem_width=8, num_classes=7, image_size=(64, 64)
-  ),
-}
+from rpfgsm_jax.models.weights import load_classifier
 
 
-def _classifier(config) -> Classifier:
+def _alexnet() -> Classifier:
+  # Two by two cells of a 1 x 1 grid: the averaging weights have to take the network's dtype.
+  config = AlexNetConfig(
+    widths=(4, 4, 4, 4, 4), hidden=8, pool_size=2, num_classes=7, image_size=(64, 64)
+  )
   return Classifier.from_module(
     architectures.build(config, rngs=nnx.Rngs(0)),
     class_names=tuple("abcdefg"),
@@ -34,12 +26,21 @@ def _classifier(config) -> Classifier:
   )
 
 
-@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_logits_in_bfloat16_are_those_of_float32_to_its_precision(config):
-  classifier = _classifier(config)
+NETWORKS = {
+  "alexnet": _alexnet,
+  "resnet": lambda: load_classifier("scenes25/resnet18"),
+  "densenet": lambda: load_classifier("scenes25/densenet161"),
+}
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_logits_in_bfloat16_are_those_of_float32_to_its_precision(network):
+  classifier = network()
   half = classifier.astype("bfloat16")
-  images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
-  exact, rounded = classifier(images), half(images)
+  shape = (3, *classifier.image_size, 3)
+  images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+  run = jax.jit(lambda classifier, images: classifier(images))
+  exact, rounded = run(classifier, images), run(half, images)
   assert rounded.dtype == jnp.float32
   assert {leaf.dtype.name for leaf in jax.tree.leaves(half.params)} == {"bfloat16"}
   # bfloat16 has 8 bits: 0.4 % an operation, and some ten layers in a row.
@@ -48,7 +49,7 @@ def test_logits_in_bfloat16_are_those_of_float32_to_its_precision(config):
 
 
 def test_back_to_float32_computes_in_float32():
-  classifier = _classifier(CONFIGS["resnet"])
+  classifier = load_classifier("scenes25/resnet18")
   assert classifier.astype("float32").dtype == "float32"
   again = classifier.astype("bfloat16").astype("float32")
   assert {leaf.dtype.name for leaf in jax.tree.leaves(again.params)} == {"float32"}
@@ -56,4 +57,4 @@ def test_back_to_float32_computes_in_float32():
 
 def test_another_dtype_is_refused():
   with pytest.raises(ValueError, match="dtype must be 'bfloat16', 'float16' or 'float32', got 'f'"):
-    _classifier(CONFIGS["resnet"]).astype("f")
+    load_classifier("scenes25/resnet18").astype("f")
