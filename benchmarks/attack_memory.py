@@ -18,22 +18,19 @@ from experiments import runtime
 
 runtime.prepare()
 
-import json
-import platform
 import resource
 import subprocess
 
 import click
 import jax
 import jax.numpy as jnp
-from flax import nnx
+import networks
+import records
 
 import rpfgsm_jax as rp
 from rpfgsm_jax.attacks.steps import cross_entropy
-from rpfgsm_jax.data import places365_class_names, sample_photos
-from rpfgsm_jax.models import architectures
+from rpfgsm_jax.data import sample_photos
 
-ROWS = pathlib.Path(__file__).with_name("rows") / "attack_memory.jsonl"
 BATCH = 8
 ATTACKS = {
   "jsma": (rp.jsma, rp.JSMAConfig(budget="paper", num_steps=3)),
@@ -46,13 +43,7 @@ ATTACKS = {
 
 def run_variant(name: str) -> float:
   """Runs one variant in this process and returns its peak resident size, bytes."""
-  net = rp.Classifier.from_module(
-    architectures.build(architectures.PAPER["resnet50"], rngs=nnx.Rngs(0)),
-    class_names=places365_class_names(),
-    image_size=(224, 224),
-    mean=(0.485, 0.456, 0.406),
-    deviation=(0.229, 0.224, 0.225),
-  )
+  net = networks.full_size("resnet50")
   images = jnp.asarray([view for _, view in sample_photos(net.image_size)][:BATCH], jnp.float32)
   if name == "network":
     labels = jnp.zeros(BATCH, jnp.int32)
@@ -76,9 +67,7 @@ def main(variant: str | None) -> None:
     command = [sys.executable, __file__, "--variant", name]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
     peaks[name] = int(found.stdout.split()[-1]) / 1e9
-  git = ["git", "rev-parse", "--short", "HEAD"]
   row = {
-    "benchmark": "attack_memory",
     "batch": BATCH,
     "image_size": [224, 224],
     "classes": 365,
@@ -86,15 +75,8 @@ def main(variant: str | None) -> None:
     "above_network_gb": {
       name: round(value - peaks["network"], 3) for name, value in peaks.items() if name != "network"
     },
-    "commit": subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip(),
-    "jax": jax.__version__,
-    "device": jax.devices()[0].device_kind,
-    "python": platform.python_version(),
   }
-  print(json.dumps(row))
-  ROWS.parent.mkdir(exist_ok=True)
-  with open(ROWS, "a", encoding="utf-8") as file:
-    file.write(json.dumps(row) + "\n")
+  records.append("attack_memory", row)
 
 
 if __name__ == "__main__":

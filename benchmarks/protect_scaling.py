@@ -16,19 +16,17 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import json
 import os
-import platform
 import subprocess
 import tempfile
 
 import click
-import jax
 import numpy as np
+import records
 from PIL import Image
 
 from rpfgsm_jax.data import sample_photos
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-ROWS = pathlib.Path(__file__).with_name("rows") / "protect_scaling.jsonl"
 _A_FOLDER = 500  # photos
 
 
@@ -75,31 +73,15 @@ def main(counts: tuple[int, ...], networks: tuple[str, ...], steps: int, batch_s
       write_photos(pathlib.Path(folder) / "in", count)
       found = protect(pathlib.Path(folder) / "in", pathlib.Path(folder) / "out", options)
     row = {
-      "benchmark": "protect_scaling",
       "count": count,
       "networks": networks,
       "steps": steps,
       "batch_size": batch_size,
       **{name: found[name] for name in ("done", "seconds", "photos_per_second", "idle_share")},
       "peak_rss_mib": found["peak_rss_mib"],
-      **versions(),
+      "processors": os.cpu_count(),
     }
-    print(json.dumps(row))
-    ROWS.parent.mkdir(exist_ok=True)
-    with open(ROWS, "a") as file:
-      file.write(json.dumps(row) + "\n")
-
-
-def versions() -> dict[str, str | int | None]:
-  """What a reader needs to place the figures."""
-  git = ["git", "rev-parse", "--short", "HEAD"]
-  return {
-    "commit": subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip(),
-    "jax": jax.__version__,
-    "device": jax.devices()[0].device_kind,
-    "processors": os.cpu_count(),
-    "python": platform.python_version(),
-  }
+    records.append("protect_scaling", row)
 
 
 if __name__ == "__main__":

@@ -148,6 +148,20 @@ def require_some(name: str, values: Sequence[object]) -> None:
     raise ValueError(f"{name} must have at least one entry, got none.")
 
 
+def require_titles(name: str, titles: Sequence[str], most: int) -> None:
+  """Raises ValueError unless there are at most so many entries, each with a title of its own.
+
+  Args:
+    name: of the argument.
+    titles: of its entries.
+    most: how many can be told apart.
+  """
+  if len(titles) > most:
+    raise ValueError(f"{name} must be at most {most}, got {len(titles)}.")
+  if len(set(titles)) != len(titles):
+    raise ValueError(f"{name} must have a title each, got {titles}.")
+
+
 def require_image(name: str, image: np.ndarray) -> None:
   """Raises ValueError unless `image` is a non-empty `(H, W, 3)` uint8 array.
 

@@ -87,11 +87,7 @@ def against_passes(lines: Sequence[Line], paper: Point, titles: Sequence[str]) -
 def _check(lines: Sequence[Line], paper: Point, titles: Sequence[str]) -> None:
   plots.require_some("lines", lines)
   plots.require_some("titles", titles)
-  if len(lines) > len(_MARKERS):
-    raise ValueError(f"lines must be at most {len(_MARKERS)}, got {len(lines)}.")
-  names = [line.title for line in lines]
-  if len(set(names)) != len(names):
-    raise ValueError(f"lines must have a title each, got {names}.")
+  plots.require_titles("lines", [line.title for line in lines], len(_MARKERS))
   for line in lines:
     plots.require_some("points", line.points)
   for point in (paper, *(each for line in lines for some in line.points for each in some)):

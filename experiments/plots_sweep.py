@@ -81,11 +81,7 @@ def epsilon_sweep(curves: Sequence[Sweep]) -> "Figure":
       without its value.
   """
   plots.require_some("curves", curves)
-  if len(curves) > len(_LINES):
-    raise ValueError(f"curves must be at most {len(_LINES)}, got {len(curves)}.")
-  titles = [curve.title for curve in curves]
-  if len(set(titles)) != len(titles):
-    raise ValueError(f"curves must have a title each, got {titles}.")
+  plots.require_titles("curves", [curve.title for curve in curves], len(_LINES))
   for curve in curves:
     _check_sweep(curve)
   figure = plots.new_figure(9, 8.4)

@@ -70,16 +70,16 @@ def test_work_that_another_process_does_is_refused(states, name, monkeypatch):
 def test_another_shard_is_let_in(states):
   folder, _ = states["shard"]
   with locks.hold(folder, Shard(0, 3)), locks.hold(folder, Shard(2, 3)):
-    pass
+    assert "shard 2/3" in (folder / "shard-2-of-3.lock").read_text()
 
 
 def test_locks_end_with_the_block_whatever_ends_it(tmp_path):
   with contextlib.suppress(ZeroDivisionError), locks.hold(tmp_path, None):
     raise ZeroDivisionError
   with locks.hold(tmp_path, Shard(0, 2)):
-    pass
+    assert "shard 0/2" in (tmp_path / "shard-0-of-2.lock").read_text()
   with locks.hold(tmp_path, None):
-    pass
+    assert "the whole folder" in (tmp_path / "lock").read_text()
 
 
 def test_a_killed_process_holds_nothing(states):
@@ -88,7 +88,7 @@ def test_a_killed_process_holds_nothing(states):
   os.kill(process.pid, signal.SIGKILL)
   process.wait()
   with locks.hold(folder, None):
-    pass
+    assert f'"pid": {os.getpid()}' in (folder / "lock").read_text()
 
 
 def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
