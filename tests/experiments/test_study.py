@@ -153,7 +153,8 @@ def test_killed_anywhere_it_goes_on_and_ends_with_the_same_rows(result, folder, 
   """Cut in the middle of a row: the piece goes, the missing rows come, no other is touched."""
   place = copy(result, tmp_path / "out")
   whole = (place / "rows.jsonl").read_bytes()
-  kept = whole[: int(len(whole) * share)]
+  # Rows hold seconds, so their lengths differ from run to run: never cut exactly between two.
+  kept = whole[: int(len(whole) * share)].rstrip(b"}\n")
   (place / "rows.jsonl").write_bytes(kept)
   _, said = run(config(folder, out=place, seed=None))
   assert "taken away" in said[0]
