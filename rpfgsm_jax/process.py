@@ -4,6 +4,7 @@ For applications only, which are the command line, the workers it starts elsewhe
 experiments: a library that changed its user's process would be a nuisance.
 """
 
+import ctypes
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -14,6 +15,8 @@ import platform
 # XLA's CPU backend sends products to YNNPACK, convolutions to Eigen. The other way round each is
 # slower: YNNPACK's convolutions by a third, Eigen's product with a transposed matrix tenfold.
 _CPU_FLAG = "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
+# glibc's M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_ARENA_MAX, and what they are set to.
+_MALLOC_OPTIONS = ((-3, 2**30), (-1, 2**31 - 1), (-8, 1))
 _WORTH_KEEPING = 0.1  # seconds of compilation from which a program goes to the cache
 
 
@@ -43,6 +46,23 @@ def prefer_fast_cpu_kernels() -> None:
   known = importlib.metadata.version("jaxlib").startswith("0.10.")
   if known and "XLA_FLAGS" not in os.environ:
     os.environ["XLA_FLAGS"] = _CPU_FLAG
+
+
+def keep_freed_memory() -> bool:
+  """Lets glibc keep what is freed, instead of giving it back to the system and asking again.
+
+  XLA's CPU backend takes its working memory anew for every program it runs; mapped and cleared page
+  by page, that was a tenth of an AlexNet's input gradient. The peak stays the same. A user's own
+  settings are left alone, and so are other C libraries.
+
+  Returns:
+    Whether it was done.
+  """
+  chosen = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
+  if chosen or platform.libc_ver()[0] != "glibc":
+    return False
+  libc = ctypes.CDLL(None)
+  return all(libc.mallopt(option, value) for option, value in _MALLOC_OPTIONS)
 
 
 def keep_compiled_programs() -> CompileCache:
@@ -78,6 +98,7 @@ def keep_compiled_programs() -> CompileCache:
 def prepare() -> CompileCache:
   """Makes all settings; called once, before anything is computed."""
   prefer_fast_cpu_kernels()
+  keep_freed_memory()
   return keep_compiled_programs()
 
 

@@ -3,6 +3,7 @@
 import ast
 import os
 import pathlib
+import platform
 import subprocess
 import sys
 
@@ -52,6 +53,36 @@ def test_flags_that_are_set_after_the_import_are_still_read():
   )
   assert found.returncode != 0
   assert "Unknown flag in XLA_FLAGS: --xla_no_such_flag" in found.stderr
+
+
+_TOUCH_OFTEN = """
+import resource, numpy as np
+from rpfgsm_jax import process
+process.keep_freed_memory()
+def faults():
+  before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+  for _ in range(8):
+    np.ones(2**24, np.uint8)
+  return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to")
+@pytest.mark.parametrize(
+  ("settings", "keeps"), [({}, True), ({"MALLOC_TRIM_THRESHOLD_": "0"}, False)]
+)
+def test_freed_memory_stays_with_the_process_unless_its_user_chose(settings, keeps):
+  """Memory that went back to the system is mapped anew: a page fault for each 4 KiB of it."""
+  inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_"))}
+  root = pathlib.Path(rpfgsm_jax.__file__).parents[1]
+  found = subprocess.run(
+    [sys.executable, "-c", _TOUCH_OFTEN],
+    cwd=root, env=inherited | settings, capture_output=True, text=True, check=True,
+  )  # fmt: skip
+  # 8 times 16 MiB; pages may be huge.
+  assert (int(found.stdout) < 16) == keeps
 
 
 def test_compiled_programs_go_to_the_users_cache(monkeypatch, tmp_path):
