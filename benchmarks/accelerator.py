@@ -21,7 +21,9 @@ from rpfgsm_jax import process
 
 process.prepare()
 
+import functools
 import importlib.util
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -60,15 +62,17 @@ def timed(function: Callable[[], jax.Array]) -> float:
 def measure_peak(precision: str, size: int) -> float:
   """Teraflops a second of a square product."""
   dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
-  matrix = jnp.ones((size, size), dtype)
+  # Zeros and ones would be faster: they turn fewer transistors.
+  matrix = jax.random.normal(jax.random.key(0), (size, size), jnp.float32).astype(dtype)
   product = jax.jit(jnp.matmul)
   timed(lambda: product(matrix, matrix))
   return 2 * size**3 / min(timed(lambda: product(matrix, matrix)) for _ in range(5)) / 1e12
 
 
-def measure_speed(precision: str, batch: int, steps: int, rounds: int) -> dict[str, float]:
+def measure_speed(
+  nets: list[rp.Classifier], batch: int, steps: int, rounds: int
+) -> dict[str, float]:
   """Images a second of the whole attack, and the seconds that compiling took."""
-  nets = [in_precision(precision, networks.full_size(name)) for name in networks.SEEN]
   images = np.random.default_rng(0).integers(0, 256, (batch, 224, 224, 3), np.uint8)
   # As many rows a chunk as always wait for one network.
   config = rp.RPFGSMConfig(num_steps=steps, micro_batch=-(-batch // len(nets)))
@@ -120,45 +124,101 @@ def photographs(folder: str | None, size: tuple[int, int]) -> np.ndarray:
 @click.command()
 @click.option("--data", "folder", type=click.Path(exists=True), help="Photos for the rates.")
 @click.option("--batch", "batches", type=int, multiple=True, default=(64, 256, 768))
+@click.option(
+  "--part",
+  "parts",
+  multiple=True,
+  type=click.Choice(["speed", "torch", "protection"]),
+  default=("speed", "torch", "protection"),
+  show_default=True,
+)
+@click.option(
+  "--precision",
+  "precisions",
+  multiple=True,
+  type=click.Choice([*PRECISIONS]),
+  default=tuple(PRECISIONS),
+  show_default=True,
+)
 @click.option("--steps", type=int, default=60, show_default=True)
+@click.option("--torch-steps", type=int, help="Of PyTorch, which takes longer.  [default: --steps]")
 @click.option("--rounds", type=int, default=3, show_default=True)
 @click.option("--product", type=int, default=8192, show_default=True, help="Side of the product.")
 def main(
-  folder: str | None, batches: tuple[int, ...], steps: int, rounds: int, product: int
+  folder: str | None,
+  batches: tuple[int, ...],
+  parts: tuple[str, ...],
+  precisions: tuple[str, ...],
+  steps: int,
+  torch_steps: int | None,
+  rounds: int,
+  product: int,
 ) -> None:
   """Prints and appends one row a measurement."""
-  photos = photographs(folder, networks.bundled("resnet18").image_size)
-  sample = jnp.asarray(photos[:8], jnp.float32)
-  exact = {}
-  for precision, name in PRECISIONS.items():
-    with jax.default_matmul_precision(name or "default"):
-      ceiling = measure_peak(precision, product)
-      for batch in batches:
-        speed = measure_speed(precision, batch, steps, rounds)
-        share = speed["images_per_s"] * GFLOP / 1e3 / ceiling
-        row = {"part": "speed", "precision": precision, **speed, "steps": steps}
-        records.append(NAME, {**row, "peak_tflops": round(ceiling, 2), "share": round(share, 3)})
-      signs = {each: gradient_signs(precision, sample, networks.bundled(each)) for each in
-               networks.SEEN}  # fmt: skip
-      exact = exact or signs
-      flips = {each: round(float((signs[each] != exact[each]).mean()), 4) for each in signs}
-      row = {"part": "protection", "precision": precision, "signs_turned": flips}
-      records.append(
-        NAME, {**row, "photos": len(photos), "misled": round(misled(precision, photos), 4)}
-      )
+  for precision in precisions:
+    if "speed" in parts:
+      measure_speeds(precision, batches, steps, rounds, product)
+    if "torch" in parts:
+      measure_torch(precision, batches, torch_steps or steps, rounds)
+  if "protection" in parts:
+    measure_protection(photographs(folder, networks.bundled("resnet18").image_size), precisions)
+
+
+def measure_speeds(
+  precision: str, batches: tuple[int, ...], steps: int, rounds: int, product: int
+) -> None:
+  """Appends our rows of one precision."""
+  nets = [in_precision(precision, full_size(name)) for name in networks.SEEN]
+  with jax.default_matmul_precision(PRECISIONS[precision] or "default"):
+    ceiling = measure_peak(precision, product)
+    for batch in sorted(batches, reverse=True):
+      speed = measure_speed(nets, batch, steps, rounds)
+      share = speed["images_per_s"] * GFLOP / 1e3 / ceiling
+      row = {"part": "speed", "precision": precision, **speed, "steps": steps}
+      row |= {"xla_flags": os.environ.get("XLA_FLAGS", "")}
+      records.append(NAME, {**row, "peak_tflops": round(ceiling, 2), "share": round(share, 3)})
+
+
+@functools.cache
+def full_size(name: str) -> rp.Classifier:
+  """Returns a network of the paper's size; making its random weights takes seconds."""
+  return networks.full_size(name)
+
+
+def measure_torch(precision: str, batches: tuple[int, ...], steps: int, rounds: int) -> None:
+  """Appends PyTorch's rows of one precision."""
   if importlib.util.find_spec("torch") is None:
     records.append(NAME, {"part": "torch", "note": "not measured: torch is not installed"})
     return
   device = "cpu" if jax.default_backend() == "cpu" else "cuda"
-  for precision in PRECISIONS:
-    with side("side_torch.py") as torch:
-      torch.ask("setup", device=device, precision=precision)
-      for batch in batches:
-        ask = lambda b=batch: torch.ask("attack", batch=b, steps=steps, best=True)  # noqa: E731
-        ask()
-        seconds = statistics.median(ask()["seconds"] for _ in range(rounds))
-        row = {"part": "torch", "precision": precision, "batch": batch, "steps": steps}
-        records.append(NAME, {**row, "images_per_s": round(batch / seconds * steps / 60, 2)})
+  with side("side_torch.py") as torch:
+    torch.ask("setup", device=device, precision=precision)
+    for batch in sorted(batches, reverse=True):
+      ask = lambda b=batch: torch.ask("attack", batch=b, steps=steps, best=True)  # noqa: E731
+      ask()
+      seconds = statistics.median(ask()["seconds"] for _ in range(rounds))
+      row = {"part": "torch", "precision": precision, "batch": batch, "steps": steps}
+      records.append(NAME, {**row, "images_per_s": round(batch / seconds * steps / 60, 2)})
+
+
+def measure_protection(photos: np.ndarray, precisions: tuple[str, ...]) -> None:
+  """Appends how many signs each precision turns, and how often it misleads."""
+  sample = jnp.asarray(photos[:8], jnp.float32)
+
+  def all_signs(precision: str) -> dict[str, np.ndarray]:
+    with jax.default_matmul_precision(PRECISIONS[precision] or "default"):
+      return {
+        name: gradient_signs(precision, sample, networks.bundled(name)) for name in networks.SEEN
+      }
+
+  exact = all_signs("float32")
+  for precision in precisions:
+    signs = all_signs(precision)
+    flips = {name: round(float((signs[name] != exact[name]).mean()), 4) for name in signs}
+    with jax.default_matmul_precision(PRECISIONS[precision] or "default"):
+      share = round(misled(precision, photos), 4)
+    row = {"part": "protection", "precision": precision, "signs_turned": flips}
+    records.append(NAME, {**row, "photos": len(photos), "misled": share})
 
 
 if __name__ == "__main__":

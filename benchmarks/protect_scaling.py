@@ -47,7 +47,9 @@ def protect(source: pathlib.Path, out: pathlib.Path, options: list[str]) -> dict
   """Runs the command; returns its own summary and the peak memory of its process."""
   command = [sys.executable, "-m", "rpfgsm_jax.cli", "protect", str(source), "--out", str(out)]
   process = subprocess.Popen(
-    [*command, "--seed", "1", "--json", *options], cwd=ROOT, stdout=subprocess.PIPE
+    [*command, "--size", "network", "--seed", "1", "--json", *options],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
   )
   summary = process.stdout.read()
   # Not the largest of all children so far, as `resource` would tell: of this one.

@@ -1,23 +1,23 @@
 """The set Phi of defenses an attack draws from, and applying one drawn member to each image.
 
 A bank is static (hashable); which family and which parameter an image meets are traced numbers.
-On a CPU each image takes its own branch in a sequential map: a batched `lax.switch` runs every
-defense on every image, and there a 5x5 median costs half a small network. An accelerator would
-rather do all of them at once than wait for images one by one.
+A batched `lax.switch` would run every defense on every image, and a 5x5 median costs half a small
+network. So a CPU takes images one after the other, each through its own branch; an accelerator,
+which a single image does not fill, takes those of one member together, a group at a time.
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from rpfgsm_jax.defenses.jpeg import jpeg
 from rpfgsm_jax.defenses.median import median
 from rpfgsm_jax.defenses.requantize import requantize
 from rpfgsm_jax.rounding import Rounding
-from rpfgsm_jax.typing import Array, Image, Images
+from rpfgsm_jax.typing import Array, ArrayLike, Image, Images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +32,15 @@ class Defense:
     parameters: the values drawn uniformly; at least one.
     random: whether it draws numbers of its own; then a key comes fourth,
       `apply(image, parameter, rounding, key)`, a new one each iteration of each image.
+    by_parameter: each parameter is a computation of its own, as each size of a median is. Then
+      `apply` may be given a Python number instead, and images are grouped by parameter as well.
   """
 
   name: str
   apply: Callable[..., Image]
   parameters: tuple[float, ...]
   random: bool = False
+  by_parameter: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +79,11 @@ def _jpeg(image: Image, parameter: Array, rounding: Rounding) -> Image:
 
 IDENTITY = Defense("identity", _identity, (0.0,))
 REQUANTIZE = Defense("requantize", _requantize, (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0))
-MEDIAN = Defense("median", _median, (2.0, 3.0, 5.0))
+MEDIAN = Defense("median", _median, (2.0, 3.0, 5.0), by_parameter=True)
 JPEG = Defense("jpeg", _jpeg, (25.0, 50.0, 75.0, 100.0))
+
+
+_GROUP = 16  # images of one member that an accelerator takes together; at most the last is padded
 
 
 def paper_bank() -> DefenseBank:
@@ -136,15 +142,18 @@ def apply_member(
     The defended image, same shape.
   """
 
-  def branch(defense: Defense, image: Image, parameter: Array, noise: Array) -> Image:
-    if defense.random:
-      return defense.apply(image, parameter, rounding, jax.random.key(noise))
-    return defense.apply(image, parameter, rounding)
-
-  branches = [functools.partial(branch, defense) for defense in bank.families]
+  branches = [functools.partial(_apply, defense, rounding) for defense in bank.families]
   if len(branches) == 1:
     return branches[0](image, parameter, noise)
   return jax.lax.switch(family, branches, image, parameter, noise)
+
+
+def _apply(
+  defense: Defense, rounding: Rounding, image: Image, parameter: ArrayLike, noise: Array
+) -> Image:
+  if defense.random:
+    return defense.apply(image, parameter, rounding, jax.random.key(noise))
+  return defense.apply(image, parameter, rounding)
 
 
 def apply_rows(
@@ -176,30 +185,104 @@ def apply_rows(
   return _apply_rows(bank, rounding, images, (families, parameters, noise))
 
 
-def _each_row(function: Callable[[Any], Image], rows: Any) -> Images:
-  if jax.default_backend() == "cpu":
-    return jax.lax.map(function, rows)
-  return jax.vmap(function)(rows)
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _apply_rows(
   bank: DefenseBank, rounding: Rounding, images: Images, drawn: tuple[Array, ...]
 ) -> Images:
-  return _each_row(lambda row: apply_member(bank, row[0], *row[1], rounding), (images, drawn))
+  if jax.default_backend() == "cpu":
+    return jax.lax.map(lambda row: apply_member(bank, row[0], *row[1], rounding), (images, drawn))
+  return _in_groups(bank, functools.partial(_apply_group, rounding), (images,), drawn)
 
 
 def _apply_rows_forward(bank, rounding, images, drawn):
   return _apply_rows(bank, rounding, images, drawn), (images, drawn)
 
 
-def _apply_rows_backward(bank, rounding, rows, cotangents):
+def _apply_rows_backward(bank, rounding, kept, cotangents):
+  images, drawn = kept
+
   def pull(row):
-    (image, drawn), cotangent = row
+    image, cotangent, drawn = row
     _, pullback = jax.vjp(lambda i: apply_member(bank, i, *drawn, rounding), image)
     return pullback(cotangent)[0]
 
-  return _each_row(pull, (rows, cotangents)), None
+  if jax.default_backend() == "cpu":
+    return jax.lax.map(pull, (images, cotangents, drawn)), None
+  pull_group = functools.partial(_pull_group, rounding)
+  return _in_groups(bank, pull_group, (images, cotangents), drawn), None
 
 
 _apply_rows.defvjp(_apply_rows_forward, _apply_rows_backward)
+
+
+def _apply_group(
+  rounding: Rounding, defense: Defense, parameters: ArrayLike, noise: Array, images: Images
+) -> Images:
+  in_axes = (0, None if isinstance(parameters, float) else 0, 0)
+  return jax.vmap(functools.partial(_apply, defense, rounding), in_axes)(images, parameters, noise)
+
+
+def _pull_group(
+  rounding: Rounding,
+  defense: Defense,
+  parameters: ArrayLike,
+  noise: Array,
+  images: Images,
+  cotangents: Images,
+) -> Images:
+  apply = functools.partial(_apply_group, rounding, defense, parameters, noise)
+  return jax.vjp(apply, images)[1](cotangents)[0]
+
+
+def _in_groups(
+  bank: DefenseBank,
+  function: Callable[..., Images],
+  arrays: tuple[Images, ...],
+  drawn: tuple[Array, ...],
+) -> Images:
+  """Returns `function(member, parameters, noise, *arrays)` of each row's own member.
+
+  A row's member is given the same number of rows at a time, whoever they are: results do not depend
+  on the others.
+
+  Args:
+    bank: the set.
+    function: of whole groups; of the identity it returns the last array.
+    arrays: each `(m, H, W, C)`.
+    drawn: families, parameters and noise, each `(m,)`.
+
+  Returns:
+    `(m, H, W, C)`.
+  """
+  families, parameters, noise = drawn
+  result = arrays[-1]
+  for index, defense in enumerate(bank.families):
+    if defense == IDENTITY:
+      continue
+    if not defense.by_parameter:
+      chosen = families == index
+      result = _fill_in(result, chosen, functools.partial(function, defense), (*drawn[1:], *arrays))
+      continue
+    for parameter in defense.parameters:
+      chosen = (families == index) & (parameters == parameter)
+      member = functools.partial(function, defense, parameter)
+      result = _fill_in(result, chosen, member, (noise, *arrays))
+  return result
+
+
+def _fill_in(
+  result: Images, chosen: Array, function: Callable[..., Images], arrays: tuple[Array, ...]
+) -> Images:
+  """Puts `function(*arrays)` into the chosen rows, a group at a time; no time where none is."""
+  number = len(chosen)
+  width = min(_GROUP, number)
+  (places,) = jnp.nonzero(chosen, size=number + width, fill_value=number)
+  total = jnp.sum(chosen, dtype=jnp.int32)
+
+  def next_group(carry: tuple[Array, Images]) -> tuple[Array, Images]:
+    start, result = carry
+    rows = jax.lax.dynamic_slice(places, (start,), (width,))
+    taken = (jnp.take(array, rows, axis=0, mode="clip") for array in arrays)
+    return start + width, result.at[rows].set(function(*taken), mode="drop")  # fills are dropped
+
+  return jax.lax.while_loop(lambda carry: carry[0] < total, next_group, (total * 0, result))[1]

@@ -79,26 +79,36 @@ def _max_pool(features: Array, padding: int) -> Array:
 
 
 def _max_pool_forward(features: Array, padding: int) -> tuple[Array, tuple[Array, Array]]:
-  pooled = _max_pool(features, padding)
-  return pooled, (features, pooled)
+  """Returns the maxima, and which tap of each window is the first of them."""
+  taps = _pool_taps(_pad_pool(features, padding))
+  pooled, winner = taps[0], jnp.zeros(taps[0].shape, jnp.int8)
+  for number, tap in enumerate(taps[1:], start=1):
+    winner = jnp.where(tap > pooled, jnp.int8(number), winner)
+    pooled = jnp.maximum(pooled, tap)
+  return pooled, (features, winner)  # the former for its shape alone
 
 
 def _max_pool_backward(padding: int, kept: tuple[Array, Array], gradient: Array) -> tuple[Array]:
-  features, pooled = kept
-  padded = _pad_pool(features, padding)
-  zero = jnp.zeros((), gradient.dtype)
-  total, free = jnp.zeros_like(padded), jnp.ones(pooled.shape, bool)
-  for index, tap in enumerate(_pool_taps(padded)):
-    first = free & (tap == pooled)
-    free = free & ~first
-    starts = divmod(index, 3)
-    ends = (
-      side - start - (2 * count - 1)
-      for side, start, count in zip(padded.shape[1:3], starts, pooled.shape[1:3], strict=True)
-    )
-    margins = ((0, 0, 0), *((low, high, 1) for low, high in zip(starts, ends, strict=True)))
-    total += lax.pad(jnp.where(first, gradient, zero), zero, (*margins, (0, 0, 0)))
+  """Rows 2r and 2r + 1 of the padded features, columns likewise, are four sums over windows.
+
+  Windows r and r - 1 meet in row 2r, their taps 0 and 2; row 2r + 1 is tap 1 of window r alone.
+  """
+  features, winner = kept
   height, width = features.shape[1:3]
+  zero = jnp.zeros((), gradient.dtype)
+
+  def tap(row: int, column: int) -> Array:
+    won = jnp.where(winner == 3 * row + column, gradient, zero)
+    down, across = row // 2, column // 2
+    margins = ((0, 0, 0), (down, 1 - down, 0), (across, 1 - across, 0), (0, 0, 0))
+    return lax.pad(won, zero, margins)
+
+  def along_row(row: int) -> Array:
+    return jnp.stack([tap(row, 0) + tap(row, 2), tap(row, 1)], axis=3)
+
+  both = jnp.stack([along_row(0) + along_row(2), along_row(1)], axis=2)
+  batch, rows, _, columns, _, channels = both.shape
+  total = both.reshape(batch, 2 * rows, 2 * columns, channels)
   return (total[:, padding : padding + height, padding : padding + width],)
 
 

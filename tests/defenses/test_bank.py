@@ -1,5 +1,7 @@
 """The bank: each image gets its own member, forward and backward, and pays for nobody else's."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,6 +77,41 @@ def test_the_family_is_a_real_branch_in_the_lowered_text(images):
   )
   # One branch over the families, one over the median's sizes.
   assert text.count("stablehlo.case") == 2
+
+
+@pytest.mark.parametrize("rows", [1, 5, 40])
+def test_groups_of_an_accelerator_hold_only_those_who_drew_the_member(rows, monkeypatch):
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  computed = {"together": [], "apart": []}
+
+  def counted(name, image, parameter, rounding):
+    jax.debug.callback(lambda p: computed[name].append(float(p)), jnp.float32(parameter))
+    return image + parameter
+
+  members = (
+    defenses.IDENTITY,
+    defenses.Defense("together", functools.partial(counted, "together"), (10.0, 20.0)),
+    defenses.Defense("apart", functools.partial(counted, "apart"), (30.0, 40.0), by_parameter=True),
+  )
+  # A third each, parameters in turn; with one row: 30 alone.
+  families = np.arange(2, rows + 2, dtype=np.int32) % 3
+  chosen = np.asarray([[0, 0], [10, 20], [30, 40]], np.float32)
+  parameters = chosen[families, np.arange(rows) // 3 % 2]
+  images = jnp.zeros((rows, 2, 2, 3))
+  out = apply_rows(
+    defenses.DefenseBank(members), images, families, parameters, np.zeros(rows, np.uint32), "cubic"
+  )
+  jax.effects_barrier()
+  np.testing.assert_array_equal(np.asarray(out)[:, 0, 0, 0], parameters)
+  width = min(rows, 16)
+  groups = lambda mask: -(-int(mask.sum()) // width) * width  # noqa: E731
+  in_family = [families == index for index in range(3)]
+  assert len(computed["together"]) == groups(in_family[1])
+  for parameter in (30.0, 40.0):
+    # The number is not batched: what depends on it alone is computed once a group.
+    assert computed["apart"].count(parameter) * width == groups(
+      in_family[2] & (parameters == parameter)
+    )
 
 
 def test_identity_alone_costs_nothing(images):

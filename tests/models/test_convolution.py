@@ -34,7 +34,9 @@ class Two(nnx.Module):
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @pytest.mark.parametrize("prepared", [False, True], ids=["plain", "prepared"])
-def test_values_and_gradients_are_those_of_xla(case, prepared):
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_values_and_gradients_are_those_of_xla(case, prepared, backend, monkeypatch):
+  monkeypatch.setattr(jax, "default_backend", lambda: backend)  # XLA's CPU runs both forms
   size, stride, padding, height, width = case
   layer = convolution.conv(
     3, 5, size, stride=stride, padding=padding, use_bias=True, rngs=nnx.Rngs(1)
@@ -88,6 +90,15 @@ def test_a_prepared_network_turns_no_kernel_in_its_gradient():
 
   assert "rev[" in gradient(plain)
   assert "rev[" not in gradient(PreparedConv(plain))
+
+
+def test_a_gpu_is_given_no_strided_gradient_full_of_zeros(monkeypatch):
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  layer = PreparedConv(convolution.conv(3, 4, 3, stride=2, padding=1, rngs=nnx.Rngs(0)))
+  gradient = jax.grad(lambda x: jnp.sum(layer(x) ** 2))
+  text = jax.jit(gradient).lower(jnp.zeros((1, 9, 8, 3))).as_text()
+  # The form that GPU libraries have an operation for: the kernel turned around in place.
+  assert "reverse = [true, true]" in text or "stablehlo.reverse" in text
 
 
 def test_only_convolutions_of_ours_are_prepared_and_the_network_stays():
