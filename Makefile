@@ -68,7 +68,7 @@ test-oracles: $(VENV)/.installed-oracles
 	$(RUN) -m pytest -m oracle
 
 test-browser: $(VENV)/.installed-browser
-	RPFGSM_CHROMIUM="$${RPFGSM_CHROMIUM:-$$(cat $<)}" $(RUN) -m pytest -m browser tests/report
+	RPFGSM_CHROMIUM="$${RPFGSM_CHROMIUM:-$$(cat $<)}" $(RUN) -m pytest -m browser tests/report tests/photos
 
 # The tests fail, loudly, where Ray cannot be imported.
 test-jobs: $(VENV)/.installed-ray

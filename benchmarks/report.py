@@ -1,4 +1,4 @@
-"""Tables of the rows of `throughput.py`, for docs/PERFORMANCE.md; the last row of each kind counts.
+"""Tables of the benchmarks' rows, for docs/PERFORMANCE.md; the last row of each kind counts.
 
 python benchmarks/report.py && python experiments/run.py fill docs/PERFORMANCE.md
 """
@@ -117,10 +117,76 @@ def _machine(rows: Sequence[Row]) -> str:
   )
 
 
+def accelerator(rows: Sequence[Row]) -> str:
+  """Returns the table of `accelerator.py`'s speeds as Markdown.
+
+  Args:
+    rows: of `accelerator.py`, oldest first.
+
+  Returns:
+    One section.
+  """
+  kinds = dict.fromkeys(
+    (r["precision"], r["batch"], r["device"]) for r in rows if r["part"] in ("speed", "torch")
+  )
+  lines = []
+  for precision, batch, device in kinds:
+    here = {"precision": precision, "batch": batch, "device": device}
+    found = [
+      [row for row in rows if row.items() >= {"part": part, **here}.items()]
+      for part in ("speed", "torch")
+    ]
+    ours, theirs = (some[-1] if some else None for some in found)
+    lines.append(
+      [
+        device,
+        precision,
+        str(batch),
+        f"{ours['images_per_s']:.0f}" if ours else "not measured",
+        f"{100 * ours['share']:.0f} %" if ours else "",
+        f"{ours['compile_s']:.0f}" if ours else "",
+        f"{theirs['images_per_s']:.0f}" if theirs else "not measured",
+      ]
+    )
+  columns = (
+    "device", "precision", "images", "images/s", "of the peak", "compiling, s", "PyTorch, images/s"
+  )  # fmt: skip
+  return f"# Accelerators\n\n## Images a second\n\n{_table(columns, lines)}\n"
+
+
+def scaling(rows: Sequence[Row]) -> str:
+  """Returns the table of `protect_scaling.py` as Markdown.
+
+  Args:
+    rows: of `protect_scaling.py`, oldest first.
+
+  Returns:
+    One section.
+  """
+  last = {row["count"]: row for row in rows}
+  lines = [
+    [
+      f"{count:,}",
+      f"{row['seconds']:.0f}",
+      f"{row['photos_per_second']:.1f}",
+      f"{100 * row['idle_share']:.1f} %",
+      f"{row['peak_rss_mib']:,}",
+    ]
+    for count, row in sorted(last.items())
+  ]
+  columns = ("photos", "seconds", "photos/s", "devices idle", "peak memory, MiB")
+  return f"# A folder\n\n## From a hundred photos to ten thousand\n\n{_table(columns, lines)}\n"
+
+
+DOCUMENTS = {"throughput": tables, "accelerator": accelerator, "protect_scaling": scaling}
+"""Name of the rows -> what makes their tables."""
+
+
 def main() -> None:
-  """Writes `rows/throughput.md`."""
-  text = tables(read(ROWS / "throughput.jsonl"))
-  (ROWS / "throughput.md").write_text(text, encoding="utf-8")
+  """Writes a Markdown file beside each file of rows."""
+  for name, make in DOCUMENTS.items():
+    text = make(read(ROWS / f"{name}.jsonl"))
+    (ROWS / f"{name}.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -190,13 +190,53 @@ def _run_study(name: str, options: dict[str, object]) -> None:
 
 
 @cli.command()
+@click.option("--data", type=FOLDER, help="Folder of images.  [default: scikit-image's own]")
+@click.option(
+  "--out", type=FOLDER, default=pathlib.Path("results/fullsize"), show_default=True, help="Results."
+)
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True)
+@click.option(
+  "--megapixels",
+  type=click.FloatRange(0.01, 50),
+  default=1.0,
+  show_default=True,
+  help="Smaller photos are enlarged to so many times 2^20 pixels.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True)
+@click.option("--setting", "settings", multiple=True, help="A setting or a family; repeatable.")
+@click.option(
+  "--together", type=click.IntRange(1), default=1, show_default=True, help="Photos at once; GPUs."
+)
+def fullsize(**options: object) -> None:
+  """Photos at their own size: protection against looks, for strengths and forms of the change.
+
+  Run again with the same options, it goes on where it stopped.
+  """
+  cache = runtime.prepare()
+  from experiments import fullsize as experiment
+  from experiments import show_fullsize
+
+  config = experiment.FullsizeConfig(**options, command=_command())
+  try:
+    experiment.run(config, cache=cache, say=_say)
+    show_fullsize.show(config.out)
+  except (ValueError, OSError) as error:
+    raise click.ClickException(str(error)) from error
+  click.echo(f"results: {config.out}")
+
+
+@cli.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=pathlib.Path))
 def report(folder: pathlib.Path) -> None:
   """Makes the tables and figures of a results FOLDER again, from its rows and kept images."""
-  from experiments import catalog, rows
+  from experiments import catalog, rows, show_fullsize
   from experiments import report as demo_report
 
-  writers = {"demo": demo_report.report_from_rows, "study": catalog.show}
+  writers = {
+    "demo": demo_report.report_from_rows,
+    "study": catalog.show,
+    "fullsize": show_fullsize.show,
+  }
   try:
     header, _ = rows.read_run(rows.find_rows(folder))
     experiment = header["experiment"]

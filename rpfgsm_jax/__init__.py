@@ -7,8 +7,13 @@ import jax, rpfgsm_jax as rp
 names = ("scenes25/resnet18", "scenes25/resnet50", "scenes25/alexnet")
 nets = [rp.load_classifier(name) for name in names]
 protected = rp.protect(photos, nets, rp.RPFGSMConfig(epsilon=16.0), seed=1)  # uint8 in and out
+done = rp.protect_photo("beach.jpg", nets, out="beach.png")  # a file, at its own size
 ```
+
+What is for photo files waits until it is used (`rpfgsm_jax.photos`), so that importing stays cheap.
 """
+
+import importlib
 
 from rpfgsm_jax import defenses
 from rpfgsm_jax.attacks.cw import CWConfig, cw
@@ -40,6 +45,9 @@ __all__ = [
   "FGSMConfig",
   "JSMAConfig",
   "OutOfMemoryError",
+  "PhotoConfig",
+  "PhotoProtector",
+  "ProtectedPhoto",
   "Protector",
   "RPFGSMConfig",
   "SparseFoolConfig",
@@ -55,10 +63,25 @@ __all__ = [
   "l_fgsm",
   "load_classifier",
   "p_fgsm",
+  "photos",
   "protect",
   "protect_batches",
+  "protect_photo",
   "r_fgsm",
   "rp_fgsm",
   "sparsefool",
   "u_fgsm",
 ]
+
+_OF_PHOTOS = ("PhotoConfig", "PhotoProtector", "ProtectedPhoto", "protect_photo")
+
+
+def __getattr__(name: str) -> object:
+  if name not in (*_OF_PHOTOS, "photos"):
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+  photos = importlib.import_module(f"{__name__}.photos")
+  return photos if name == "photos" else getattr(photos, name)
+
+
+def __dir__() -> list[str]:
+  return sorted({*globals(), *__all__})

@@ -19,6 +19,7 @@ from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.typing import Array, ArrayLike, Images, Key
 
 Attack = Callable[..., AttackResult]
+MAX_SEED = 2**64 - 1
 
 
 class OutOfMemoryError(MemoryError):
@@ -62,7 +63,7 @@ class Protector:
       attack: any attack of this package, or another of the form
         `attack(key, images, classifiers, config, image_ids=…) -> AttackResult`. On several devices
         `jax.jit` traces it, with `config` static: an equal one compiles nothing anew.
-      seed: of the root key. A fixed public seed makes targets guessable.
+      seed: of the root key, 0..2^64-1. A fixed public seed makes targets guessable.
       batch_size: images on each device at once.
       devices: that share the images; a number: the first so many; None: all of this process.
 
@@ -113,7 +114,7 @@ class Protector:
     options = check_options(self._classifiers, image_ids, count, target, label)
     rows = np.minimum(np.arange(self.capacity), count - 1)  # the last one fills up
     padded = {name: values[rows] for name, values in options.items()}
-    with self._watching_memory():
+    with watching_memory(self._too_large):
       return Pending(self, self._dispatch(images[rows], padded), count)
 
   def __call__(
@@ -146,7 +147,7 @@ class Protector:
     return smaller
 
   def _dispatch(self, images: np.ndarray, options: dict[str, np.ndarray]) -> AttackResult:
-    key = jax.random.key(self._seed)
+    key = root_key(self._seed)
     if len(self.devices) > 1:
       mesh = placement.mesh_of(self.devices)
       images, options = placement.split((images, options), self.devices)
@@ -157,27 +158,60 @@ class Protector:
     with contextlib.nullcontext() if usual else jax.default_device(device):
       return self._attack(key, images, self._classifiers, self._config, **options)
 
-  @contextlib.contextmanager
-  def _watching_memory(self) -> Iterator[None]:
-    """Turns the runtime's own error into one that says what to try."""
-    try:
-      yield
-    except jax.errors.JaxRuntimeError as error:
-      # The second is how a CPU says it of a program that waited for one that ran out.
-      if not any(sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "Out of memory")):
-        raise
-      size, first = self.batch_size, self.devices[0]
-      where = f"{first} ({first.device_kind})"
-      if len(self.devices) > 1:
-        where = f"each of {len(self.devices)} devices like {where}"
-      remedy = (
-        f'try batch_size={size // 2}, or batch_size="auto" to halve it until it fits'
-        if size > 1
-        else "take a smaller micro_batch in config, fewer or smaller networks, or another device"
-      )
-      raise OutOfMemoryError(
-        f"batch_size={size} does not fit into the memory of {where}; {remedy}."
-      ) from error
+  def _too_large(self) -> str:
+    size, first = self.batch_size, self.devices[0]
+    where = f"{first} ({first.device_kind})"
+    if len(self.devices) > 1:
+      where = f"each of {len(self.devices)} devices like {where}"
+    remedy = (
+      f'try batch_size={size // 2}, or batch_size="auto" to halve it until it fits'
+      if size > 1
+      else "take a smaller micro_batch in config, fewer or smaller networks, or another device"
+    )
+    return f"batch_size={size} does not fit into the memory of {where}; {remedy}."
+
+
+@contextlib.contextmanager
+def watching_memory(message: Callable[[], str]) -> Iterator[None]:
+  """Turns the runtime's own error into one that says what to try.
+
+  Args:
+    message: makes the sentence.
+
+  Yields:
+    Nothing.
+
+  Raises:
+    OutOfMemoryError: what ran inside did not fit into a device's memory.
+  """
+  try:
+    yield
+  except jax.errors.JaxRuntimeError as error:
+    # The second is how a CPU says it of a program that waited for one that ran out.
+    if not any(sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "Out of memory")):
+      raise
+    raise OutOfMemoryError(message()) from error
+
+
+def root_key(seed: int) -> Key:
+  """Returns the key of a seed.
+
+  Without 64-bit numbers JAX takes 32 bits of a seed, few enough to try them all; the bits beyond
+  are folded in.
+
+  Args:
+    seed: 0..2^64-1.
+
+  Returns:
+    The key; up to 2^32-1 it is `jax.random.key(seed)`.
+
+  Raises:
+    ValueError: another seed.
+  """
+  if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+    raise ValueError(f"seed must be an integer in 0..2^64-1, got {seed!r}.")
+  key = jax.random.key(seed & 0xFFFFFFFF)
+  return key if seed < 2**32 else jax.random.fold_in(key, seed >> 32)
 
 
 class Pending:
@@ -192,7 +226,7 @@ class Pending:
     Raises:
       OutOfMemoryError: the batch does not fit; see `Protector.halved`.
     """
-    with self._protector._watching_memory():
+    with watching_memory(self._protector._too_large):
       return jax.tree.map(lambda leaf: leaf[: self._count], jax.device_get(self._result))
 
 

@@ -3,18 +3,21 @@
 import dataclasses
 import inspect
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
 
 import rpfgsm_jax as rp
-from rpfgsm_jax import comparison, evaluation, jobs, quality, report
+from rpfgsm_jax import comparison, evaluation, jobs, photos, quality, report
 
 SURFACES = {
   "rpfgsm_jax": rp,
   "rpfgsm_jax.defenses": rp.defenses,
   "rpfgsm_jax.quality": quality,
   "rpfgsm_jax.evaluation": evaluation,
+  "rpfgsm_jax.photos": photos,
   "rpfgsm_jax.report": report,
   "rpfgsm_jax.comparison": comparison,
   "rpfgsm_jax.jobs": jobs,
@@ -148,6 +151,24 @@ def test_pinned_names_are_there():
   assert pinned <= set(rp.__all__)
   assert {"jpeg", "median", "requantize", "paper_bank"} <= set(rp.defenses.__all__)
   assert any(name.endswith("Classifier.from_function") for name in FUNCTIONS)
+  assert {"PhotoConfig", "PhotoProtector", "ProtectedPhoto", "protect_photo"} <= set(rp.__all__)
+  assert {"Encoding", "STRENGTHS", "Verdict", "read_photo"} <= set(photos.__all__)
+
+
+@pytest.mark.parametrize("module", [rp, photos], ids=lambda module: module.__name__)
+def test_names_that_are_loaded_late_look_like_others(module):
+  assert set(module.__all__) <= set(dir(module))
+  assert rp.protect_photo is photos.protect_photo
+  assert not hasattr(module, "nothing")
+
+
+def test_importing_the_package_loads_nothing_that_only_files_need():
+  """Photos, tables and data sets would make every program wait, also one that only attacks."""
+  late = ["PIL", "scipy", "skimage", "safetensors", "matplotlib", "tensorflow_datasets"]
+  late += ["rpfgsm_jax.data", "rpfgsm_jax.photos", "rpfgsm_jax.quality"]
+  code = f"import sys, rpfgsm_jax; print([name for name in {late} if name in sys.modules])"
+  done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+  assert done.stdout.strip() == "[]"
 
 
 def test_the_rules_catch_what_they_should():

@@ -1,4 +1,7 @@
-"""`rpfgsm protect`: what it prints, its exit codes, and how it ends when it is interrupted."""
+"""`rpfgsm protect --size network`: what it prints, its exit codes, how an interruption ends it.
+
+What photos at their own size add is in `jobs/test_photo_command.py`.
+"""
 
 import json
 import os
@@ -13,7 +16,7 @@ from click.testing import CliRunner
 from jobs.fake_protector import FakeProtector
 from PIL import Image
 
-from rpfgsm_jax import cli, cli_protect, jobs, process
+from rpfgsm_jax import cli, cli_protect_options, jobs, process
 from rpfgsm_jax.jobs import distributed, engines, record
 from rpfgsm_jax.jobs.job import RunningJob
 
@@ -32,7 +35,7 @@ def rpfgsm():
   runner = CliRunner()
 
   def run(*arguments):
-    return runner.invoke(cli.cli, ["protect", *map(str, arguments)])
+    return runner.invoke(cli.cli, ["protect", "--size", "network", *map(str, arguments)])
 
   return run
 
@@ -81,12 +84,13 @@ WRONG = {
   "inside": (["in", "--out", "in/out"], "must lie apart"),
   "network": (["in", "--out", "out", "--network", "nonsense"], "known network or a folder, got"),
   "shard": (["in", "--out", "out", "--shard", "2/2"], "--shard must be I/N"),
+  "two folders": (["in", "in", "--out", "out"], "must be one folder at the networks' size, got 2"),
   "two shards": (["in", "--out", "out", "--shard", "0/2", "--distributed"], "exclude each other"),
   "ray": (["in", "--out", "out", "--engine", "ray", "--shard", "0/2"], "divides the photos itself"),
   "address": (["in", "--out", "out", "--address", "h:1"], "--address is Ray's"),
   "epsilon": (["in", "--out", "out", "--epsilon", "0"], "Invalid value for '--epsilon'"),
   "batch": (["in", "--out", "out", "--batch-size", "some"], "Invalid value for '--batch-size'"),
-  "seed": (["in", "--out", "out", "--seed", 2**32], "Invalid value for '--seed'"),
+  "seed": (["in", "--out", "out", "--seed", 2**64], "Invalid value for '--seed'"),
   "no out": (["in"], "Missing option '--out'"),
 }
 
@@ -110,7 +114,7 @@ def test_other_settings_are_a_wrong_command(rpfgsm, folder, tmp_path):
 
 
 def test_a_locked_folder_is_a_failure(rpfgsm, folder, tmp_path):
-  with jobs.open_job(jobs.Job(source=folder, out=tmp_path / "out", networks=[])):
+  with jobs.open_job(jobs.Job(sources=[folder], out=tmp_path / "out", networks=[])):
     result = rpfgsm(folder, "--out", tmp_path / "out")
   assert result.exit_code == 1
   assert f"is in use: the whole folder, by process {os.getpid()}" in result.stderr
@@ -147,7 +151,7 @@ def test_options_reach_the_job(rpfgsm, folder, monkeypatch):
   rpfgsm(folder, "--out", "o", "--shard", "1/2")
   job = given["job"]
   assert (job.batch_size, job.seed, job.devices, job.shard) == ("auto", None, None, (1, 2))
-  assert job.networks == cli_protect.DEFAULT_NETWORKS
+  assert job.networks == cli_protect_options.DEFAULT_NETWORKS
   rpfgsm(folder, "--out", "o", "--engine", "ray", "--devices", 3, "--address", "h:1")
   assert (given["job"].devices, given["engine"]._wanted, given["engine"]._address) == (
     None,
@@ -164,8 +168,8 @@ def test_without_ray_the_remedy_is_named(rpfgsm, folder, tmp_path, monkeypatch):
 
 
 def test_constants_are_the_packages_own():
-  assert cli_protect.MAX_SEED == record.MAX_SEED
-  assert set(cli_protect.DEFAULT_NETWORKS) < set(cli.BUNDLED_NETWORKS)
+  assert cli_protect_options.MAX_SEED == record.MAX_SEED
+  assert set(cli_protect_options.DEFAULT_NETWORKS) < set(cli.BUNDLED_NETWORKS)
 
 
 def test_the_help_says_what_must_stay_private(rpfgsm):
@@ -193,7 +197,7 @@ def result(self):
 FakePending.result = result
 engines.Protector = FakeProtector
 engines.load_classifier = lambda name: toys.linear(1)
-sys.argv = ["rpfgsm", "protect", *sys.argv[1:]]
+sys.argv = ["rpfgsm", "protect", "--size", "network", *sys.argv[1:]]
 cli.main()
 """
 

@@ -5,6 +5,8 @@ import pathlib
 import re
 import shutil
 
+import pytest
+
 from experiments import document
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -18,17 +20,19 @@ def _report():
   return module
 
 
-def test_the_tables_are_made_from_the_rows():
+@pytest.mark.parametrize("name", ["throughput", "accelerator", "protect_scaling"])
+def test_the_tables_are_made_from_the_rows(name):
   report = _report()
-  made = report.tables(report.read(ROWS / "throughput.jsonl"))
-  assert made == (ROWS / "throughput.md").read_text(encoding="utf-8")
+  made = report.DOCUMENTS[name](report.read(ROWS / f"{name}.jsonl"))
+  assert made == (ROWS / f"{name}.md").read_text(encoding="utf-8")
 
 
 def test_the_document_has_the_tables(tmp_path):
   (tmp_path / "docs").mkdir()
   (tmp_path / "benchmarks" / "rows").mkdir(parents=True)
   shutil.copy(ROOT / "docs" / "PERFORMANCE.md", tmp_path / "docs")
-  shutil.copy(ROWS / "throughput.md", tmp_path / "benchmarks" / "rows")
+  for tables in ROWS.glob("*.md"):
+    shutil.copy(tables, tmp_path / "benchmarks" / "rows")
   filled = document.fill(tmp_path / "docs" / "PERFORMANCE.md")
   assert filled == (ROOT / "docs" / "PERFORMANCE.md").read_text(encoding="utf-8")
 

@@ -21,8 +21,14 @@ def known(value: Any) -> np.ndarray | None:
   return None if isinstance(value, jax.core.Tracer) else np.asarray(value)
 
 
-def check_classifiers(classifiers: Sequence[Classifier]) -> tuple[Classifier, ...]:
+def check_classifiers(
+  classifiers: Sequence[Classifier], *, same_size: bool = True
+) -> tuple[Classifier, ...]:
   """Returns the classifiers as a tuple.
+
+  Args:
+    classifiers: at least one; a single one need not be in a sequence.
+    same_size: they must share one image size.
 
   Raises:
     ValueError: none was given, something else was given, or their classes or image sizes differ.
@@ -46,7 +52,7 @@ def check_classifiers(classifiers: Sequence[Classifier]) -> tuple[Classifier, ..
         f"and {len(other.class_names)} in {other.name}, first difference: "
         f"{_first_difference(first.class_names, other.class_names)}."
       )
-    if other.image_size != first.image_size:
+    if same_size and other.image_size != first.image_size:
       raise ValueError(
         f"classifiers must share one image_size, got {first.image_size} in {first.name} and "
         f"{other.image_size} in {other.name}."
@@ -230,6 +236,23 @@ def per_image(name: str, value: ArrayLike, batch: int) -> Array:
   if shape not in ((), (batch,)):
     raise ValueError(f"{name} must be one number or one an image, ({batch},), got shape {shape}.")
   return jnp.broadcast_to(jnp.asarray(value, jnp.float32), (batch,))
+
+
+def per_pixel(name: str, value: ArrayLike, shape: tuple[int, ...]) -> Array:
+  """Returns a number, one an image, or one a pixel, as float32 `(B,)` or `(B, H, W, 1 or C)`.
+
+  Raises:
+    ValueError: another shape.
+  """
+  given = np.shape(value)
+  if len(given) < 2:
+    return per_image(name, value, shape[0])
+  if given not in (shape, (*shape[:-1], 1)):
+    raise ValueError(
+      f"{name} must be one number, one an image, {shape[:1]}, or one a pixel, "
+      f"{(*shape[:-1], 1)} or {shape}, got shape {given}."
+    )
+  return jnp.asarray(value, jnp.float32)
 
 
 def _first_difference(first: tuple[str, ...], second: tuple[str, ...]) -> str:

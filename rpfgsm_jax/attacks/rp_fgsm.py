@@ -33,6 +33,7 @@ from rpfgsm_jax.typing import ArrayLike, Images, Key
     "classifier_choice",
     "defenses",
     "rounding",
+    "gray",
     "transfer",
     "micro_batch",
     "record_draws",
@@ -43,7 +44,8 @@ class RPFGSMConfig:
   """Settings of RP-FGSM; the defaults are the paper's (Sec. V-B).
 
   `epsilon`, `step_size` and `gamma` are data: they may be traced, swept and mapped without a new
-  compilation, and may be one number or one an image. The rest is static.
+  compilation, and may be one number or one an image; `epsilon` may also be one a pixel, of shape
+  `(B, H, W, 1)` or `(B, H, W, 3)`. The rest is static.
   """
 
   epsilon: ArrayLike = 16.0  # largest change, grey levels; a fraction is rounded down
@@ -55,6 +57,7 @@ class RPFGSMConfig:
   classifier_choice: Literal["random", "ensemble"] = "random"  # ensemble: all K each iteration
   defenses: DefenseBank = dataclasses.field(default_factory=paper_bank)
   rounding: Rounding = "straight_through"  # backward rule of the defenses' roundings
+  gray: bool = False  # one step for all channels of a pixel: brightness changes, color does not
   transfer: TransferOptions = PLAIN  # momentum and the like; all off
   micro_batch: int = 4  # images computed together; results are the same bits for the same value
   record_draws: bool = False  # put each iteration's draws into the result
@@ -114,7 +117,7 @@ def rp_fgsm(
     name="rp_fgsm",
     aim=draw_target if config.targeted else None,
     networks=config.classifier_choice,
-    loop=Loop(bank=config.defenses, rounding=config.rounding),
+    loop=Loop(bank=config.defenses, rounding=config.rounding, gray=config.gray),
     draw=config.draw,
   )
   return run_signed(

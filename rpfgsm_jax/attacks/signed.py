@@ -105,11 +105,11 @@ def run_signed(
   numbers = {
     name: inputs.per_image(name, value, len(images))
     for name, value in (
-      ("epsilon", config.epsilon),
       ("step_size", config.step_size),
       ("gamma", gamma),
     )
   }
+  numbers["epsilon"] = inputs.per_pixel("epsilon", config.epsilon, images.shape)
   image_ids = inputs.check_image_ids(image_ids, len(images))
   recipe = dataclasses.replace(
     recipe,

@@ -148,6 +148,7 @@ class Loop:
     rounding: rule for the roundings inside them.
     penalty: `penalty(transformed, transformed_original) -> (m,)`, added to the cross-entropy; of
       images `(m, H, W, C)`. Define it once, at module level: it is compared by identity.
+    gray: one step for all channels of a pixel, by the sum of their gradients.
     transfer: momentum, the schedule of steps and the like.
     micro_batch: images computed together.
   """
@@ -157,6 +158,7 @@ class Loop:
   bank: DefenseBank = dataclasses.field(default_factory=no_defenses)
   rounding: Rounding = "straight_through"
   penalty: Callable[[Images, Images], Array] | None = None
+  gray: bool = False
   transfer: TransferOptions = PLAIN
   micro_batch: int = 4
 
@@ -181,7 +183,7 @@ def signed_gradient_attack(
     images: `(B, H, W, C)`, integer-valued grey levels.
     labels: `(B, K)` int32, the class that each network's gradient speaks of.
     draws: `(B, N)`.
-    epsilon: `(B,)`, grey levels.
+    epsilon: `(B,)`, or `(B, H, W, 1 or C)` for one a pixel; grey levels.
     step_size: `(B,)`, grey levels an iteration; of a schedule the first.
 
   Returns:
@@ -258,9 +260,12 @@ def _advance(
   new = {"evaluations": state["evaluations"] + copies * len(groups[0])}
   if transfer.momentum:
     new["velocity"] = gradient = accumulate(state["velocity"], gradient, transfer.momentum)
-  shape = (-1, 1, 1, 1)
-  moved = adversarial + move.reshape(shape) * gradient_sign(gradient)
-  new["adversarial"] = clip_to_ball(moved, row["image"], row["epsilon"].reshape(shape))
+  if loop.gray:
+    gradient = jnp.broadcast_to(jnp.sum(gradient, axis=-1, keepdims=True), gradient.shape)
+  epsilon = row["epsilon"]
+  epsilon = epsilon if epsilon.ndim == 4 else epsilon[:, None, None, None]
+  moved = adversarial + move[:, None, None, None] * gradient_sign(gradient)
+  new["adversarial"] = clip_to_ball(moved, row["image"], epsilon)
   return new
 
 

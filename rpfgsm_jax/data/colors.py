@@ -1,17 +1,19 @@
 """From whatever pixels a file holds to 8-bit sRGB.
 
 Rules, in this order: more than 8 bits are scaled by the largest code (never clipped), the embedded
-color profile is applied, transparency is laid over white. Each rule that loses something adds a
-note, so that a caller can tell the owner of the picture.
+color profile is applied; transparency is kept apart, and laid over white by `over_white`. Each rule
+that loses something adds a note, so that a caller can tell the owner of the picture.
 """
 
 import io
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, ImageCms
 
 # What a profile's own color space is called, and the Pillow mode it reads.
 _PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+_BAND = 256  # rows converted at a time, so that a large picture needs few copies
 
 
 def _scale_to_8_bits(image: Image.Image, top: int, inverted: bool, notes: list[str]) -> Image.Image:
@@ -55,12 +57,12 @@ def _apply_profile(image: Image.Image, profile: bytes | None, notes: list[str]) 
   if not profile:
     if image.mode == "CMYK":
       notes.append("CMYK without a color profile, converted by R = (255 - C)(255 - K) / 255")
-    return image.convert("RGB")
+    return _as_mode(image, "RGB")
   try:
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     name = ImageCms.getProfileDescription(source).strip() or "without a name"
     if name.startswith("sRGB"):
-      return image.convert("RGB")
+      return _as_mode(image, "RGB")
     mode = _PROFILE_MODES.get(source.profile.xcolor_space.strip())
     if image.mode == "L" and mode == "RGB":
       image = image.convert("RGB")
@@ -76,15 +78,15 @@ def _apply_profile(image: Image.Image, profile: bytes | None, notes: list[str]) 
   # another kind of pixels.
   except (ImageCms.PyCMSError, ImportError, OSError, ValueError, TypeError) as error:
     notes.append(f"color profile ignored ({error}), colors read as sRGB")
-    return image.convert("RGB")
+    return _as_mode(image, "RGB")
   notes.append(f"colors converted to sRGB from the profile {name}")
   return converted
 
 
 def to_srgb(
   image: Image.Image, notes: list[str], *, top: int = 65535, inverted: bool = False
-) -> Image.Image:
-  """Converts a decoded picture of any mode to 8-bit sRGB without transparency.
+) -> tuple[Image.Image, Image.Image | None]:
+  """Converts a decoded picture of any mode to 8-bit sRGB, its transparency apart.
 
   Args:
     image: the decoded picture.
@@ -93,7 +95,7 @@ def to_srgb(
     inverted: zero is white (for channels of more than 8 bits; Pillow inverts the others itself).
 
   Returns:
-    The picture in mode RGB, same size.
+    The colors in mode RGB, and alpha in mode L or None for an opaque picture; same size.
 
   Raises:
     ValueError: the pixels have no known range (floating point), or a value lies outside it.
@@ -114,14 +116,61 @@ def to_srgb(
       image = image.convert("L")
     elif image.mode not in ("L", "RGB", "CMYK"):
       image = image.convert("RGB")
-    return _apply_profile(image, profile, notes)
+    return _apply_profile(image, profile, notes), None
   gray = image.mode in ("1", "L", "LA", "La")
-  layer = image.convert("RGBA")
+  layer = _as_mode(image, "RGBA")
   alpha = layer.getchannel("A")
   colors = _apply_profile(layer.getchannel("R") if gray else layer.convert("RGB"), profile, notes)
-  if alpha.getextrema() == (255, 255):
-    return colors
-  notes.append("transparent pixels laid over white")
-  colors.putalpha(alpha)
-  white = Image.new("RGBA", colors.size, (255, 255, 255, 255))
-  return Image.alpha_composite(white, colors).convert("RGB")
+  return colors, None if alpha.getextrema() == (255, 255) else alpha
+
+
+def _as_mode(image: Image.Image, mode: str) -> Image.Image:
+  """The picture itself where it has that mode already; Pillow would copy it."""
+  return image if image.mode == mode else image.convert(mode)
+
+
+def bands(height: int) -> Iterator[slice]:
+  """Cuts a picture into bands of rows.
+
+  Args:
+    height: number of rows.
+
+  Yields:
+    The rows of each band, from the top.
+  """
+  for top in range(0, height, _BAND):
+    yield slice(top, min(top + _BAND, height))
+
+
+def to_array(image: Image.Image) -> np.ndarray:
+  """Copies a picture's pixels, without the two further copies that `np.array` makes.
+
+  Args:
+    image: mode RGB or L.
+
+  Returns:
+    `(H, W, 3)` or `(H, W)` uint8.
+  """
+  width, height = image.size
+  pixels = np.empty((height, width, 3)[: 3 if image.mode == "RGB" else 2], np.uint8)
+  for rows in bands(height):
+    pixels[rows] = np.asarray(image.crop((0, rows.start, width, rows.stop)))
+  return pixels
+
+
+def over_white(colors: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+  """Lays colors over white, in Pillow's integer arithmetic.
+
+  Args:
+    colors: `(H, W, 3)` uint8.
+    alpha: `(H, W)` uint8.
+
+  Returns:
+    `(H, W, 3)` uint8, a new array.
+  """
+  seen = np.empty_like(colors)
+  for rows in bands(len(colors)):
+    layer = Image.fromarray(np.dstack([colors[rows], alpha[rows]]))
+    white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+    seen[rows] = np.asarray(Image.alpha_composite(white, layer).convert("RGB"))
+  return seen

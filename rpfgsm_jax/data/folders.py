@@ -15,12 +15,17 @@ from rpfgsm_jax.data import images as image_files
 
 PathLike = str | os.PathLike[str]
 
-# HEIC is listed although Pillow cannot read it: somebody who protects a folder must hear about the
-# photos that were left out.
+# HEIC is listed although Pillow alone cannot read it, and so are photos that nothing here can read:
+# somebody who protects a folder must hear about those that were left out.
 IMAGE_SUFFIXES = (
   ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".tif", ".tiff", ".gif", ".bmp", ".ppm",
   ".pgm", ".heic", ".heif",
 )  # fmt: skip
+RAW_SUFFIXES = (
+  ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".raf", ".rw2", ".orf",
+  ".pef", ".srw", ".rwl", ".3fr", ".iiq", ".x3f",
+)  # fmt: skip
+PHOTO_SUFFIXES = (*IMAGE_SUFFIXES, ".jpe", ".mpo", ".hif", ".jxl", *RAW_SUFFIXES)
 _AHEAD = 16  # pictures opened ahead of the one being yielded
 _MAX_WORKERS = 8
 
@@ -99,7 +104,12 @@ def _walk(folder: pathlib.Path, above: tuple[tuple[int, int], ...]) -> Iterator[
       yield entry
 
 
-def list_images(folder: PathLike, *, class_names: Sequence[str] | None = None) -> list[ImageRecord]:
+def list_images(
+  folder: PathLike,
+  *,
+  class_names: Sequence[str] | None = None,
+  suffixes: Sequence[str] = IMAGE_SUFFIXES,
+) -> list[ImageRecord]:
   """Lists the image files of a folder and its sub-folders, sorted by relative path.
 
   Files are known by their suffix (any case); hidden files and folders are left out; linked files
@@ -112,6 +122,7 @@ def list_images(folder: PathLike, *, class_names: Sequence[str] | None = None) -
     class_names: names a class sub-folder may have. With them a nested folder such as
       `church/indoor` (also `c/church/indoor`) is known as that class; without them, and for
       folders of another name, the label name is the first folder of the relative path.
+    suffixes: of the files to list, in small letters; `PHOTO_SUFFIXES` has those of raw photos too.
 
   Returns:
     At least one record.
@@ -126,14 +137,12 @@ def list_images(folder: PathLike, *, class_names: Sequence[str] | None = None) -
     raise ValueError(f"folder must be a folder of images, got {came}: {root}; {remedy}.")
   files = list(_walk(root, ()))
   found = {
-    path.relative_to(root).as_posix(): path
-    for path in files
-    if path.suffix.lower() in IMAGE_SUFFIXES
+    path.relative_to(root).as_posix(): path for path in files if path.suffix.lower() in suffixes
   }
   if not found:
     others = f"{len(files)} other files, such as {min(files).name}" if files else "an empty folder"
     raise ValueError(
-      f"folder must contain image files ({', '.join(IMAGE_SUFFIXES)}), got {others}: {root}; "
+      f"folder must contain image files ({', '.join(suffixes)}), got {others}: {root}; "
       "name another folder or convert the files."
     )
   relatives = sorted(found)

@@ -6,28 +6,31 @@ What a file can get wrong is reported as one exception, `ImageError`; what a fil
 """
 
 import dataclasses
-import io
 import os
 import pathlib
 import stat
-import struct
+import threading
 import warnings
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from rpfgsm_jax import atomic
-from rpfgsm_jax.data import colors
+from rpfgsm_jax.data import colors, metadata
 
 PathLike = str | os.PathLike[str]
 
-# Named, because Pillow would also try formats that start other programs (PostScript). "JPEG" takes
-# the several-pictures variant MPO of some phones along.
-_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "AVIF")
+USUAL_PIXELS = 2**30 // 12
+"""Of a picture, unless more are asked for: Pillow's own limit, which a program may have lifted."""
+
+MAX_PIXELS = 2 * USUAL_PIXELS
+"""Of a picture; of more, Pillow takes none."""
+
 _MAX_FILE_BYTES = 2**30
 _PREPROCESSINGS = ("paper", "places365")
+_CATCHING = threading.Lock()
 _LONGEST = 16  # aspect ratio, relative to the network's input, beyond which a strip is cut first
-_ORIENTATION_TAG, _BITS_TAG, _PHOTOMETRIC_TAG = 0x0112, 258, 262
+_BITS_TAG, _PHOTOMETRIC_TAG = 258, 262
 _TRANSPOSES = {
   2: Image.Transpose.FLIP_LEFT_RIGHT,
   3: Image.Transpose.ROTATE_180,
@@ -51,10 +54,28 @@ class OpenedImage:
   picture: Image.Image
   orientation: int  # EXIF 1..8
   decoded: bool  # its pixels are in memory already
+  animated: bool  # several frames or pages
   notes: tuple[str, ...]
 
+  @property
+  def size(self) -> tuple[int, int]:
+    """(height, width) of the upright picture, pixels."""
+    width, height = self.picture.size
+    return (width, height) if self.orientation in range(5, 9) else (height, width)
 
-def _read_file(path: pathlib.Path) -> bytes:
+
+def read_file(path: pathlib.Path) -> bytes:
+  """Reads an image file's bytes.
+
+  Args:
+    path: the file; it must not change meanwhile.
+
+  Returns:
+    Its content, at least one byte.
+
+  Raises:
+    ImageError: no such file, not a plain one, empty, above a gigabyte, unreadable, or changed.
+  """
   try:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
@@ -65,51 +86,30 @@ def _read_file(path: pathlib.Path) -> bytes:
         f"{path} must have at most {_MAX_FILE_BYTES} bytes, got {status.st_size}; "
         "save a smaller copy."
       )
-    content = path.read_bytes()
+    with open(path, "rb") as file:
+      before = os.fstat(file.fileno())
+      content = file.read()
+      after = os.fstat(file.fileno())
   except FileNotFoundError as error:
     raise ImageError(f"{path} must be an image file, but there is none; check the name.") from error
   except OSError as error:
     raise ImageError(
       f"{path} must be a readable file, got {error.strerror or error}; check its permissions."
     ) from error
+  if (before.st_size, before.st_mtime_ns) != (len(content), after.st_mtime_ns):
+    raise ImageError(
+      f"{path} must stay as it is while it is read, but it changed; try again when it is complete."
+    )
   if not content:
     raise ImageError(f"{path} must be an image file, got 0 bytes; copy it again from its source.")
   return content
 
 
-def _has_late_metadata(content: bytes) -> bool:
-  """True for a PNG that states its orientation or animation after its first pixels."""
-  kinds = (b"eXIf", b"acTL")
-  keywords = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
-  seen_pixels, start = False, 8
-  while len(head := content[start : start + 8]) == 8:
-    length, kind = struct.unpack(">I4s", head)
-    if seen_pixels and (kind in kinds or content.startswith(keywords, start + 8)):
-      return True
-    seen_pixels |= kind == b"IDAT"
-    start += length + 12
-  return False
-
-
-def _parse_header(content: bytes) -> tuple[Image.Image, int, bool, bool]:
-  """The picture, its EXIF orientation, has it several frames, is it decoded; may emit warnings."""
-  picture = Image.open(io.BytesIO(content), formats=_FORMATS)
-  # Decoding these parses metadata too; doing it here keeps decode_image free of warnings.
-  decoded = picture.format == "TIFF" or (picture.format == "PNG" and _has_late_metadata(content))
-  if decoded:
-    picture.load()
-  # The base class's method: PNG's own would decode the picture to look for late metadata.
-  orientation = Image.Image.getexif(picture).get(_ORIENTATION_TAG, 1)
-  # An MPO file is a photograph with a preview or a second view; its first picture is the photo.
-  animated = picture.format != "MPO" and getattr(picture, "is_animated", False)
-  return picture, orientation, animated, decoded
-
-
 def open_image(path: PathLike) -> OpenedImage:
   """Reads a file and parses its header: the cheap half of `read_image`.
 
-  Pillow's warnings become notes here. Catching warnings swaps state that all threads share, so
-  this half belongs in the thread that asks for pictures, while `decode_image` may run in workers.
+  Pillow's warnings become notes here. Catching warnings swaps state that all threads share, so one
+  thread at a time is in this half, while `decode_image` runs side by side in workers.
 
   Args:
     path: the image file.
@@ -121,15 +121,18 @@ def open_image(path: PathLike) -> OpenedImage:
     ImageError: no such file, not an image, too large, or a header that cannot be parsed.
   """
   path = pathlib.Path(path)
-  return open_bytes(path, _read_file(path))
+  return open_bytes(path, read_file(path))
 
 
-def open_bytes(path: pathlib.Path, content: bytes) -> OpenedImage:
+def open_bytes(
+  path: pathlib.Path, content: bytes, *, max_pixels: int = USUAL_PIXELS
+) -> OpenedImage:
   """Parses the header of a picture that is in memory already, as `open_image` does of a file.
 
   Args:
     path: where it comes from, for messages.
     content: the encoded picture.
+    max_pixels: a picture of more is not decoded; at most `MAX_PIXELS`.
 
   Returns:
     The opened image.
@@ -137,30 +140,37 @@ def open_bytes(path: pathlib.Path, content: bytes) -> OpenedImage:
   Raises:
     ImageError: not an image, too large, or a header that cannot be parsed.
   """
-  with warnings.catch_warnings(record=True) as caught:
+  with _CATCHING, warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
-    warnings.simplefilter("error", Image.DecompressionBombWarning)
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels decides
     try:
-      picture, orientation, animated, decoded = _parse_header(content)
+      header = metadata.parse_header(content, max_pixels)
     except UnidentifiedImageError as error:
       raise ImageError(
-        f"{path} must be a JPEG, PNG, WebP, AVIF, TIFF, GIF, BMP or PPM picture, got "
+        f"{path} must be a JPEG, PNG, WebP, AVIF, TIFF, GIF, BMP, PPM or HEIC picture, got "
         f"{len(content)} bytes of something else starting with {content[:8]!r}; convert it to "
         "JPEG or PNG."
       ) from error
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
       raise ImageError(
-        f"{path} must have at most {Image.MAX_IMAGE_PIXELS} pixels, got a picture that says it has "
-        f"more ({error}); save a smaller copy."
+        f"{path} must have at most {min(max_pixels, MAX_PIXELS)} pixels, got a picture that says "
+        f"it has more ({error}); save a smaller copy."
+      ) from error
+    except ImportError as error:
+      raise ImageError(
+        f"{path} must be a picture that can be read here, got HEIC without pillow-heif ({error}); "
+        "run pip install 'rpfgsm-jax[heic]', or convert it to JPEG or PNG."
       ) from error
     # Whatever a foreign parser raises on a broken file, the file is what is wrong; the cause stays
     # attached.
     except Exception as error:
       raise _broken(path, error) from error
-  notes = [f"Pillow warned: {warning.message}" for warning in caught]
-  if animated:
+  notes = [*(f"Pillow warned: {warning.message}" for warning in caught), *header.notes]
+  if header.animated:
     notes.append("several frames, only the first was read")
-  return OpenedImage(path, picture, orientation, decoded, tuple(notes))
+  return OpenedImage(
+    path, header.picture, header.orientation, header.decoded, header.animated, tuple(notes)
+  )
 
 
 def _broken(path: pathlib.Path, error: Exception) -> ImageError:
@@ -182,6 +192,25 @@ def decode_image(opened: OpenedImage) -> tuple[np.ndarray, list[str]]:
   Raises:
     ImageError: the file is truncated, damaged or has pixels without a known range.
   """
+  pixels, alpha, notes = decode_layers(opened)
+  if alpha is None:
+    return pixels, notes
+  notes.append(f"{opened.path}: transparent pixels laid over white")
+  return colors.over_white(pixels, alpha), notes
+
+
+def decode_layers(opened: OpenedImage) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
+  """Decodes an opened image as `decode_image` does, its transparency kept apart.
+
+  Args:
+    opened: what `open_image` returned; used once, its picture is closed.
+
+  Returns:
+    The colors, `(H, W, 3)` uint8; alpha, `(H, W)` uint8, or None when it is opaque; the notes.
+
+  Raises:
+    ImageError: as `decode_image`.
+  """
   picture, notes = opened.picture, list(opened.notes)
   tags = getattr(picture, "tag_v2", {})  # TIFF only
   bits = (tags.get(_BITS_TAG) or (16,))[0]
@@ -196,15 +225,21 @@ def decode_image(opened: OpenedImage) -> tuple[np.ndarray, list[str]]:
     raise _broken(opened.path, error) from error
   if opened.orientation in _TRANSPOSES:
     picture = picture.transpose(_TRANSPOSES[opened.orientation])
+    opened.picture.close()
   try:
     deep_inverted = tags.get(_PHOTOMETRIC_TAG) == 0
-    picture = colors.to_srgb(picture, notes, top=2**bits - 1, inverted=deep_inverted)
+    layer, alpha = colors.to_srgb(picture, notes, top=2**bits - 1, inverted=deep_inverted)
   except Exception as error:  # as in open_image
     raise ImageError(
       f"{opened.path} must have pixels that convert to 8-bit sRGB, got {picture.mode} pixels "
       f"({error}); save it as an 8-bit PNG or JPEG."
     ) from error
-  return np.array(picture), [f"{opened.path}: {note}" for note in notes]
+  if layer is not picture:
+    picture.close()
+    opened.picture.close()
+  pixels = colors.to_array(layer)
+  transparency = None if alpha is None else colors.to_array(alpha)
+  return pixels, transparency, [f"{opened.path}: {note}" for note in notes]
 
 
 def read_image(
@@ -218,8 +253,8 @@ def read_image(
   are laid over white. Of an animation or a file of several pages the first frame is read.
 
   Args:
-    path: a JPEG, PNG, WebP, AVIF, TIFF, GIF, BMP or PPM file of up to about 89 million pixels
-      (Pillow's `Image.MAX_IMAGE_PIXELS`).
+    path: a JPEG, PNG, WebP, AVIF, TIFF, GIF, BMP or PPM file, or with pillow-heif a HEIC file, of
+      up to `USUAL_PIXELS`, about 89 million.
     size: (height, width) to resize to, as `resize` does; None keeps the file's size.
     notes: a list that receives one sentence, naming the file, for each thing that was lost or
       changed: further frames, bits, transparency, colors outside sRGB, what Pillow warned about.
@@ -260,7 +295,16 @@ def check_size(image_size: tuple[int, int]) -> None:
     )
 
 
-def _check_pixels(image: np.ndarray, *, channels: tuple[int, ...]) -> None:
+def check_pixels(image: np.ndarray, *, channels: tuple[int, ...]) -> None:
+  """Refuses anything but one picture of bytes.
+
+  Args:
+    image: the candidate.
+    channels: the numbers of channels that are allowed.
+
+  Raises:
+    ValueError: it is something else.
+  """
   if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
     came = f"dtype {image.dtype}" if hasattr(image, "dtype") else type(image).__name__
     raise ValueError(
@@ -288,7 +332,7 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   Raises:
     ValueError: `image` or `size` is of the wrong kind.
   """
-  _check_pixels(image, channels=(3,))
+  check_pixels(image, channels=(3,))
   check_size(size)
   height, width = size
   return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
@@ -335,7 +379,7 @@ def preprocess(image: np.ndarray, image_size: tuple[int, int], how: str = "paper
   check_how(how)
   if how == "paper":
     return resize(image, image_size)
-  _check_pixels(image, channels=(3,))
+  check_pixels(image, channels=(3,))
   check_size(image_size)
   return _resize_and_crop(image, image_size)
 
@@ -371,7 +415,7 @@ def write_png(path: PathLike, image: np.ndarray) -> None:
     )
   if isinstance(image, np.ndarray) and image.ndim == 2:
     image = image[..., None]
-  _check_pixels(image, channels=(3, 1))
+  check_pixels(image, channels=(3, 1))
   picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
   with atomic.replacing(path) as temporary:
     picture.save(temporary, format="PNG")

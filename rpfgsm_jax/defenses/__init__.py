@@ -13,7 +13,9 @@ from rpfgsm_jax.defenses.bank import (
 )
 from rpfgsm_jax.defenses.jpeg import jpeg
 from rpfgsm_jax.defenses.median import median
+from rpfgsm_jax.defenses.platform import UPLOAD, encoded_bank, platform_bank, upload_size
 from rpfgsm_jax.defenses.requantize import requantize
+from rpfgsm_jax.defenses.resize import resize
 from rpfgsm_jax.defenses.transforms import (
   DARKEN,
   GAUSSIAN_NOISE,
@@ -42,18 +44,23 @@ __all__ = [
   "ROTATE",
   "SCALE",
   "TRANSLATE",
+  "UPLOAD",
   "Defense",
   "DefenseBank",
   "add_levels",
+  "encoded_bank",
   "eot_bank",
   "jpeg",
   "median",
   "no_defenses",
   "paper_bank",
+  "platform_bank",
   "requantize",
+  "resize",
   "resize_and_pad",
   "rotate",
   "scale",
   "translate",
   "uniform_bank",
+  "upload_size",
 ]

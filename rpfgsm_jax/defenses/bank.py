@@ -277,12 +277,13 @@ def _fill_in(
   number = len(chosen)
   width = min(_GROUP, number)
   (places,) = jnp.nonzero(chosen, size=number + width, fill_value=number)
-  total = jnp.sum(chosen, dtype=jnp.int32)
+  groups = -(-jnp.sum(chosen, dtype=jnp.int32) // width)
 
   def next_group(carry: tuple[Array, Images]) -> tuple[Array, Images]:
-    start, result = carry
-    rows = jax.lax.dynamic_slice(places, (start,), (width,))
+    # Steps of 1: where all is constant, XLA takes a longer step beyond the end for no step at all.
+    group, result = carry
+    rows = jax.lax.dynamic_slice(places, (group * width,), (width,))
     taken = (jnp.take(array, rows, axis=0, mode="clip") for array in arrays)
-    return start + width, result.at[rows].set(function(*taken), mode="drop")  # fills are dropped
+    return group + 1, result.at[rows].set(function(*taken), mode="drop")  # fills are dropped
 
-  return jax.lax.while_loop(lambda carry: carry[0] < total, next_group, (total * 0, result))[1]
+  return jax.lax.while_loop(lambda carry: carry[0] < groups, next_group, (groups * 0, result))[1]

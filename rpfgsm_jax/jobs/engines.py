@@ -1,33 +1,27 @@
 """Where a job's work is done: in this process, or, in `ray_engine.py`, by the workers of a cluster.
 
 An engine is a context manager that says what its processes run on (`environment`) and turns tasks
-into outcomes (`run`). All engines run the same `Worker`, and an image's bits depend neither on the
+into outcomes (`run`). All engines run the same workers, and an image's bits depend neither on the
 batch nor on the device it shares, so that all write the same bytes.
 """
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Protocol, Self
 
-from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig
+import jax
+
+from rpfgsm_jax import devices as placement
 from rpfgsm_jax.jobs.errors import SettingsError
+from rpfgsm_jax.jobs.order import Order
+from rpfgsm_jax.jobs.photo_worker import PhotoWorker
+from rpfgsm_jax.jobs.pipeline import Outcome
 from rpfgsm_jax.jobs.plan import Task
-from rpfgsm_jax.jobs.settings import Network, describe_environment, identify_networks
-from rpfgsm_jax.jobs.worker import Outcome, Worker
+from rpfgsm_jax.jobs.settings import describe_environment, identify_networks
+from rpfgsm_jax.jobs.worker import Worker
+from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.models.weights import load_classifier
-from rpfgsm_jax.protect import BatchSize, Protector, even_batches
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Order:
-  """What a worker needs to know; can be sent to another machine."""
-
-  networks: tuple[Network, ...]
-  config: RPFGSMConfig
-  how: str  # preprocessing
-  seed: int
-  batch_size: BatchSize  # most images on each device at once
-  devices: int | None  # the first so many of the worker's own; None: all
+from rpfgsm_jax.photos.protect import PhotoProtector
+from rpfgsm_jax.protect import Protector, even_batches
 
 
 class Engine(Protocol):
@@ -43,12 +37,16 @@ class Engine(Protocol):
     """What last bits may depend on, where the work is done."""
     ...
 
+  def platform(self) -> str:
+    """The kind of device there: "cpu", "gpu" or "tpu"."""
+    ...
+
   def run(self, order: Order, tasks: Sequence[Task]) -> Iterator[Outcome]:
     """Yields one outcome a photo; closing the iterator stops the work."""
     ...
 
 
-def make_worker(order: Order, count: int) -> Worker:
+def make_worker(order: Order, count: int) -> Worker | PhotoWorker:
   """Loads the networks and puts them on this process's devices.
 
   Args:
@@ -56,14 +54,15 @@ def make_worker(order: Order, count: int) -> Worker:
     count: photos that it will get, or that it will get at once.
 
   Returns:
-    The worker; it compiles when its first batch starts.
+    The worker; it compiles when its first photos start.
 
   Raises:
     SettingsError: the networks are not the order's or do not fit together, or devices are too few.
     WeightsError: a network's files are damaged.
   """
-  here = identify_networks([network.name for network in order.networks])
-  for wanted, found in zip(order.networks, here, strict=True):
+  named = (*order.networks, *order.held_out)
+  here = identify_networks([network.name for network in named])
+  for wanted, found in zip(named, here, strict=True):
     if wanted != found:
       raise SettingsError(
         f"{wanted.name} must be one network wherever this job runs, got {found.sha256[:8]} on this "
@@ -71,6 +70,9 @@ def make_worker(order: Order, count: int) -> Worker:
       )
   classifiers = [load_classifier(network.name) for network in order.networks]
   try:
+    if order.photo is not None:
+      held_out = [load_classifier(network.name) for network in order.held_out]
+      return _make_photo_worker(order, classifiers, held_out, count)
     size, devices = even_batches(count, order.batch_size, order.devices)
     protector = Protector(
       classifiers, order.config, seed=order.seed, batch_size=size, devices=devices
@@ -81,11 +83,22 @@ def make_worker(order: Order, count: int) -> Worker:
   return Worker(protector, classifiers[0].image_size, order.how, adaptive=adaptive)
 
 
+def _make_photo_worker(
+  order: Order, classifiers: Sequence[Classifier], held_out: Sequence[Classifier], count: int
+) -> PhotoWorker:
+  devices = placement.choose_devices(order.devices)[: max(count, 1)]
+  protectors = [
+    PhotoProtector(classifiers, order.photo, held_out=held_out, seed=order.seed, device=device)
+    for device in devices
+  ]
+  return PhotoWorker(protectors, order)
+
+
 class LocalEngine:
   """The devices of this process."""
 
   def __init__(self) -> None:
-    self._worker: Worker | None = None
+    self._worker: Worker | PhotoWorker | None = None
 
   def __enter__(self) -> Self:
     return self
@@ -102,8 +115,12 @@ class LocalEngine:
     """What last bits may depend on."""
     return describe_environment()
 
+  def platform(self) -> str:
+    """The kind of this process's devices: "cpu", "gpu" or "tpu"."""
+    return jax.local_devices()[0].platform
+
   def run(self, order: Order, tasks: Sequence[Task]) -> Iterator[Outcome]:
-    """Protects the photos; see `Worker.run`.
+    """Protects the photos; see `Worker.run` and `PhotoWorker.run`.
 
     Args:
       order: what is to be done with each.

@@ -1,102 +1,31 @@
-"""A job: every photo below a folder, protected, under the same relative name in another folder.
+"""A job: photos, protected, under the same names in another folder.
 
 `open_job` makes sure that nobody else does the same work, begins the job or goes on with it, and
-gives a `RunningJob`, which yields an outcome a photo. A photo is done when its file exists.
+gives a `RunningJob`, which yields an outcome a photo. At the networks' size a photo is done when
+its file exists; at its own size, when its record says so too.
 """
 
 import contextlib
-import dataclasses
-import os
 import pathlib
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig
-from rpfgsm_jax.data.folders import list_images
-from rpfgsm_jax.jobs import locks, plan, record
-from rpfgsm_jax.jobs.engines import Engine, LocalEngine, Order
+from rpfgsm_jax.jobs import locks, photo_records, plan, record, results
+from rpfgsm_jax.jobs import settings as told
+from rpfgsm_jax.jobs.engines import Engine, LocalEngine
 from rpfgsm_jax.jobs.errors import JobError, SettingsError
-from rpfgsm_jax.jobs.plan import Shard, Task
-from rpfgsm_jax.jobs.settings import describe_attack, identify_networks
-from rpfgsm_jax.jobs.summary import Summary
-from rpfgsm_jax.jobs.worker import Outcome
-from rpfgsm_jax.protect import BatchSize
-
-STATE = ".rpfgsm"
-"""The job's private folder inside the folder of results; nothing that lists images looks there."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Job:
-  """What is to be done."""
-
-  source: pathlib.Path  # the folder of photos
-  out: pathlib.Path  # the folder of results; made if absent
-  networks: Sequence[str]  # that are misled: known names or folders
-  config: RPFGSMConfig = dataclasses.field(default_factory=RPFGSMConfig)  # the attack's settings
-  how: str = "paper"  # preprocessing, see `rpfgsm_jax.data.preprocess`
-  seed: int | None = None  # None: the job's recorded one, or a new one from the system's entropy
-  batch_size: BatchSize = "auto"  # most images on each device at once
-  devices: int | None = None  # the first so many; None: all
-  shard: Shard | None = None  # one share of the photos; None: all of them
-
-
-class RunningJob:
-  """A job that holds its locks and has its record; iterate to do the work.
-
-  Attributes:
-    total: photos that were not done when it started.
-    notes: sentences for the user.
-  """
-
-  def __init__(
-    self, engine: Engine, order: Order, tasks: Sequence[Task], skipped: int, notes: Sequence[str]
-  ):
-    """Keeps what is to be done.
-
-    Args:
-      engine: that does it.
-      order: what is to be done with each photo.
-      tasks: the photos that are not done.
-      skipped: how many others there are.
-      notes: sentences for the user.
-
-    Returns:
-      Nothing.
-    """
-    self.total, self.notes = len(tasks), list(notes)
-    self._engine, self._order, self._tasks = engine, order, tasks
-    self._skipped, self._done, self._failures = skipped, 0, []
-    self._seconds = 0.0
-
-  def __iter__(self) -> Iterator[Outcome]:
-    """Yields one outcome a photo, as soon as it is known."""
-    if not self._tasks:
-      return
-    started = time.perf_counter()
-    try:
-      with contextlib.closing(self._engine.run(self._order, self._tasks)) as outcomes:
-        for outcome in outcomes:
-          if outcome.failure is None:
-            self._done += 1
-          else:
-            self._failures.append((outcome.relative, outcome.failure))
-          yield outcome
-    finally:
-      self._seconds = time.perf_counter() - started
-      if self._done + len(self._failures) < self.total:  # some were written after the last outcome
-        self._done = sum(os.path.exists(task.output) for task in self._tasks)
-
-  def summary(self) -> Summary:
-    """Returns what has been done so far."""
-    return Summary(
-      done=self._done,
-      skipped=self._skipped,
-      failures=tuple(self._failures),
-      left=self.total - self._done - len(self._failures),
-      seconds=self._seconds,
-      idle_share=self._engine.idle_share,
-    )
+from rpfgsm_jax.jobs.order import Job
+from rpfgsm_jax.jobs.pipeline import Outcome
+from rpfgsm_jax.jobs.plan import STATE
+from rpfgsm_jax.jobs.running import RunningJob
+from rpfgsm_jax.jobs.survey import (
+  choose_working_size,
+  describe,
+  make_order,
+  occupied,
+  stand,
+  survey,
+)
+from rpfgsm_jax.photos.protect import PhotoConfig
 
 
 @contextlib.contextmanager
@@ -114,58 +43,49 @@ def open_job(job: Job, engine: Engine | None = None) -> Iterator[RunningJob]:
     SettingsError: the job cannot be done as it was asked for, or was begun with other settings.
     JobError: somebody else does it, or the folder of results cannot be written to.
   """
-  check_apart(job.source, job.out)
-  networks = identify_networks(job.networks)
-  try:
-    records = list_images(job.source)
-  except ValueError as error:
-    raise SettingsError(str(error)) from error
-  tasks = plan.plan(records, job.out)
+  plans = survey(job)
   state = _make_state(job.out)
   with locks.hold(state, job.shard), LocalEngine() if engine is None else engine as engine:
-    settings = {
-      "source": str(job.source.resolve()),
-      "networks": [network._asdict() for network in networks],
-      "attack": describe_attack(job.config),
-      "preprocessing": job.how,
-    }
+    photo = choose_working_size(job, engine.platform)
+    settings = describe(job, plans, photo)
     seed, notes = record.settle(
       state,
       settings,
       engine.environment(),
       seed=job.seed,
-      occupied=lambda: next((str(each.output) for each in tasks if each.output.exists()), None),
+      occupied=lambda: occupied(plans.tasks) if photo is None else None,
+      overwrite=None if photo is None else job.overwrite,
     )
-    plan.check_names_differ(tasks, ignores_case=(state / record.RECORD.upper()).exists())
-    own = [task for task in tasks if not job.shard or job.shard.holds(task.record.image_id)]
-    folders = {state, *(task.output.parent for task in tasks)}
+    ignores_case = (state / record.RECORD.upper()).exists()
+    plan.check_names_differ(plans.tasks, ignores_case=ignores_case)
+    folders = {state, state / photo_records.FOLDER, *(task.output.parent for task in plans.own)}
     plan.remove_leftovers(folders, alone=job.shard is None, now=_clock_of(state))
-    waiting = [task for task in own if not os.path.exists(task.output)]
+    order = make_order(job, plans, photo, told.digest(settings, seed), seed)
+    waiting, done, refused = [], [], [Outcome(*failure) for failure in plans.failures]
+    for task in plans.own:
+      standing = stand(order, task)
+      if standing.facts is not None:
+        done.append((task, photo_records.status_of(standing.facts)))
+      elif standing.refusal is not None:
+        refused.append(Outcome(task.record.relative, standing.refusal))
+      else:
+        waiting.append(task)
     plan.check_writable(waiting)
-    order = Order(
-      networks=networks,
-      config=job.config,
-      how=job.how,
-      seed=seed,
-      batch_size=job.batch_size,
-      devices=job.devices,
+    yield RunningJob(
+      engine,
+      order,
+      waiting,
+      done=done,
+      refused=refused,
+      notes=[*plans.notes, *notes, *_forgetful(photo)],
+      look=lambda task: stand(order, task).facts,
     )
-    yield RunningJob(engine, order, waiting, len(own) - len(waiting), notes)
 
 
-def check_apart(source: pathlib.Path, out: pathlib.Path) -> None:
-  """Checks that photos and results do not lie in one another.
-
-  Args:
-    source: the folder of photos.
-    out: the folder of results.
-
-  Raises:
-    SettingsError: they do; results inside would be taken for photos by the next run.
-  """
-  photos, results = source.resolve(), out.resolve()
-  if photos == results or photos in results.parents or results in photos.parents:
-    raise SettingsError(f"DIR and --out must lie apart, got {source} and {out}; change one.")
+def _forgetful(photo: PhotoConfig | None) -> Iterator[str]:
+  reason = None if photo is None else results.remember()
+  if reason is not None:
+    yield f"{reason}: what is protected now will be recognized in this folder only."
 
 
 def _make_state(out: pathlib.Path) -> pathlib.Path:

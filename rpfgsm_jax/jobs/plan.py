@@ -9,10 +9,13 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from rpfgsm_jax.data.folders import ImageRecord
+from rpfgsm_jax.data.folders import RAW_SUFFIXES, ImageRecord
 from rpfgsm_jax.jobs.errors import JobError, SettingsError
 
-_LEFTOVER = re.compile(r"\..{0,64}\.[0-9a-f]{16}\.partial\.(png|json)", re.DOTALL)
+STATE = ".rpfgsm"
+"""A job's private folder inside its folder of results; nothing that lists images looks there."""
+
+_LEFTOVER = re.compile(r"\..{0,64}\.[0-9a-f]{16}\.partial\.(png|webp|jpg|json)", re.DOTALL)
 _FORGOTTEN = 3600.0  # seconds after which a temporary file is nobody's; writing one takes less
 
 
@@ -21,7 +24,7 @@ class Task:
   """One photo of a job."""
 
   record: ImageRecord  # where it is, its stable id
-  output: pathlib.Path  # the PNG it becomes; the photo is done when this exists
+  output: pathlib.Path  # the file it becomes
 
 
 class Shard(NamedTuple):
@@ -70,20 +73,23 @@ def _key(name: str) -> str:
   return unicodedata.normalize("NFC", name).casefold()
 
 
-def output_names(relatives: Sequence[str]) -> list[str]:
-  """Names the PNG of each photo: its own name with `.png` for the suffix.
+def output_names(relatives: Sequence[str], suffix: str = ".png") -> list[str]:
+  """Names the result of each photo: its own name with another suffix.
 
   Where two photos would get one name (also: equal but for case), or a photo that of a folder, each
-  of them keeps its whole name and `.png` is added: `a.jpg` and `a.png` become `a.jpg.png` and
+  of them keeps its whole name and the suffix is added: `a.jpg` and `a.png` become `a.jpg.png` and
   `a.png.png`.
 
+  A raw photo, of which there will be no result, takes no name from its finished picture.
+
   Args:
-    relatives: paths relative to the source folder, forward slashes, all different.
+    relatives: names of photos, forward slashes, all different.
+    suffix: of the results, with its dot.
 
   Returns:
     Relative paths in the same order, all different.
   """
-  names = [str(pathlib.PurePosixPath(relative).with_suffix(".png")) for relative in relatives]
+  names = [_short_name(relative, suffix) for relative in relatives]
   folders = {
     _key(str(parent))
     for relative in relatives
@@ -94,23 +100,29 @@ def output_names(relatives: Sequence[str]) -> list[str]:
     counts = collections.Counter(map(_key, names))
     changed = False
     for place, relative in enumerate(relatives):
-      key, whole = _key(names[place]), f"{relative}.png"
+      key, whole = _key(names[place]), relative + suffix
       if names[place] != whole and (counts[key] > 1 or key in folders):
         names[place], changed = whole, True
   return names
 
 
-def plan(records: Sequence[ImageRecord], out: pathlib.Path) -> list[Task]:
-  """Makes the tasks of a whole folder; a share is chosen afterwards, so that names are the same.
+def _short_name(relative: str, suffix: str) -> str:
+  path = pathlib.PurePosixPath(relative)
+  return relative + suffix if path.suffix.lower() in RAW_SUFFIXES else str(path.with_suffix(suffix))
+
+
+def plan(records: Sequence[ImageRecord], out: pathlib.Path, suffix: str = ".png") -> list[Task]:
+  """Makes the tasks of a whole job; a share is chosen afterwards, so that names are the same.
 
   Args:
-    records: all photos of the source folder.
+    records: all its photos.
     out: the folder of results.
+    suffix: of the results, with its dot.
 
   Returns:
     One task a photo, in the same order.
   """
-  names = output_names([record.relative for record in records])
+  names = output_names([record.relative for record in records], suffix)
   return [Task(record, out / name) for record, name in zip(records, names, strict=True)]
 
 
@@ -118,7 +130,7 @@ def check_names_differ(tasks: Iterable[Task], *, ignores_case: bool) -> None:
   """Refuses photos whose results a file system would take for one.
 
   Args:
-    tasks: of the whole folder.
+    tasks: of the whole job.
     ignores_case: whether the results' file system takes `A.png` and `a.png` for one.
 
   Raises:
@@ -131,6 +143,25 @@ def check_names_differ(tasks: Iterable[Task], *, ignores_case: bool) -> None:
       raise SettingsError(
         f"--out must keep apart what differs by case, got a file system that does not, and "
         f"{other.record.relative} and {task.record.relative}; rename one or use another disk."
+      )
+
+
+def check_originals(tasks: Sequence[Task]) -> None:
+  """Refuses results that links would lead to where the originals are.
+
+  Args:
+    tasks: of the whole job.
+
+  Raises:
+    SettingsError: a result would lie beside an original, where it could take the place of one.
+  """
+  holding = {os.path.dirname(os.path.realpath(task.record.path)) for task in tasks}
+  for folder in {task.output.parent for task in tasks}:
+    real = os.path.realpath(folder)
+    if real in holding:
+      raise SettingsError(
+        f"SOURCE and --out must lie apart, got {folder} for results, which leads to {real}, where "
+        "originals are; change one of them."
       )
 
 

@@ -4,6 +4,8 @@ Everything of Ray is in this file and imported when it is used. The workers see 
 the driver and read and write photos themselves; only names travel, as JSON, because file names need
 not be Unicode. A worker that dies is started again and its block done again: photos that it had
 written are skipped, and a file appears in one step, so nothing is lost and nothing half written.
+The second time photos are done one by one, so that one which ends its worker is found; it is given
+up when it has done so twice more.
 """
 
 import contextlib
@@ -11,7 +13,6 @@ import json
 import logging
 import os
 import pathlib
-import socket
 import sys
 import types
 from collections.abc import Iterator, Sequence
@@ -21,19 +22,22 @@ import numpy as np
 
 from rpfgsm_jax import process
 from rpfgsm_jax.data.folders import ImageRecord
-from rpfgsm_jax.jobs.engines import Order, make_worker
+from rpfgsm_jax.jobs import ray_address, tries
+from rpfgsm_jax.jobs.engines import make_worker
 from rpfgsm_jax.jobs.errors import JobError, SettingsError
+from rpfgsm_jax.jobs.order import Order
+from rpfgsm_jax.jobs.photo_worker import PhotoWorker
+from rpfgsm_jax.jobs.pipeline import Outcome
 from rpfgsm_jax.jobs.plan import Task
 from rpfgsm_jax.jobs.settings import describe_environment
-from rpfgsm_jax.jobs.worker import Outcome, Worker
+from rpfgsm_jax.jobs.survey import stand
+from rpfgsm_jax.jobs.worker import Worker
 from rpfgsm_jax.models.weights import WeightsError
 
-ANSWER_WITHIN = 10.0  # seconds for a cluster to answer
+_DEATHS_ALONE = 2  # of a photo by itself, after which it is given up
+_DEATHS_AT_START = 3  # of workers before their first photo
 _BLOCKS_A_WORKER = 4  # at least, so that workers end together
 _LARGEST_BLOCK = {"CPU": 64, "GPU": 1024}  # photos; what a death costs, and how often news comes
-# HTTP/2's opening: the preface and an empty SETTINGS frame. A gRPC server answers with its own.
-_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
-_SETTINGS_FRAME = b"\x04"
 _STOPS = {each.__name__: each for each in (JobError, SettingsError, WeightsError)}
 
 
@@ -58,7 +62,7 @@ class RayEngine:
   def __enter__(self) -> Self:
     ray = _import_ray()
     if self._address is not None:
-      _check_answers(self._address)
+      ray_address.check_answers(self._address)
     options = {"log_to_driver": False, "logging_level": logging.ERROR}
     if self._address is None:
       # Workers share processors on a machine of their own; on a cluster its owner says how many.
@@ -103,6 +107,10 @@ class RayEngine:
     task = ray.remote(max_calls=1, **self._device())(_prepared_environment)
     return ray.get(task.remote())
 
+  def platform(self) -> str:
+    """The kind of the workers' devices: "cpu" or "gpu"."""
+    return self._kind.lower()
+
   def _device(self) -> dict[str, int]:
     return {"num_gpus": 1} if self._kind == "GPU" else {"num_cpus": 1}
 
@@ -122,6 +130,7 @@ class RayEngine:
     """
     import ray
 
+    tries.forget(order.out)
     block = min(-(-len(tasks) // (self._workers * _BLOCKS_A_WORKER)), _LARGEST_BLOCK[self._kind])
     rows = ray.data.from_items(
       [{"task": _encode(task)} for task in tasks], override_num_blocks=-(-len(tasks) // block)
@@ -147,7 +156,7 @@ class _RayWorker:
 
   def __init__(self, order: Order, count: int):
     self._order, self._count = order, count
-    self._worker: Worker | None = None
+    self._worker: Worker | PhotoWorker | None = None
 
   def __call__(self, rows: dict[str, np.ndarray]) -> dict[str, list[str]]:
     try:
@@ -157,13 +166,44 @@ class _RayWorker:
     return {"outcome": [json.dumps(outcome) for outcome in found]}
 
   def _run(self, tasks: Sequence[Task]) -> list[Outcome]:
+    out, names = self._order.out, [str(task.output) for task in tasks]
+    with tries.trying(out, "\0".join(names)) as deaths:
+      worker = self._started("\0".join(("start", *names)))
+      # Those are a worker's that died in the middle of this block.
+      standings = [(task, stand(self._order, task).facts) for task in tasks]
+      found = [
+        Outcome(task.record.relative, None, (), facts or None)
+        for task, facts in standings
+        if facts is not None
+      ]
+      rest = [task for task, facts in standings if facts is None]
+      if not deaths:
+        return found + list(worker.run(rest))
+      return found + [outcome for task in rest for outcome in _alone(worker, task, out)]
+
+  def _started(self, name: str) -> Worker | PhotoWorker:
     if self._worker is None:
-      process.prepare()
-      self._worker = make_worker(self._order, self._count)
-    # Those are a worker's that died in the middle of this block.
-    written = [task for task in tasks if task.output.exists()]
-    found = [Outcome(task.record.relative, None) for task in written]
-    return found + list(self._worker.run([task for task in tasks if task not in written]))
+      with tries.trying(self._order.out, name) as deaths:
+        if deaths >= _DEATHS_AT_START:
+          raise JobError(
+            f"workers of Ray end while they load the networks, {deaths} of them one after the "
+            "other; look at their machines' memory and at Ray's own logs."
+          )
+        process.prepare()
+        self._worker = make_worker(self._order, self._count)
+    return self._worker
+
+
+def _alone(worker: Worker | PhotoWorker, task: Task, out: pathlib.Path) -> Iterator[Outcome]:
+  with tries.trying(out, str(task.output)) as deaths:
+    if deaths < _DEATHS_ALONE:
+      yield from worker.run([task])
+    else:
+      why = (
+        f"{task.record.path} has ended {deaths + 1} workers, {deaths} of them while they did "
+        "nothing else; it is given up. Without --engine ray it may say more."
+      )
+      yield Outcome(task.record.relative, why)
 
 
 def _import_ray() -> types.ModuleType:
@@ -179,28 +219,6 @@ def _import_ray() -> types.ModuleType:
   context.enable_progress_bars = context.print_on_execution_start = False
   logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its errors reach us as exceptions
   return ray
-
-
-def _check_answers(address: str) -> None:
-  """Asks a cluster for a sign of life; Ray would wait two minutes and then end the process."""
-  host, _, port = address.rpartition(":")
-  if not host or not port.isdecimal():
-    raise SettingsError(f"--address must be HOST:PORT, got {address!r}.")
-  try:
-    with socket.create_connection((host, int(port)), timeout=ANSWER_WITHIN) as connection:
-      if os.environ.get("RAY_USE_TLS") == "1":
-        return
-      connection.sendall(_GREETING)
-      answer = connection.recv(4)
-  except (OSError, OverflowError) as error:
-    why = f"no answer within {ANSWER_WITHIN:.0f} s" if isinstance(error, TimeoutError) else error
-    raise JobError(
-      f"no Ray cluster at {address} ({why}); start one, or leave --address out."
-    ) from error
-  if answer[3:] != _SETTINGS_FRAME:
-    raise JobError(
-      f"no Ray cluster at {address}, but something else; check the port (6379 is usual)."
-    )
 
 
 def _prepared_environment() -> dict[str, str]:
@@ -224,5 +242,5 @@ def _decode_outcome(text: str) -> Outcome:
   values = json.loads(text)
   if len(values) == 2:
     raise _STOPS[values[0]](values[1])
-  relative, failure, notes = values
-  return Outcome(relative, failure, tuple(notes))
+  relative, failure, notes, facts = values
+  return Outcome(relative, failure, tuple(notes), facts)

@@ -12,13 +12,15 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from rpfgsm_jax import atomic
 from rpfgsm_jax.jobs import locks
 from rpfgsm_jax.jobs.errors import SettingsError
+from rpfgsm_jax.protector import MAX_SEED
 
 FORMAT = 1
 RECORD = "job.json"
-MAX_SEED = 2**32 - 1  # JAX without 64-bit numbers takes no more from a seed
 _ABSENT = "nothing"
+_SIZE = {"size": "network"}  # what records without a size mean
 
 
 def settle(
@@ -27,7 +29,8 @@ def settle(
   environment: Mapping[str, str],
   *,
   seed: int | None,
-  occupied: Callable[[], str | None],
+  occupied: Callable[[], str | None] = lambda: None,
+  overwrite: bool | None = None,
 ) -> tuple[int, list[str]]:
   """Begins a job, or checks that this run goes on with the one that was begun.
 
@@ -37,6 +40,8 @@ def settle(
     environment: what may decide last bits: versions, the kind of device.
     seed: what the user asked for; None: the recorded one, or a new one from the system's entropy.
     occupied: names a file that stands where a result belongs, if there is one.
+    overwrite: other settings than the recorded ones take their place; None: there is no such option
+      to be named.
 
   Returns:
     The seed of the job, and notes for the user.
@@ -51,20 +56,88 @@ def settle(
     # Asked in this order: a record that another process makes meanwhile comes before its results.
     foreign = occupied()
     if foreign is not None and not path.exists():
-      raise SettingsError(
-        f"--out must be new, or hold the results of this job, got {foreign} without {path}; such "
-        "a file would be taken for a protected photo: name another folder."
-      )
-    content = {
-      "format": FORMAT,
-      "seed": secrets.randbits(32) if seed is None else seed,
-      "settings": settings,
-      "environment": dict(environment),
-    }
-    _create(path, json.dumps(content, indent=2) + "\n")
+      raise occupied_by(foreign, state)
+    drawn = secrets.randbits(MAX_SEED.bit_length()) if seed is None else seed
+    _create(path, _content(drawn, settings, environment))
   recorded = _read(path)
-  _compare(path, recorded, settings, seed)
+  try:
+    _compare(path, recorded, settings, seed, overwrite)
+  except SettingsError:
+    if not overwrite:
+      raise
+    # Shards that are told the same at once all write the same.
+    kept = recorded["seed"] if seed is None else seed
+    atomic.write_text(path, _content(kept, settings, environment))
+    return kept, ["the settings are new: what was done with other ones is done again."]
   return recorded["seed"], _notes(recorded["environment"], environment)
+
+
+def look(
+  state: pathlib.Path,
+  settings: Mapping[str, Any],
+  *,
+  seed: int | None,
+  overwrite: bool | None = None,
+) -> int | None:
+  """Returns the seed that `settle` would find or keep, and writes nothing.
+
+  See `settle` for the arguments.
+
+  Returns:
+    The seed; None where there is no record.
+
+  Raises:
+    SettingsError: `settle` would refuse.
+  """
+  path = state / RECORD
+  if not path.exists():
+    return None
+  recorded = _read(path)
+  if not overwrite:
+    _compare(path, recorded, json.loads(json.dumps(settings)), seed, overwrite)
+  return recorded["seed"] if seed is None else seed
+
+
+def occupied_by(foreign: str, state: pathlib.Path) -> SettingsError:
+  """Returns the refusal of a folder without a record, where a file stands in a result's place.
+
+  Args:
+    foreign: the file.
+    state: the folder of the record.
+
+  Returns:
+    The error.
+  """
+  return SettingsError(
+    f"--out must be new, or hold the results of this job, got {foreign} without {state / RECORD}; "
+    "such a file would be taken for a protected photo: name another folder."
+  )
+
+
+def recorded_settings(state: pathlib.Path) -> dict[str, Any]:
+  """Returns the settings that a job was begun with; none where there is no record.
+
+  Args:
+    state: the folder of the record; need not exist.
+
+  Returns:
+    JSON values, mappings may be nested.
+
+  Raises:
+    SettingsError: the record is unusable.
+  """
+  path = state / RECORD
+  return _read(path)["settings"] if path.exists() else {}
+
+
+def _content(seed: int, settings: Mapping[str, Any], environment: Mapping[str, str]) -> str:
+  content = {
+    "format": FORMAT,
+    "seed": seed,
+    "settings": settings,
+    "environment": dict(environment),
+  }
+  return json.dumps(content, indent=2) + "\n"
 
 
 def _create(path: pathlib.Path, content: str) -> None:
@@ -107,19 +180,24 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _compare(
-  path: pathlib.Path, recorded: Mapping[str, Any], settings: Mapping[str, Any], seed: int | None
+  path: pathlib.Path,
+  recorded: Mapping[str, Any],
+  settings: Mapping[str, Any],
+  seed: int | None,
+  overwrite: bool | None,
 ) -> None:
-  there, here = dict(_fields(recorded["settings"])), dict(_fields(settings))
+  there, here = (dict(_fields({**_SIZE, **each})) for each in (recorded["settings"], settings))
+  again = "" if overwrite is None else "--overwrite to do all again with these, "
   for field in [*there, *(name for name in here if name not in there)]:
     if there.get(field, _ABSENT) != here.get(field, _ABSENT):
       raise SettingsError(
         f"{path.parent.parent} was begun with {field} = {there.get(field, _ABSENT)}, got "
-        f"{here.get(field, _ABSENT)}; give the options of the first run, or another --out."
+        f"{here.get(field, _ABSENT)}; give the options of the first run, {again}or another --out."
       )
   if seed is not None and seed != recorded["seed"]:
     raise SettingsError(
       f"{path.parent.parent} was begun with another seed than --seed {seed}; leave --seed out (the "
-      "recorded one is used), or name another --out."
+      f"recorded one is used), {again}or name another --out."
     )
 
 

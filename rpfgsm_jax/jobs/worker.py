@@ -1,4 +1,4 @@
-"""From a list of photos to written files: what every engine runs.
+"""Photos at the networks' size, from a list to written files.
 
 Decoding threads -> device -> writing threads. One batch is always started before the one before it
 is fetched, and every queue is bounded: memory does not grow with the number of photos.
@@ -6,9 +6,7 @@ is fetched, and every queue is bounded: memory does not grow with the number of 
 
 import collections
 import concurrent.futures
-import errno
 import os
-import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -17,49 +15,12 @@ import numpy as np
 
 from rpfgsm_jax.data import folders, images
 from rpfgsm_jax.jobs.errors import JobError, SettingsError
+from rpfgsm_jax.jobs.pipeline import DeviceClock, Outcome, failed_write, start_threads
 from rpfgsm_jax.jobs.plan import Task
 from rpfgsm_jax.protect import OutOfMemoryError, Pending, Protector, to_uint8
 
 _STARTED_AT_ONCE = 2  # batches: one computes, the next waits on the device
 _MAX_WRITERS = 8
-# What the next photo will meet too.
-_FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
-
-
-class Outcome(NamedTuple):
-  """What became of one photo."""
-
-  relative: str  # its path in the source folder
-  failure: str | None  # None: its file is written, whole; else a sentence saying why not
-  notes: tuple[str, ...] = ()  # what was lost when it was read; sentences naming the file
-
-
-class DeviceClock:
-  """How long the devices had nothing to do between the first start and the last result."""
-
-  def __init__(self) -> None:
-    self.busy = 0.0  # seconds in which at least one started batch was not ready
-    self._first: float | None = None
-    self._until = 0.0
-
-  def add(self, started: float, ready: float) -> None:
-    """Counts one batch; in the order in which they were started.
-
-    Args:
-      started: when it was given to the devices, seconds.
-      ready: when its result was there.
-    """
-    if self._first is None:
-      self._first = self._until = started
-    self.busy += max(ready - max(started, self._until), 0.0)
-    self._until = max(ready, self._until)
-
-  @property
-  def idle_share(self) -> float | None:
-    """The idle part of the time between, 0..1; None before the first result."""
-    if self._first is None or self._until == self._first:
-      return None
-    return 1.0 - self.busy / (self._until - self._first)
 
 
 class _Batch(NamedTuple):
@@ -115,7 +76,8 @@ class Worker:
       JobError: no photo can be done any more: the disk is full, or a batch does not fit.
       SettingsError: the attack refuses its settings.
     """
-    fetcher, writers = _pool(1, "fetch"), _pool(min(_MAX_WRITERS, os.cpu_count() or 1), "write")
+    fetcher = start_threads(1, "fetch")
+    writers = start_threads(min(_MAX_WRITERS, os.cpu_count() or 1), "write")
     try:
       yield from self._run(tasks, fetcher, writers)
     except OutOfMemoryError as error:
@@ -221,15 +183,6 @@ class Worker:
         self._protector = self._protector.halved()
 
 
-def _pool(threads: int, name: str) -> concurrent.futures.ThreadPoolExecutor:
-  """Starts all threads now: one that Ctrl-C meets while it starts is waited for by nobody."""
-  pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix=name)
-  all_there = threading.Barrier(threads)
-  for _ in range(threads):
-    pool.submit(all_there.wait)
-  return pool
-
-
 def _ids(batch: _Batch) -> np.ndarray:
   return np.asarray([task.record.image_id for task in batch.tasks], np.uint32)
 
@@ -244,10 +197,5 @@ def _write(task: Task, pixels: np.ndarray, notes: tuple[str, ...]) -> Outcome:
   try:
     images.write_png(task.output, pixels)
   except OSError as error:
-    why = f"{task.output} could not be written: {error.strerror or error}"
-    if error.errno in _FATAL:
-      raise JobError(
-        f"{why}. Make room or name another disk; the same command then goes on."
-      ) from error
-    return Outcome(task.record.relative, f"{why}.", notes)
+    return failed_write(task, error, notes)
   return Outcome(task.record.relative, None, notes)

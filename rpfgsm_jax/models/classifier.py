@@ -17,6 +17,8 @@ from rpfgsm_jax.models.convolution import prepare_convolutions
 from rpfgsm_jax.models.layers import fold_batch_norm
 from rpfgsm_jax.typing import ApplyFn, Array, Images, Logits
 
+_GREY_LEVELS = ((0.0,), (1.0 / 255.0,))  # the mean and deviation that change nothing
+
 
 @functools.partial(
   jax.tree_util.register_dataclass,
@@ -74,10 +76,13 @@ class Classifier:
       )
     leading = images.shape[:-3]
     batch = jnp.asarray(images).astype(jnp.float32).reshape(-1, *images.shape[-3:])
-    mean, deviation = (
-      jnp.asarray(value, jnp.float32).reshape(1, 1, 1, -1) for value in (self.mean, self.deviation)
-    )
-    normalized = (batch / 255.0 - mean) / deviation
+    normalized = batch
+    if (self.mean, self.deviation) != _GREY_LEVELS:  # whole numbers stay whole
+      mean, deviation = (
+        jnp.asarray(value, jnp.float32).reshape(1, 1, 1, -1)
+        for value in (self.mean, self.deviation)
+      )
+      normalized = (batch / 255.0 - mean) / deviation
     logits = self.apply(self.params, normalized.astype(self.dtype)).astype(jnp.float32)
     return logits.reshape(*leading, logits.shape[-1])
 

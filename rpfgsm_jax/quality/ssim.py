@@ -5,6 +5,7 @@ import numpy as np
 from rpfgsm_jax.quality._pairs import check_pair
 from rpfgsm_jax.typing import ArrayLike
 
+_STRIP_PIXELS = 2**16  # of which the float64 planes fit into a processor's cache
 _RADIUS = 5  # int(truncate * sigma + 0.5) with truncate 3.5: an 11x11 window
 _WEIGHTS = np.exp(-0.5 * (np.arange(-_RADIUS, _RADIUS + 1) / 1.5) ** 2)
 _WEIGHTS /= _WEIGHTS.sum()
@@ -41,20 +42,31 @@ def ssim(images: ArrayLike, originals: ArrayLike) -> np.ndarray:
       f"{images.shape}; enlarge both images first."
     )
   values = np.empty(images.shape[:-3])
-  for index in np.ndindex(values.shape):  # one image at a time fits into the processor's cache
+  for index in np.ndindex(values.shape):
     values[index] = _mean_similarity(images[index], originals[index])
   return values[()]  # a scalar for one image, as in `psnr`
 
 
 def _mean_similarity(image: np.ndarray, original: np.ndarray) -> float:
-  """Returns the SSIM of two `(H, W, C)` images."""
+  """Returns the SSIM of two `(H, W, C)` images, a strip of rows at a time: floats are large."""
+  height, width, channels = image.shape
+  windows, rows = height - 2 * _RADIUS, max(_STRIP_PIXELS // width, 1)
+  total = sum(
+    _similarity(image[top : top + rows + 2 * _RADIUS], original[top : top + rows + 2 * _RADIUS])
+    for top in range(0, windows, rows)
+  )
+  return total / (windows * (width - 2 * _RADIUS) * channels)
+
+
+def _similarity(image: np.ndarray, original: np.ndarray) -> float:
+  """Returns the sum of similarities over every window inside."""
   x, y = image.astype(np.float64), original.astype(np.float64)
   mean_x, mean_y, square, product = _local_means(np.stack([x, y, x * x + y * y, x * y]))
   mean_square, mean_product = mean_x * mean_x + mean_y * mean_y, mean_x * mean_y
   # With x = y each numerator equals its denominator to the last bit: doubling is exact.
   similarity = (2 * mean_product + _C1) * (2 * (product - mean_product) + _C2)
   similarity /= (mean_square + _C1) * (square - mean_square + _C2)
-  return similarity.mean()
+  return float(similarity.sum())
 
 
 def _local_means(planes: np.ndarray) -> np.ndarray:

@@ -17,9 +17,10 @@
       if (a === undefined || b === undefined) return (a === undefined) - (b === undefined);
       return direction * (Number(a) - Number(b));
     });
-    const sorted = document.createDocumentFragment();
-    for (const [, row] of keyed) sorted.append(row);
-    body.append(sorted);
+    const table = body.parentNode;
+    body.remove(); // rows of a table that is shown move thirty times slower
+    body.replaceChildren(...keyed.map(([, row]) => row));
+    table.append(body);
   }
 
   function makeSortable(table) {
@@ -58,6 +59,21 @@
     table.parentElement.before(make("div", { class: "filter" }, label, count));
   }
 
+  // The difference is a third picture, or the browser makes it of the two; or there is none.
+  function makeDifference(frame, images, times) {
+    const [, , own] = images;
+    if (own) own.classList.add("change");
+    frame.style.setProperty("--amplification", times);
+    const button = make(
+      "button", { type: "button", "aria-pressed": "false" }, `difference × ${times}`);
+    button.addEventListener("click", () => {
+      const on = frame.classList.toggle("difference");
+      frame.classList.toggle("blended", on && !own);
+      button.setAttribute("aria-pressed", String(on));
+    });
+    return button;
+  }
+
   function makeComparable(views) {
     const times = views.dataset.amplification;
     const images = views.querySelectorAll("img");
@@ -68,7 +84,6 @@
     });
     const stack = make("div", { class: "stack" }, ...images);
     const frame = make("div", { class: "frame" }, stack, slider, make("span", { class: "cut" }));
-    frame.style.setProperty("--amplification", times);
     const slide = () => {
       frame.style.setProperty("--cut", `${slider.value}%`);
       slider.setAttribute(
@@ -76,19 +91,19 @@
     };
     slider.addEventListener("input", slide);
     slide();
-    const button = make(
-      "button", { type: "button", "aria-pressed": "false" }, `difference × ${times}`);
-    button.addEventListener("click", () => {
-      const on = frame.classList.toggle("difference");
-      button.setAttribute("aria-pressed", String(on));
-    });
     const legend = make(
       "p", { class: "legend" }, make("span", {}, `◀ ${before}`), make("span", {}, `${after} ▶`));
-    views.replaceChildren(
-      make("div", {}, frame, legend, make("div", { class: "controls" }, button)));
+    const controls = make("div", { class: "controls" });
+    if (times) controls.append(makeDifference(frame, images, times));
+    // Many comparisons have the same controls: the heading tells them apart.
+    const title = views.closest("section").getAttribute("aria-labelledby");
+    for (const control of [slider, ...controls.children]) {
+      control.setAttribute("aria-describedby", title);
+    }
+    views.replaceChildren(make("div", {}, frame, legend, controls));
   }
 
-  document.querySelectorAll("table").forEach((table) => {
+  document.querySelectorAll("table:not(.fixed)").forEach((table) => {
     makeSortable(table);
     makeFilterable(table);
   });

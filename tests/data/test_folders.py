@@ -97,7 +97,18 @@ def test_heic_photos_are_listed_so_that_they_are_reported(tmp_path):
   assert len(batch.images) == 0
   ((record, message),) = batch.failures
   assert record.relative == "phone.HEIC"
-  assert "convert it to JPEG or PNG" in message
+  assert "phone.HEIC must be a complete picture" in message
+
+
+def test_photos_that_cannot_be_read_are_listed_when_asked_for(tmp_path):
+  _fill(tmp_path, "1.png", "2.NEF", "3.dng", "4.hif", "5.txt")
+  assert _relatives(list_images(tmp_path, suffixes=folders.PHOTO_SUFFIXES)) == [
+    "1.png",
+    "2.NEF",
+    "3.dng",
+    "4.hif",
+  ]
+  assert _relatives(list_images(tmp_path)) == ["1.png"]
 
 
 def test_links_are_followed_and_loops_are_not(tmp_path):

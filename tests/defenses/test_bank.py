@@ -44,20 +44,26 @@ def test_the_papers_set():
   assert defenses.paper_bank() == BANK
 
 
-@pytest.mark.parametrize("backend", ["cpu", "gpu"])
-def test_rows_meet_their_own_member_forward_and_backward(images, backend, monkeypatch):
+@pytest.mark.parametrize(
+  ("backend", "known"),
+  [("cpu", False), ("gpu", False), ("gpu", True)],
+  ids=["cpu", "gpu", "gpu, known when compiled"],
+)
+def test_rows_meet_their_own_member_forward_and_backward(images, backend, known, monkeypatch):
   # One after the other on a CPU, all at once elsewhere; XLA's CPU runs both.
   monkeypatch.setattr(jax, "default_backend", lambda: backend)
   weights = jnp.asarray(np.random.default_rng(0).normal(size=images.shape), jnp.float32)
 
-  @jax.jit
   def together(images, families, parameters):
     out, pull = jax.vjp(
       lambda x: apply_rows(BANK, x, families, parameters, NOISE, "straight_through"), images
     )
     return out, pull(weights)[0]
 
-  out, gradient = together(images, FAMILIES, PARAMETERS)
+  if known:
+    out, gradient = jax.jit(lambda images: together(images, FAMILIES, PARAMETERS))(images)
+  else:
+    out, gradient = jax.jit(together)(images, FAMILIES, PARAMETERS)
   for row in range(len(FAMILIES)):
     alone, pull = jax.vjp(lambda x, row=row: expected_row(row, x), images[row])
     # Re-quantized levels are fractions, on which differently fused programs differ by a rounding.

@@ -7,9 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rpfgsm_jax.defenses import jpeg, median, requantize
+from rpfgsm_jax.defenses import (
+  REQUANTIZE,
+  DefenseBank,
+  encoded_bank,
+  jpeg,
+  median,
+  requantize,
+  resize,
+)
 from rpfgsm_jax.rounding import ROUNDINGS
 
+ENCODED = encoded_bank(DefenseBank((REQUANTIZE,)), 25, "4:2:0").families[0]
 DEFENSES = {
   "median": (lambda image, size, rounding: median(image, size), (2, 3, 5), ("no rounding",)),
   "requantize": (
@@ -27,6 +36,12 @@ DEFENSES = {
     (1, 25, 100),
     ("straight_through", "cubic"),
   ),
+  "resize": (
+    lambda image, number, rounding: resize(resize(image, (9, 23)), (13, 18)),
+    (0,),
+    ("straight_through",),
+  ),
+  "encoded requantize": (ENCODED.apply, (1, 7), ("straight_through",)),
 }
 CASES = [(name, rule) for name, (_, _, rules) in DEFENSES.items() for rule in rules]
 

@@ -17,7 +17,7 @@ FOLDERS = sorted(path.parent.name for path in DOCS.glob("*/rows.jsonl*"))
 TABLES = sorted(
   str(path.relative_to(DOCS)) for path in DOCS.glob("*/*") if path.suffix in (".md", ".csv")
 )
-DOCUMENTS = ("README.md", "docs/RESULTS.md")
+DOCUMENTS = ("README.md", "docs/RESULTS.md", "docs/PHOTOS.md")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_compressed_rows_are_the_same_rows(tmp_path):
   ("content", "message"),
   [
     (None, "must hold rows.jsonl or rows.jsonl.gz"),
-    ('{"kind":"run","experiment":"other"}\n', "must hold the rows of demo or study"),
+    ('{"kind":"run","experiment":"other"}\n', "must hold the rows of demo or study or fullsize"),
     ('{"kind":"run"', "cut in the middle"),
   ],
   ids=["none", "foreign", "cut"],

@@ -21,14 +21,19 @@ class SmallJob:
   """A folder of photos, a network, and how to start the command on them."""
 
   folder: pathlib.Path
+  options: tuple[str, ...] = ("--size", "network", "--batch-size", "4")
 
-  def start(self, out, *options) -> subprocess.Popen:
-    """Starts `rpfgsm protect` into a folder beside the photos."""
+  def start(self, out, *options, path: pathlib.Path = ROOT) -> subprocess.Popen:
+    """Starts `rpfgsm protect` into a folder beside the photos; `path` comes first in Python's."""
     command = [sys.executable, "-m", "rpfgsm_jax.cli", "protect", str(self.folder / "in")]
     command += ["--out", str(self.folder / out), "--network", str(self.folder / "network")]
-    command += ["--steps", "8", "--batch-size", "4", *map(str, options)]
+    command += ["--steps", "8", *self.options, *map(str, options)]
     inherited = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    environment = inherited | {"RPFGSM_CACHE": str(self.folder / "cache"), "PYTHONPATH": str(ROOT)}
+    environment = inherited | {
+      "RPFGSM_CACHE": str(self.folder / "cache"),
+      "RPFGSM_STATE": str(self.folder / "state"),
+      "PYTHONPATH": f"{path}{os.pathsep}{ROOT}",
+    }
     return subprocess.Popen(
       command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -50,8 +55,8 @@ class SmallJob:
     }
 
 
-def make(folder: pathlib.Path, count: int) -> SmallJob:
-  """Makes photos and a network."""
+def make(folder: pathlib.Path, count: int, **fields) -> SmallJob:
+  """Makes photos and a network; `fields` are those of the job."""
   network = weights.Network(
     config=CONFIGS["basic"], parameters=parameters("basic"), class_names=CLASS_NAMES
   )
@@ -62,4 +67,4 @@ def make(folder: pathlib.Path, count: int) -> SmallJob:
     path.parent.mkdir(parents=True, exist_ok=True)
     blocks = np.kron(generator.integers(0, 256, (6, 7, 3)), np.ones((10, 10, 1)))
     Image.fromarray(blocks.astype(np.uint8)).save(path)
-  return SmallJob(folder)
+  return SmallJob(folder, **fields)

@@ -14,7 +14,7 @@ from rpfgsm_jax import protect
 from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig
 from rpfgsm_jax.data import images, list_images
 from rpfgsm_jax.defenses.bank import no_defenses
-from rpfgsm_jax.jobs import Job, JobError, SettingsError, Shard, engines, job, open_job
+from rpfgsm_jax.jobs import Job, JobError, SettingsError, Shard, engines, job, open_job, survey
 from rpfgsm_jax.jobs.settings import Network
 
 NETWORKS = {"toys/linear": toys.linear(1), "toys/convolution": toys.convolution(2)}
@@ -23,12 +23,12 @@ CONFIG = RPFGSMConfig(epsilon=4.0, num_steps=2, defenses=no_defenses(), micro_ba
 
 @pytest.fixture(autouse=True)
 def toy_networks(monkeypatch):
-  def identify(names):
+  def identify(names, option="--network"):
     return tuple(Network(name, f"digest of {name}") for name in names)
 
   monkeypatch.setattr(engines, "load_classifier", NETWORKS.__getitem__)
   monkeypatch.setattr(engines, "identify_networks", identify)
-  monkeypatch.setattr(job, "identify_networks", identify)
+  monkeypatch.setattr(survey, "identify_networks", identify)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def source(tmp_path):
 
 def order(source, name="out", **changes):
   values = {"networks": tuple(NETWORKS), "config": CONFIG, "batch_size": 3, "devices": 1}
-  return Job(source=source, out=source.parent / name, **values | changes)
+  return Job(sources=[source], out=source.parent / name, **values | changes)
 
 
 def work(asked):
@@ -148,7 +148,7 @@ OTHER = {
   ),
   "networks": ({"networks": ["toys/linear"]}, "networks.1.name = toys/convolution, got nothing"),
   "preprocessing": ({"how": "places365"}, "preprocessing = paper, got places365"),
-  "seed": ({"seed": 2**32 - 1}, "another seed"),
+  "seed": ({"seed": 2**64 - 1}, "another seed"),
 }
 
 
@@ -187,7 +187,7 @@ def test_somebodys_files_are_not_taken_for_results(source, no_attack):
 @pytest.mark.parametrize("out", ["in", "in/below", ".", "in/sub/.."])
 def test_photos_and_results_must_lie_apart(source, out):
   before = sorted(source.parent.rglob("*"))
-  with pytest.raises(SettingsError, match="DIR and --out must lie apart"):
+  with pytest.raises(SettingsError, match="SOURCE and --out must lie apart"):
     work(order(source, out))
   assert sorted(source.parent.rglob("*")) == before
 

@@ -1,6 +1,7 @@
 """The private record: made once and whole, read by every later run, refusing other settings."""
 
 import concurrent.futures
+import hashlib
 import json
 import os
 import stat
@@ -142,3 +143,52 @@ def test_the_attack_is_written_down_to_its_defenses():
   assert names == ["identity", "requantize", "median", "jpeg"]
   assert paper["name"] == "rp_fgsm"
   assert json.loads(json.dumps(paper)) == paper
+
+
+def test_jobs_of_older_versions_go_on(tmp_path):
+  # What every version so far has written down of the paper's attack, and a seed of 32 bits.
+  text = json.dumps(settings.describe_attack(RPFGSMConfig()), sort_keys=True)
+  digest = "ffd0c96f2aedfa68044cb351e596089326771953232b33119e022156b07be739"
+  assert hashlib.sha256(text.encode()).hexdigest() == digest
+  assert "gray" in settings.describe_attack(RPFGSMConfig(gray=True))
+  settle(tmp_path, seed=2**32 - 1)
+  assert settle(tmp_path) == (2**32 - 1, [])
+
+
+def test_drawn_seeds_have_64_bits(tmp_path):
+  drawn = []
+  for index in range(8):
+    (tmp_path / str(index)).mkdir()
+    drawn.append(settle(tmp_path / str(index))[0])
+  assert record.MAX_SEED == 2**64 - 1
+  assert max(drawn) > 2**60  # of honest draws all eight are smaller once in 2^32
+  assert min(drawn) >= 0
+
+
+def test_new_settings_take_the_place_of_old_ones_only_where_that_was_asked(tmp_path):
+  other = SETTINGS | {"how": "places365"}
+  seed, _ = settle(tmp_path)
+  with pytest.raises(SettingsError, match="first run, --overwrite to do all again with these, or"):
+    record.settle(tmp_path, other, HERE, seed=None, overwrite=False)
+  assert content(tmp_path)["settings"] == SETTINGS
+  found, notes = record.settle(tmp_path, other, HERE, seed=None, overwrite=True)
+  assert (found, content(tmp_path)["settings"], content(tmp_path)["seed"]) == (seed, other, seed)
+  assert "done again" in notes[0]
+  assert stat.S_IMODE((tmp_path / "job.json").stat().st_mode) == 0o600
+  assert record.settle(tmp_path, other, HERE, seed=None, overwrite=True) == (seed, [])
+  assert record.settle(tmp_path, other, HERE, seed=9, overwrite=True)[0] == 9
+
+
+def test_looking_finds_what_settling_would_and_writes_nothing(tmp_path):
+  assert record.look(tmp_path, SETTINGS, seed=None) is None
+  assert record.recorded_settings(tmp_path / "absent") == {}
+  assert not list(tmp_path.iterdir())
+  seed, _ = settle(tmp_path)
+  before = content(tmp_path)
+  assert record.look(tmp_path, SETTINGS, seed=None) == seed
+  assert record.recorded_settings(tmp_path) == SETTINGS
+  other = SETTINGS | {"how": "places365"}
+  with pytest.raises(SettingsError, match="how = paper, got places365"):
+    record.look(tmp_path, other, seed=None)
+  assert record.look(tmp_path, other, seed=3, overwrite=True) == 3
+  assert content(tmp_path) == before

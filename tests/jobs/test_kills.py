@@ -1,5 +1,6 @@
 """Real processes: killed at any moment, sharing a folder, started together. `make test-jobs`."""
 
+import hashlib
 import os
 import random
 import signal
@@ -9,9 +10,11 @@ import time
 import pytest
 from jobs.small_job import PHOTOS
 
+from rpfgsm_jax.jobs import photo_records
+
 pytestmark = pytest.mark.jobs
 
-KILLS = 20
+KILLS, PHOTO_KILLS = 20, 6
 
 
 def png_count(job, out):
@@ -51,6 +54,43 @@ def test_killed_at_twenty_moments_it_ends_with_the_same_bytes(job):
   assert last.startswith(f"{PHOTOS - counts[-1]} done, 0 failed, {counts[-1]} skipped")
   assert job.results("killed") == job.results("whole")
   assert not list((job.folder / "killed" / ".rpfgsm").glob("*.partial.*"))
+
+
+def test_photos_at_their_own_size_survive_kills_with_their_records(photos_job):
+  chance, counts = random.Random(6), []
+  for _ in range(PHOTO_KILLS):
+    process = photos_job.start("killed", "--seed", 7)
+    wait_for_news(photos_job, "killed", process)
+    time.sleep(chance.uniform(0, 0.1))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "it ended by itself: more photos are needed"
+    counts.append(png_count(photos_job, "killed"))
+    out, whole = photos_job.folder / "killed", photos_job.results("whole")
+    for name, content in photos_job.results("killed").items():
+      if ".partial." not in name:
+        assert content == whole[name]
+        facts = photo_records.read(photo_records.path_of(out, name))
+        assert facts["output_sha256"] == hashlib.sha256(content).hexdigest()
+  assert counts == sorted(counts)
+  last = photos_job.run("killed", "--seed", 7)
+  assert last.startswith(f"{PHOTOS - counts[-1]} done (")
+  assert f"0 failed, {counts[-1]} skipped" in last
+  assert photos_job.results("killed") == photos_job.results("whole")
+  assert not list((photos_job.folder / "killed" / ".rpfgsm").rglob("*.partial.*"))
+
+
+def test_a_kill_while_results_are_replaced_leaves_none_that_is_taken_for_another(photos_job):
+  photos_job.run("replaced", "--seed", 8)
+  process = photos_job.start("replaced", "--seed", 7, "--overwrite")
+  old = photos_job.results("replaced")
+  while photos_job.results("replaced") == old and process.poll() is None:
+    time.sleep(0.01)
+  process.send_signal(signal.SIGKILL)
+  process.communicate()
+  assert process.returncode == -signal.SIGKILL
+  photos_job.run("replaced", "--seed", 7, "--overwrite")
+  assert photos_job.results("replaced") == photos_job.results("whole")
 
 
 def test_a_drawn_seed_survives_a_kill(job):

@@ -21,6 +21,7 @@ NAMES = {
     ["a.jpg.png", "a.jpg.png.png", "a.png.png"],
   ),
   "a folder's name": (["a.jpg", "a.png/b.jpg"], ["a.jpg.png", "a.png/b.png"]),
+  "a raw photo": (["a.CR2", "a.jpg"], ["a.CR2.png", "a.png"]),
   "hidden stem": (["a..jpg"], ["a..png"]),
 }
 
@@ -70,7 +71,7 @@ def test_names_that_one_disk_confuses_are_refused_there_only(tmp_path):
 def test_only_temporary_files_of_ours_are_removed(tmp_path):
   token = "0123456789abcdef"
   ours = [f".photo.{token}.partial.png", f".job.{token}.partial.json", f"..{token}.partial.png"]
-  others = [".photo.partial.png", f"photo.{token}.partial.png", f".a.{token}.partial.jpg", "a.png"]
+  others = [".photo.partial.png", f"photo.{token}.partial.png", f".a.{token}.partial.gif", "a.png"]
   for name in [*ours, *others]:
     (tmp_path / name).touch()
   folders = [tmp_path, tmp_path / "absent"]

@@ -3,6 +3,7 @@
 Those that start Ray fail where it is not installed, they are not skipped: they were asked for.
 """
 
+import json
 import os
 import pathlib
 import signal
@@ -13,8 +14,12 @@ import time
 import pytest
 from jobs.small_job import PHOTOS
 
-from rpfgsm_jax.jobs import ray_engine
+from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig
+from rpfgsm_jax.data.folders import ImageRecord
+from rpfgsm_jax.jobs import plan, ray_address, ray_engine, tries
 from rpfgsm_jax.jobs.errors import JobError, SettingsError
+from rpfgsm_jax.jobs.order import Order
+from rpfgsm_jax.jobs.pipeline import Outcome
 from rpfgsm_jax.models.weights import WeightsError
 
 TWO = ("--seed", 7, "--engine", "ray", "--devices", 2)
@@ -57,6 +62,15 @@ def test_two_workers_write_what_one_process_writes(job, ray_is_installed):
 
 
 @pytest.mark.jobs
+def test_photos_at_their_own_size_come_back_with_their_records(photos_job, ray_is_installed):
+  said = photos_job.run("ray", *TWO)
+  assert said.partition(";")[0] == photos_job.run("local", "--seed", 7).partition(";")[0]
+  assert photos_job.results("ray") == photos_job.results("whole")
+  # Each photo's verdict came back from its worker, and is what its record says.
+  assert photos_job.run("ray").startswith(f"0 done, 0 failed, {PHOTOS} skipped")
+
+
+@pytest.mark.jobs
 def test_a_killed_worker_loses_and_doubles_nothing(job, ray_is_installed):
   process = job.start("bereft", *TWO)
   out, killed = job.folder / "bereft", []
@@ -90,6 +104,29 @@ def test_a_bad_photo_comes_back_from_a_worker_with_its_reason(job, ray_is_instal
   assert b"bad.jpg must be a JPEG" in stderr
 
 
+@pytest.mark.jobs
+def test_a_photo_that_kills_every_worker_is_given_up_in_the_end(job, ray_is_installed, tmp_path):
+  # Whoever opens it is killed outright, as by the system where memory ends; the driver never does.
+  (tmp_path / "sitecustomize.py").write_text(
+    "import os, signal, sys\n"
+    "def watch(event, arguments):\n"
+    "  if event == 'open' and str(arguments[0]).endswith('killer.jpg'):\n"
+    "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    "sys.addaudithook(watch)\n"
+  )
+  killer = job.folder / "in" / "album 0" / "killer.jpg"
+  killer.touch()
+  try:
+    process = job.start("given up", *TWO, path=tmp_path)
+    stdout, stderr = process.communicate(timeout=240)
+  finally:
+    killer.unlink()
+  assert process.returncode == 1, stderr.decode()
+  assert stdout.decode().startswith(f"{PHOTOS} done, 1 failed, 0 skipped")
+  assert b"killer.jpg has ended 3 workers" in stderr
+  assert job.results("given up") == job.results("whole")
+
+
 @pytest.fixture
 def listener():
   """A server that takes connections and may say something."""
@@ -105,13 +142,13 @@ def test_an_address_where_nobody_listens_is_named():
   with socket.create_server(("127.0.0.1", 0)) as server:
     address = address_of(server)
   with pytest.raises(JobError, match=f"no Ray cluster at {address} .*refused.*leave --address out"):
-    ray_engine._check_answers(address)
+    ray_address.check_answers(address)
 
 
 def test_an_address_that_does_not_answer_is_given_up_in_time(listener, monkeypatch):
-  monkeypatch.setattr(ray_engine, "ANSWER_WITHIN", 0.2)
+  monkeypatch.setattr(ray_address, "ANSWER_WITHIN", 0.2)
   with pytest.raises(JobError, match="no answer within 0 s"):
-    ray_engine._check_answers(address_of(listener))
+    ray_address.check_answers(address_of(listener))
 
 
 @pytest.mark.parametrize(
@@ -130,10 +167,10 @@ def test_a_server_is_known_by_its_first_word(listener, says, is_ray):
   thread.start()
   try:
     if is_ray:
-      ray_engine._check_answers(address_of(listener))
+      ray_address.check_answers(address_of(listener))
     else:
       with pytest.raises(JobError, match="but something else"):
-        ray_engine._check_answers(address_of(listener))
+        ray_address.check_answers(address_of(listener))
   finally:
     thread.join()
 
@@ -141,17 +178,30 @@ def test_a_server_is_known_by_its_first_word(listener, says, is_ray):
 @pytest.mark.parametrize("address", ["", "auto", ":6379", "host:", "host:port"])
 def test_an_address_is_host_and_port(address):
   with pytest.raises(SettingsError, match="--address must be HOST:PORT, got"):
-    ray_engine._check_answers(address)
+    ray_address.check_answers(address)
+
+
+def order(folder):
+  (folder / ".rpfgsm").mkdir(exist_ok=True)
+  return Order(
+    networks=(),
+    config=RPFGSMConfig(),
+    how="paper",
+    seed=0,
+    batch_size=4,
+    devices=None,
+    out=folder,
+  )
 
 
 @pytest.mark.parametrize("stop", [JobError, SettingsError, WeightsError])
-def test_what_stops_a_worker_stops_the_job_under_its_own_name(monkeypatch, stop):
+def test_what_stops_a_worker_stops_the_job_under_its_own_name(monkeypatch, tmp_path, stop):
   def refuse(order, count):
     raise stop("networks differ.")
 
   monkeypatch.setattr(ray_engine.process, "prepare", lambda: None)
   monkeypatch.setattr(ray_engine, "make_worker", refuse)
-  (text,) = ray_engine._RayWorker(None, 1)({"task": []})["outcome"]
+  (text,) = ray_engine._RayWorker(order(tmp_path), 1)({"task": []})["outcome"]
   with pytest.raises(stop, match="networks differ"):
     ray_engine._decode_outcome(text)
 
@@ -163,3 +213,72 @@ def test_names_that_are_not_unicode_travel():
   text = ray_engine._encode(task)
   assert text.isascii()
   assert ray_engine._decode_task(text) == task
+
+
+def test_facts_travel():
+  outcome = Outcome("a.jpg", None, ("a note",), {"verdict": {"psnr": None}})
+  assert ray_engine._decode_outcome(json.dumps(outcome)) == outcome
+
+
+class DiedError(BaseException):
+  """Stands for the end of a process: marks stay."""
+
+
+class Mortal:
+  """A worker that one photo ends; others are written. A new one starts for every try."""
+
+  def __init__(self):
+    self.ran = []
+
+  def run(self, tasks):
+    self.ran.append([task.record.relative for task in tasks])
+    for task in tasks:
+      if "killer" in task.record.relative:
+        raise DiedError
+      task.output.touch()
+      yield Outcome(task.record.relative, None)
+
+
+def until_it_ends(monkeypatch, folder, make):
+  """Does one block as Ray does: again and again, with a new worker each time."""
+  records = [ImageRecord(folder / name, name, 0) for name in ("a.jpg", "killer.jpg", "z.jpg")]
+  rows = {"task": [ray_engine._encode(task) for task in plan.plan(records, folder)]}
+  monkeypatch.setattr(ray_engine.process, "prepare", lambda: None)
+  monkeypatch.setattr(ray_engine, "make_worker", lambda order, count: make())
+  for deaths in range(10):
+    try:
+      return deaths, ray_engine._RayWorker(order(folder), 3)(rows)["outcome"]
+    except DiedError:
+      continue
+  raise AssertionError("it never ends")
+
+
+def test_a_photo_that_ends_every_worker_is_given_up_and_the_others_are_done(monkeypatch, tmp_path):
+  worker = Mortal()
+  deaths, texts = until_it_ends(monkeypatch, tmp_path, lambda: worker)
+  outcomes = {each.relative: each for each in map(ray_engine._decode_outcome, texts)}
+  assert deaths == 3
+  assert outcomes["a.jpg"].failure is outcomes["z.jpg"].failure is None
+  assert "killer.jpg has ended 3 workers, 2 of them while" in outcomes["killer.jpg"].failure
+  assert worker.ran == [["a.jpg", "killer.jpg", "z.jpg"], ["killer.jpg"], ["killer.jpg"], ["z.jpg"]]
+  # The marks are gone; a new run begins anew.
+  tries.forget(tmp_path)
+  assert not list((tmp_path / ".rpfgsm").iterdir())
+
+
+def test_workers_that_never_start_end_the_job(monkeypatch, tmp_path):
+  def die():
+    raise DiedError
+
+  deaths, (text,) = until_it_ends(monkeypatch, tmp_path, die)
+  assert deaths == 3
+  with pytest.raises(JobError, match="end while they load the networks, 3 of them"):
+    ray_engine._decode_outcome(text)
+
+
+def test_an_error_is_no_death(monkeypatch, tmp_path):
+  for _ in range(5):
+    (tmp_path / ".rpfgsm").mkdir(exist_ok=True)
+    with pytest.raises(ZeroDivisionError), tries.trying(tmp_path, "work") as deaths:
+      raise ZeroDivisionError
+    assert deaths == 0

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import html.parser
 import io
 import math
 import os
@@ -11,8 +10,10 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from report.parsed import Parsed, decode, noise
 
 from rpfgsm_jax.report import (
+  Bars,
   Cell,
   Comparison,
   Group,
@@ -25,66 +26,32 @@ from rpfgsm_jax.report import (
 
 HOSTILE = "</script></title></style>--><img src=x onerror=\"alert('1')\">&lt;&#60;"
 SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" width="9" height="7"/>'
-VOID = {"meta", "link", "img", "br", "input"}
-RANDOM = np.random.default_rng(0)
-
-
-def noise(height: int = 5, width: int = 7) -> np.ndarray:
-  return RANDOM.integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-class Parsed(html.parser.HTMLParser):
-  """Elements in order with their text; complains about tags that do not match."""
-
-  def __init__(self, page: str):
-    super().__init__()
-    self.elements: list[tuple[str, dict[str, str | None]]] = []
-    self.texts: list[tuple[str, str]] = []
-    self.open: list[str] = []
-    self.feed(page)
-    self.close()
-    assert self.open == []
-
-  def handle_starttag(self, tag, attributes):
-    assert len(attributes) == len(dict(attributes))
-    self.elements.append((tag, dict(attributes)))
-    if tag not in VOID:
-      self.open.append(tag)
-
-  def handle_endtag(self, tag):
-    assert self.open.pop() == tag
-
-  def handle_data(self, text):
-    if self.open and text.strip():
-      self.texts.append((self.open[-1], text))
-
-  def all(self, tag: str) -> list[dict[str, str | None]]:
-    return [attributes for name, attributes in self.elements if name == tag]
-
-  def text(self, tag: str) -> list[str]:
-    return [text for name, text in self.texts if name == tag]
 
 
 def every_kind(text: str = "a text") -> list:
   """One section of each kind, the given text in every place that takes one."""
+  bars = Bars(text, [(text, [(text, 0.5), (text, 1)])], note=text, marked=text)
   comparison = Comparison(
-    text, noise(), noise(), caption=text, facts=[(text, text)], labels=(text, text)
+    text,
+    noise(),
+    noise(),
+    caption=text,
+    facts=[(text, text)],
+    labels=(text, text),
+    details=[bars, Text([text], title=text)],
+    state=Cell(text, None, "good"),
   )
-  table = Table(text, [text, text], [[text, Cell(text, text)], [text, Cell(text, 1.0)]], note=text)
+  linked = Cell(text, 1.0, "bad", comparison)
+  table = Table(text, [text, text], [[text, Cell(text, text)], [text, linked]], note=text)
   return [
     Text([text], title=text),
     table,
     Picture(text, noise(), caption=text),
     Picture(text, SVG),
     comparison,
-    Group(text, [comparison, table], note=text),
+    bars,
+    Group(text, [comparison, table, bars], note=text),
   ]
-
-
-def decode(source: str) -> np.ndarray:
-  head, _, content = source.partition(",")
-  assert head == "data:image/png;base64"
-  return np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
 
 
 def ranks(values: list) -> list[int | None]:
@@ -101,7 +68,8 @@ def test_the_page_is_well_formed_and_semantic():
   identifiers = [given["id"] for _, given in parsed.elements if "id" in given]
   assert len(identifiers) == len(set(identifiers))
   attributes = [given for _, given in parsed.elements]
-  assert {given.get("aria-labelledby") for given in attributes} <= {*identifiers, None}
+  named = {name for given in attributes for name in given.get("aria-labelledby", "").split()}
+  assert named <= set(identifiers)
   assert all(image["alt"] for image in parsed.all("img"))
   assert parsed.all("html") == [{"lang": "en"}]
   assert {head["scope"] for head in parsed.all("th")} == {"col", "row"}
@@ -140,8 +108,9 @@ def test_hostile_text_stays_text_everywhere():
   ]
   assert kinds[0] == kinds[1]
   parsed = Parsed(hostile)
-  for tag in ("h1", "h2", "h3", "p", "th", "td", "figcaption", "dt", "dd", "a", "title"):
-    assert set(parsed.text(tag)) == {HOSTILE}, tag
+  for tag in ("h1", "h2", "h3", "h4", "p", "th", "td", "figcaption", "dt", "dd", "a", "title"):
+    assert {text.rstrip() for text in parsed.text(tag)} == {HOSTILE}, tag
+  assert HOSTILE in parsed.text("span")
   assert HOSTILE in {image["alt"] for image in parsed.all("img")}
 
 

@@ -1,0 +1,268 @@
+"""Photos at their own size: what each strength and each form of the change costs and buys.
+
+Every photo is attacked in every setting, encoded as `rpfgsm protect` would write it, decoded again,
+and judged on these bytes: by the networks of the attack, by one that it never asked, as written and
+after what platforms do. A photo of fewer pixels than wanted is enlarged first.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import functools
+import math
+import pathlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+import rpfgsm_jax as rp
+from experiments import photos, rows, runtime
+from experiments.journal import Say
+from experiments.runtime import CompileCache
+from rpfgsm_jax import data, defenses
+from rpfgsm_jax.data.photo_files import Encoding, Photo, decode_photo, encode_photo
+from rpfgsm_jax.photos.judging import judge_photo
+from rpfgsm_jax.photos.protect import PhotoConfig, PhotoProtector, photo_attack
+
+EXPERIMENT = "fullsize"
+_MEGA = 2**20
+_TOGETHER = 32  # photos in memory at once
+_PATH = "rows.jsonl"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setting:
+  """One way to change a photo.
+
+  Attributes:
+    family: settings of one family differ in epsilon alone.
+    epsilon: largest change, grey levels.
+    how: "photo": RP-FGSM at the photo's size; "network": at the networks' size, as the paper does;
+      "noise": a random sign a value; "nothing".
+    options: of `PhotoConfig`.
+    attack: of its attack.
+  """
+
+  family: str
+  epsilon: float
+  how: Literal["photo", "network", "noise", "nothing"] = "photo"
+  options: tuple[tuple[str, object], ...] = ()
+  attack: tuple[tuple[str, object], ...] = ()
+
+  @property
+  def name(self) -> str:
+    """How rows call it."""
+    return f"{self.family}, eps {self.epsilon:g}" if self.epsilon else self.family
+
+  def config(self, together: int) -> PhotoConfig:
+    """Returns what `PhotoProtector` is given.
+
+    Args:
+      together: photos computed at once.
+    """
+    attack = dataclasses.replace(
+      photo_attack(), epsilon=self.epsilon, micro_batch=together, **dict(self.attack)
+    )
+    return PhotoConfig(attack=attack, **{"working_pixels": None, **dict(self.options)})
+
+
+def _family(family: str, epsilons: Sequence[float], **given: object) -> tuple[Setting, ...]:
+  return tuple(Setting(family=family, epsilon=epsilon, **given) for epsilon in epsilons)
+
+
+_EVEN, _GRAY = ("texture", False), ("gray", True)
+NETWORK_SIZE, EVEN, TEXTURE = "at the networks' size", "even", "by texture"
+LUMA, TEXTURE_LUMA = "luma only", "by texture, luma only"
+SETTINGS = (
+  Setting(family="photo itself", epsilon=0.0, how="nothing"),
+  *_family("random noise", (8.0, 16.0), how="noise"),
+  *_family(NETWORK_SIZE, (4.0, 8.0, 12.0, 16.0), how="network"),
+  *_family(EVEN, (2.0, 4.0, 6.0, 8.0, 12.0, 16.0), options=(_EVEN,)),
+  *_family(TEXTURE, (4.0, 8.0, 12.0, 16.0, 24.0, 32.0)),
+  *_family(LUMA, (4.0, 8.0, 16.0), options=(_EVEN,), attack=(_GRAY,)),
+  *_family(TEXTURE_LUMA, (16.0, 24.0), attack=(_GRAY,)),
+  *_family("by texture, attacked at 0.26 MP", (16.0,), options=(("working_pixels", 2**18),)),
+  *_family("by texture, attacked at 0.07 MP", (16.0,), options=(("working_pixels", 2**16),)),
+  *_family("by texture, paper's defenses", (16.0,), attack=(("defenses", defenses.paper_bank()),)),
+  *_family(
+    "by texture, written as JPEG 90", (16.0,), options=(("encoding", Encoding(format="jpeg")),)
+  ),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FullsizeConfig:
+  """What is run; of the files only names go into the rows."""
+
+  data: pathlib.Path | None = None
+  out: pathlib.Path = pathlib.Path("results/fullsize")
+  limit: int = 100
+  megapixels: float = 1.0
+  seed: int = 1
+  settings: tuple[str, ...] = ()  # names or families of some only; none: all
+  together: int = 1
+  classifiers: str = "scenes25"
+  seen: tuple[str, ...] = ("resnet18", "resnet50", "alexnet")
+  held_out: tuple[str, ...] = ("densenet161",)
+  command: str = ""
+
+
+def run(config: FullsizeConfig, *, cache: CompileCache, say: Say) -> None:
+  """Appends the rows that are not there yet.
+
+  Args:
+    config: what is run.
+    cache: where compiled programs are kept.
+    say: told what a user should know.
+
+  Raises:
+    ValueError: an argument breaks its rule, or the folder holds rows of other settings.
+    OSError: a file could not be read or written.
+  """
+  settings = _chosen(config.settings)
+  nets = [rp.load_classifier(f"{config.classifiers}/{name}") for name in config.seen]
+  held_out = [rp.load_classifier(f"{config.classifiers}/{name}") for name in config.held_out]
+  source = photos.open_source(
+    photos.Choice(data=config.data, limit=config.limit), nets[0].class_names, nets[0].image_size
+  )
+  done = _open(config, source, say)
+  wanted = [
+    (setting, [photo for photo in source.photos if (setting.name, photo.name) not in done])
+    for setting in settings
+  ]
+  say(f"{source.description}; {cache.describe()}")
+
+  def judge(pair: tuple[np.ndarray, bytes]) -> rows.Row:
+    original, encoded = pair
+    verdict = judge_photo(original, decode_photo(encoded, None), nets, held_out)
+    size = [original.shape[1], original.shape[0]]
+    return {"size": size, "bytes": len(encoded), "verdict": verdict.to_json()}
+
+  bar = tqdm(total=sum(len(some) for _, some in wanted), unit="photo", disable=None)
+  with bar, concurrent.futures.ThreadPoolExecutor() as pool:
+    for setting, some in wanted:
+      change = _changer(setting, config, nets, held_out)
+      for group in _groups(some, config):
+        started = time.perf_counter()
+        changed = change([pixels for _, pixels in group], [photo.image_id for photo, _ in group])
+        changed = list(changed)
+        seconds = (time.perf_counter() - started) / len(group)
+        for (photo, _), found in zip(group, pool.map(judge, changed), strict=True):
+          facts = {"kind": "photo", "setting": setting.name, "photo": photo.name}
+          rows.append_rows(config.out / _PATH, [{**facts, **found, "seconds": round(seconds, 3)}])
+          bar.update()
+
+
+def _chosen(names: Sequence[str]) -> list[Setting]:
+  known = {setting.family for setting in SETTINGS} | {setting.name for setting in SETTINGS}
+  unknown = sorted(set(names) - known)
+  if unknown:
+    raise ValueError(f"--setting must be among {sorted(known)}, got {unknown}.")
+  wanted = set(names) or known
+  return [setting for setting in SETTINGS if wanted & {setting.family, setting.name}]
+
+
+def _open(config: FullsizeConfig, source: photos.Source, say: Say) -> set[tuple[str, str]]:
+  """Returns what has been done in the folder; begins its file of rows."""
+  path = config.out / _PATH
+  header = {
+    "kind": "run",
+    "experiment": EXPERIMENT,
+    "command": config.command,
+    "photos": source.description,
+    "versions": runtime.versions(),
+    **{name: getattr(config, name) for name in ("megapixels", "seed", "classifiers")},
+    "seen": list(config.seen),
+    "held_out": list(config.held_out),
+  }
+  if not path.exists():
+    rows.append_rows(path, [header])
+    return set()
+  repaired = rows.recover_rows(path)
+  if repaired:
+    say(repaired)
+  earlier, found = rows.read_run(path)
+  same = ("experiment", "megapixels", "seed", "classifiers", "seen", "held_out")
+  differs = [name for name in same if earlier.get(name) != header[name]]
+  if differs:
+    raise ValueError(f"--out holds rows of another {', '.join(differs)}; name another folder.")
+  return {(row["setting"], row["photo"]) for row in found if row["kind"] == "photo"}
+
+
+def _groups(
+  some: Sequence[photos.Photo], config: FullsizeConfig
+) -> Iterator[list[tuple[photos.Photo, np.ndarray]]]:
+  """Yields photographs of one size each, a few at a time."""
+  waiting = collections.defaultdict(list)
+  for photo in some:
+    pixels = _read(photo, config)
+    same = waiting[pixels.shape]
+    same.append((photo, pixels))
+    if len(same) == (_TOGETHER if config.together > 1 else 1):
+      yield waiting.pop(pixels.shape)
+  yield from waiting.values()
+
+
+def _read(photo: photos.Photo, config: FullsizeConfig) -> np.ndarray:
+  if config.data is None:
+    side = round(math.sqrt(config.megapixels * _MEGA))
+    return _samples(side)[photo.name]
+  pixels = data.read_image(config.data / photo.name)
+  height, width = pixels.shape[:2]
+  factor = math.sqrt(config.megapixels * _MEGA / (height * width))
+  if factor <= 1:
+    return pixels
+  size = (round(width * factor), round(height * factor))
+  return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+
+
+@functools.cache
+def _samples(side: int) -> dict[str, np.ndarray]:
+  return dict(data.sample_photos((side, side), photos.SAMPLE_VIEWS))
+
+
+Changed = Iterable[tuple[np.ndarray, bytes]]
+"""The originals, as they are compared with, and the files of the changed ones."""
+
+
+def _changer(
+  setting: Setting,
+  config: FullsizeConfig,
+  nets: Sequence[rp.Classifier],
+  held_out: Sequence[rp.Classifier],
+) -> Callable[[list[np.ndarray], list[int]], Changed]:
+  """Returns what a setting makes of photographs of one size with their ids."""
+  photo_config = setting.config(config.together)
+  protector = PhotoProtector(nets, photo_config, held_out=held_out, seed=config.seed)
+
+  def write(original: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, bytes]:
+    return original, encode_photo(_photo(original), pixels, photo_config.encoding)
+
+  def on_photo(some: list[np.ndarray], ids: list[int]) -> Changed:
+    return map(write, some, protector.attack_together([*map(_photo, some)], ids))
+
+  def at_network_size(some: list[np.ndarray], ids: list[int]) -> Changed:
+    small = [data.preprocess(pixels, nets[0].image_size) for pixels in some]
+    attack = rp.RPFGSMConfig(epsilon=setting.epsilon)
+    return map(write, small, rp.protect(small, nets, attack, seed=config.seed, image_ids=ids))
+
+  def noise(some: list[np.ndarray], ids: list[int]) -> Changed:
+    for pixels, number in zip(some, ids, strict=True):
+      signs = np.random.default_rng((config.seed, number)).choice((-1, 1), pixels.shape)
+      changed = np.clip(pixels + setting.epsilon * signs, 0, 255).astype(np.uint8)
+      yield write(pixels, changed)
+
+  def nothing(some: list[np.ndarray], ids: list[int]) -> Changed:
+    return map(write, some, some)
+
+  return {"photo": on_photo, "network": at_network_size, "noise": noise, "nothing": nothing}[
+    setting.how
+  ]
+
+
+def _photo(pixels: np.ndarray) -> Photo:
+  return Photo(path=None, pixels=pixels, alpha=None, exif=None, notes=(), sha256="")

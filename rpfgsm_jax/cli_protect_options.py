@@ -1,0 +1,204 @@
+"""The options of `rpfgsm protect`: names, types, help."""
+
+import pathlib
+from collections.abc import Callable
+
+import click
+
+PREPROCESSINGS = ("paper", "places365")
+DEFAULT_NETWORKS = ("scenes25/resnet18", "scenes25/resnet50", "scenes25/alexnet")
+DEFAULT_HELD_OUT = "scenes25/densenet161"
+MAX_SEED = 2**64 - 1
+
+
+class _NumberOr(click.ParamType):
+  """A number, or one of a few words that stand for themselves."""
+
+  name = "number"
+
+  def __init__(self, number: click.ParamType, words: tuple[str, ...]):
+    self._number, self._words = number, words
+
+  def convert(
+    self, value: object, parameter: click.Parameter | None, context: click.Context | None
+  ) -> object:
+    if value in self._words:
+      return value
+    return self._number.convert(value, parameter, context)
+
+
+class _Strength(click.ParamType):
+  name = "strength"
+
+  def convert(
+    self, value: object, parameter: click.Parameter | None, context: click.Context | None
+  ) -> float:
+    from rpfgsm_jax.photos.strength import STRENGTHS
+
+    if value in STRENGTHS:
+      return STRENGTHS[value]
+    try:
+      return click.FloatRange(min=1, max=255).convert(value, parameter, context)
+    except click.BadParameter as error:
+      raise click.BadParameter(
+        f"{value!r} is neither {', '.join(STRENGTHS)} nor a number in 1..255.", context, parameter
+      ) from error
+
+
+OPTIONS = (
+  click.argument("sources", metavar="SOURCE...", nargs=-1, required=True),
+  click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=pathlib.Path),
+    help="Folder of the protected photos; made if absent. Apart from the sources.",
+  ),
+  click.option(
+    "--size",
+    type=click.Choice(["photo", "network"]),
+    default="photo",
+    show_default=True,
+    help="Each photo at its own size, or all of one folder at the networks' size.",
+  ),
+  click.option(
+    "--network",
+    "networks",
+    multiple=True,
+    default=DEFAULT_NETWORKS,
+    metavar="NAME",
+    help="A network to mislead, by name or folder; may be repeated.  [default: the bundled "
+    "ResNet18, ResNet50 and AlexNet]",
+  ),
+  click.option(
+    "--held-out",
+    multiple=True,
+    metavar="NAME",
+    help="A network that only judges what is written; may be repeated.  [default: the bundled "
+    "DenseNet161 beside bundled networks, else none]",
+  ),
+  click.option(
+    "--strength",
+    type=_Strength(),
+    metavar="gentle|medium|strong|N",
+    help="How strong the change may be: by name, or in grey levels of 255.  [default: medium; at "
+    "the networks' size 16]",
+  ),
+  click.option(
+    "--epsilon",
+    type=click.FloatRange(min=1, max=255),
+    help="The same, as the papers call it: largest change of a value, grey levels.",
+  ),
+  click.option("--targeted", is_flag=True, help="Approach one random class a photo."),
+  click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    help="Iterations a photo.  [default: the paper's, from strength and number of networks]",
+  ),
+  click.option(
+    "--seed",
+    type=click.IntRange(min=0, max=MAX_SEED),
+    help="Of all random draws; who knows it can compute them.  [default: the recorded one, or a "
+    "new one from the system's entropy]",
+  ),
+  click.option(
+    "--format",
+    "encoding_format",
+    type=click.Choice(["png", "webp", "jpeg"]),
+    default="png",
+    show_default=True,
+    help="Of the protected photos; png and webp lose nothing, and the attack knows JPEG's encoder.",
+  ),
+  click.option(
+    "--quality", type=click.IntRange(min=1, max=100), help="Of JPEG files.  [default: 90]"
+  ),
+  click.option(
+    "--subsampling",
+    type=click.Choice(["4:2:0", "4:4:4"]),
+    help="Of the colors of JPEG files.  [default: 4:2:0]",
+  ),
+  click.option(
+    "--working-megapixels",
+    type=_NumberOr(click.FloatRange(min=0.01), ("auto", "own")),
+    metavar="auto|own|N",
+    default="auto",
+    show_default=True,
+    help="Larger photos are attacked at about this size, and the change is brought to theirs; own: "
+    "none is; auto: what OUT was begun with, else what suits the machine.",
+  ),
+  click.option(
+    "--max-megapixels",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Leave larger photos out.  [default: Pillow's limit, 89]",
+  ),
+  click.option(
+    "--keep-metadata",
+    is_flag=True,
+    help="Keep EXIF fields, place and serial numbers included; else nothing is kept.",
+  ),
+  click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace what is there: other files, and results of other settings or of photos that have "
+    "changed since. What is done as asked stays.",
+  ),
+  click.option("--dry-run", is_flag=True, help="Only list what would be done; write nothing."),
+  click.option(
+    "--report",
+    is_flag=True,
+    help="Write a page beside OUT that shows each photo before and after; it is private.",
+  ),
+  click.option("--strict", is_flag=True, help="Exit code 3 where a photo is not fully protected."),
+  click.option(
+    "--preprocess",
+    type=click.Choice(PREPROCESSINGS),
+    default="paper",
+    show_default=True,
+    help="With --size network, how photos come to it: resized, or cropped to the center.",
+  ),
+  click.option(
+    "--batch-size",
+    type=_NumberOr(click.IntRange(min=1), ("auto",)),
+    metavar="auto|N",
+    default="auto",
+    show_default=True,
+    help="With --size network, photos on each device at once; auto: many, halved until they fit. "
+    "Changes no result.",
+  ),
+  click.option(
+    "--devices",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="The first N devices; with Ray, N workers.  [default: all]",
+  ),
+  click.option(
+    "--shard",
+    metavar="I/N",
+    help="Only share I of N (0 <= I < N), as with the array ids of a cluster.",
+  ),
+  click.option(
+    "--distributed",
+    is_flag=True,
+    help="The share of this process, as JAX's cluster detection says.",
+  ),
+  click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="This process, or the workers of Ray, which see the same folders.",
+  ),
+  click.option(
+    "--address",
+    help="HOST:PORT of a running Ray cluster.  [default: a new one, on this machine]",
+  ),
+  click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object: the summary and each photo."
+  ),
+)
+
+
+def all_options(command: Callable[..., None]) -> Callable[..., None]:
+  """Gives a command `OPTIONS`, in their order."""
+  for option in reversed(OPTIONS):
+    command = option(command)
+  return command

@@ -1,0 +1,264 @@
+"""Photos of people: read whole or refused, encoded for good, decoded as a classifier's owner would.
+
+A photo keeps its size and its transparency. Where it would lose something its owner cannot see (the
+other frames of an animation, the picture of a raw file), it is refused; what it loses otherwise is
+noted. A written photo tells nothing but its pixels, unless its EXIF is to be kept.
+"""
+
+import dataclasses
+import hashlib
+import io
+import os
+import pathlib
+from typing import Literal, get_args
+
+import numpy as np
+from PIL import Image
+
+from rpfgsm_jax.data import colors, images, metadata
+from rpfgsm_jax.data.folders import RAW_SUFFIXES
+from rpfgsm_jax.data.images import ImageError
+
+PathLike = str | os.PathLike[str]
+Format = Literal["png", "webp", "jpeg"]
+Subsampling = Literal["4:2:0", "4:4:4"]
+
+MIN_SIDE = 32
+"""Pixels of a photo's shorter side; in fewer no scene can be recognized."""
+
+_SUFFIXES = {"png": ".png", "webp": ".webp", "jpeg": ".jpg"}
+_LONGEST_SIDES = {"webp": 16383, "jpeg": 65500}  # what the formats, or their encoders, can say
+# The change to a protected photo is noise. On noise, run lengths and Huffman codes alone are as
+# small as zlib's best search for repetitions (18.8 MB for 12 megapixels) and four times faster
+# (0.7 s for 3.3 s); WebP's slower methods win 1 %.
+_PNG_OPTIONS = {"compress_level": 1, "compress_type": 3}  # 3: zlib's Z_RLE
+_WEBP_OPTIONS = {"lossless": True, "exact": True, "method": 1, "quality": 0}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Encoding:
+  """How a protected photo is written.
+
+  Attributes:
+    format: "png" and "webp" are lossless and keep transparency; "jpeg" is smaller.
+    quality: of a JPEG, 1..100.
+    subsampling: of a JPEG's colors: "4:2:0" (half size in both directions) or "4:4:4".
+  """
+
+  format: Format = "png"
+  quality: int = 90
+  subsampling: Subsampling = "4:2:0"
+
+  def __post_init__(self) -> None:
+    for name, choices in (("format", Format), ("subsampling", Subsampling)):
+      value = getattr(self, name)
+      if value not in get_args(choices):
+        raise ValueError(
+          f"{name} must be one of {', '.join(get_args(choices))}, got {value!r}; pick one."
+        )
+    whole = isinstance(self.quality, int) and not isinstance(self.quality, bool)
+    if not whole or not 1 <= self.quality <= 100:
+      raise ValueError(
+        f"quality must be an integer in 1..100, got {self.quality!r}; 90 is the default, png and "
+        "webp have no loss at all."
+      )
+
+  @property
+  def suffix(self) -> str:
+    """Of the files: ".png", ".webp" or ".jpg"."""
+    return _SUFFIXES[self.format]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Photo:
+  """A photo in memory, upright and in sRGB; what is read from a file cannot be written to.
+
+  Attributes:
+    path: its file; None: there is none.
+    pixels: `(H, W, 3)` uint8, laid over nothing; white where alpha is 0, since the hidden colors
+      would tell the original.
+    alpha: `(H, W)` uint8; None: opaque.
+    exif: what may be kept of its EXIF, see `rpfgsm_jax.data.metadata.kept_exif`; None: nothing.
+    notes: what was lost or changed when it was read; each names the file.
+    sha256: of the file's bytes, hexadecimal; "" without a file.
+  """
+
+  path: pathlib.Path | None
+  pixels: np.ndarray
+  alpha: np.ndarray | None
+  exif: bytes | None
+  notes: tuple[str, ...]
+  sha256: str
+
+  def seen(self) -> np.ndarray:
+    """Returns what a classifier is shown: the photo over white.
+
+    Returns:
+      `(H, W, 3)` uint8; `pixels` itself when the photo is opaque.
+    """
+    return self.pixels if self.alpha is None else colors.over_white(self.pixels, self.alpha)
+
+
+def read_photo(path: PathLike, *, max_pixels: int = images.USUAL_PIXELS) -> Photo:
+  """Reads a photo with all that a protected copy of it will need.
+
+  Colors become 8-bit sRGB as `read_image` says; what the file holds decides, not its suffix.
+
+  Args:
+    path: a JPEG, PNG, WebP, AVIF, TIFF, GIF, BMP or PPM file, or with pillow-heif a HEIC file, of
+      one picture whose sides have at least 32 pixels.
+    max_pixels: larger photos are refused before they are decoded; above
+      `rpfgsm_jax.data.images.MAX_PIXELS` all are.
+
+  Returns:
+    The photo; its `seen()` equals `read_image(path)`.
+
+  Raises:
+    ImageError: there is no such file; it is empty, truncated, changing, no picture, a raw photo,
+      animated or of several pages, too large or too small.
+    ValueError: `max_pixels` is no positive integer.
+  """
+  if not isinstance(max_pixels, int) or max_pixels < 1:
+    raise ValueError(
+      f"max_pixels must be a positive integer, got {max_pixels!r}; leave it out for "
+      f"{images.USUAL_PIXELS}."
+    )
+  path = pathlib.Path(path)
+  if path.suffix.lower() in RAW_SUFFIXES:
+    raise _raw(path)
+  content = images.read_file(path)
+  opened = images.open_bytes(path, content, max_pixels=max_pixels)
+  _check_content(opened, content)
+  lost: list[str] = []
+  if opened.picture.format == "MPO":
+    lost.append(f"{path}: further pictures (previews or views) left out")
+  sha256 = hashlib.sha256(content).hexdigest()
+  exif = metadata.kept_exif(opened.picture, content, opened.size)
+  del content  # decoding needs the memory
+  pixels, alpha, notes = images.decode_layers(opened)
+  if alpha is not None:
+    pixels[alpha == 0] = 255
+    alpha.setflags(write=False)
+  pixels.setflags(write=False)
+  return Photo(
+    path=path, pixels=pixels, alpha=alpha, exif=exif, notes=(*notes, *lost), sha256=sha256
+  )
+
+
+def encode_photo(
+  photo: Photo, pixels: np.ndarray, encoding: Encoding, *, keep_metadata: bool = False
+) -> bytes:
+  """Encodes a protected photo.
+
+  PNG and WebP keep the photo's transparency; the change is added to its colors as it is, so what is
+  seen through half transparent pixels changes half as much. A JPEG is laid over white.
+
+  Args:
+    photo: the original.
+    pixels: `(H, W, 3)` uint8, the protected `photo.seen()`.
+    encoding: how.
+    keep_metadata: write `photo.exif`; nothing else beside the pixels is ever written.
+
+  Returns:
+    The bytes of a file; `decode_photo` gives `pixels` again when the photo is opaque and the format
+    lossless.
+
+  Raises:
+    ValueError: `pixels` is of another kind or size.
+    ImageError: the format cannot hold so large a photo, see `check_encodable`.
+  """
+  images.check_pixels(pixels, channels=(3,))
+  if pixels.shape != photo.pixels.shape:
+    raise ValueError(
+      f"pixels must have the photo's shape {photo.pixels.shape}, got {pixels.shape}; encode each "
+      "protected picture with its own original."
+    )
+  check_encodable(photo, encoding)
+  if photo.alpha is not None and encoding.format != "jpeg":
+    pixels = _with_alpha(photo, pixels)
+  options = {
+    "png": _PNG_OPTIONS,
+    "webp": _WEBP_OPTIONS,
+    # Without optimize=True: Pillow's buffer for it is too small for noise, and encoding would fail.
+    "jpeg": {"quality": encoding.quality, "subsampling": encoding.subsampling},
+  }[encoding.format]
+  if keep_metadata and photo.exif is not None:
+    options = options | {"exif": photo.exif}
+  file = io.BytesIO()
+  Image.fromarray(pixels).save(file, encoding.format.upper(), **options)
+  return file.getvalue()
+
+
+def check_encodable(photo: Photo, encoding: Encoding) -> None:
+  """Refuses a photo that is too long for a format; to be asked before it is protected.
+
+  Args:
+    photo: the photo.
+    encoding: how it is to be written.
+
+  Raises:
+    ImageError: a side is longer than 16383 (WebP) or 65500 (JPEG) pixels.
+  """
+  height, width = photo.pixels.shape[:2]
+  longest = _LONGEST_SIDES.get(encoding.format)
+  if longest is not None and max(height, width) > longest:
+    raise ImageError(
+      f"{_name(photo.path)} must have sides of at most {longest} pixels to be written as "
+      f"{encoding.format}, got {width}x{height}; write it as png."
+    )
+
+
+def decode_photo(content: bytes, name: PathLike | None) -> np.ndarray:
+  """Decodes a written photo into what a classifier is shown.
+
+  Args:
+    content: the bytes of the file.
+    name: the file, for messages; None: there is none.
+
+  Returns:
+    `(H, W, 3)` uint8, over white: what `read_image` gives for such a file.
+
+  Raises:
+    ImageError: they are not a whole picture.
+  """
+  opened = images.open_bytes(_name(name), content, max_pixels=images.MAX_PIXELS)
+  return images.decode_image(opened)[0]
+
+
+def _name(path: PathLike | None) -> pathlib.Path:
+  return pathlib.Path("the photo" if path is None else path)
+
+
+def _raw(path: pathlib.Path) -> ImageError:
+  return ImageError(
+    f"{path} must be a finished picture, got a camera's raw file; export it as JPEG, PNG or TIFF."
+  )
+
+
+def _check_content(opened: images.OpenedImage, content: bytes) -> None:
+  path, picture = opened.path, opened.picture
+  if metadata.is_raw(picture, content):
+    raise _raw(path)
+  if opened.animated:
+    raise ImageError(
+      f"{path} must be a single still picture, got several frames or pages, of which all but one "
+      "would be lost; export those you want one by one, as PNG or JPEG."
+    )
+  width, height = picture.size
+  if min(width, height) < MIN_SIDE:
+    raise ImageError(
+      f"{path} must have at least {MIN_SIDE} pixels on both sides, got {width}x{height}; so few "
+      "show no scene that could be hidden, leave it out."
+    )
+
+
+def _with_alpha(photo: Photo, pixels: np.ndarray) -> np.ndarray:
+  """The protected colors with the photo's transparency: `(H, W, 4)` uint8."""
+  layer = np.empty((*photo.alpha.shape, 4), np.uint8)
+  for rows in colors.bands(len(layer)):
+    original = photo.pixels[rows]
+    change = pixels[rows].astype(np.int16) - colors.over_white(original, photo.alpha[rows])
+    layer[rows, :, :3] = np.clip(original + change, 0, 255)
+  layer[photo.alpha == 0, :3] = 255
+  layer[..., 3] = photo.alpha
+  return layer

@@ -1,0 +1,134 @@
+"""What networks make of a written photo: decoded from its own bytes, and after what platforms do.
+
+The judging is done on the host with Pillow, as strangers would do it, not with our own defenses.
+"""
+
+import io
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from PIL import Image
+
+from rpfgsm_jax.data.images import preprocess
+from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.photos.verdict import AS_WRITTEN, NetworkVerdict, Verdict, judge
+from rpfgsm_jax.quality import psnr, ssim
+from rpfgsm_jax.typing import Images, Logits
+
+QUALITIES = (90, 75, 50)
+SHARED_SIDE = 1080
+"""Longest side, pixels, of the resized condition."""
+
+CONDITIONS = (AS_WRITTEN, *(f"JPEG {quality}" for quality in QUALITIES), f"{SHARED_SIDE} px")
+_MOST_LIKELY = 5
+_SSIM_WINDOW = 11
+
+
+def conditioned(photo: np.ndarray, condition: str) -> np.ndarray:
+  """Returns a photo after one of `CONDITIONS`.
+
+  Args:
+    photo: `(H, W, 3)` uint8, as decoded from the written file.
+    condition: "JPEG 75": coded anew at its own size, 4:2:0; "1080 px": its longer side shrunk to
+      1080 pixels (Lanczos), unchanged where it is smaller.
+
+  Returns:
+    `(h, w, 3)` uint8.
+
+  Raises:
+    ValueError: another condition.
+  """
+  if condition == AS_WRITTEN:
+    return photo
+  if condition not in CONDITIONS:
+    raise ValueError(f"condition must be one of {CONDITIONS}, got {condition!r}.")
+  number, unit = sorted(condition.split(), key=str.isalpha)
+  if unit == "JPEG":
+    coded = io.BytesIO()
+    Image.fromarray(photo).save(coded, "JPEG", quality=int(number), subsampling="4:2:0")
+    return np.asarray(Image.open(coded))
+  longest = max(photo.shape[:2])
+  if longest <= SHARED_SIDE:
+    return photo
+  height, width = (max(round(side * SHARED_SIDE / longest), 1) for side in photo.shape[:2])
+  return np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def judge_photo(
+  original: np.ndarray,
+  written: np.ndarray,
+  classifiers: Sequence[Classifier],
+  held_out: Sequence[Classifier],
+) -> Verdict:
+  """Returns the verdict on a written photo.
+
+  Args:
+    original: `(H, W, 3)` uint8.
+    written: `(H, W, 3)` uint8, decoded from the bytes of the written file.
+    classifiers: the networks of the attack.
+    held_out: networks that the attack never asked.
+
+  Returns:
+    The verdict; see `rpfgsm_jax.photos.verdict.judge` for what its status means.
+
+  Raises:
+    ValueError: the two photos have two sizes: they do not belong together.
+  """
+  if original.shape != written.shape:
+    raise ValueError(
+      f"written must have the original's shape {original.shape}, got {written.shape}; compare a "
+      "photo with its own protected file."
+    )
+  networks = [*classifiers, *held_out]
+  sizes = {network.image_size for network in networks}
+  # What each network is shown, of every condition; a full-size copy at a time.
+  shown = {size: [preprocess(original, size)] for size in sizes}
+  for condition in CONDITIONS:
+    photo = conditioned(written, condition)
+    for size in sizes:
+      shown[size].append(preprocess(photo, size))
+  verdicts = tuple(
+    _network_verdict(network, np.stack(shown[network.image_size]), place >= len(classifiers))
+    for place, network in enumerate(networks)
+  )
+  large_enough = min(original.shape[:2]) >= _SSIM_WINDOW
+  return Verdict(
+    status=judge(verdicts),
+    networks=verdicts,
+    psnr=float(psnr(written, original)),
+    ssim=float(ssim(written, original)) if large_enough else None,
+    largest_change=_largest_change(original, written),
+  )
+
+
+@jax.jit
+def _probabilities(classifier: Classifier, images: Images) -> Logits:
+  return jax.nn.softmax(classifier(images))
+
+
+def _network_verdict(network: Classifier, shown: np.ndarray, held_out: bool) -> NetworkVerdict:
+  """The original comes first, then every condition in order."""
+  probabilities = np.asarray(_probabilities(network, shown))
+  first = probabilities.argmax(axis=-1)
+
+  def most_likely(row: np.ndarray) -> tuple[tuple[str, float], ...]:
+    order = np.argsort(-row, kind="stable")[:_MOST_LIKELY]
+    return tuple((network.class_names[place], round(float(row[place]), 4)) for place in order)
+
+  return NetworkVerdict(
+    name=network.name,
+    held_out=held_out,
+    before=most_likely(probabilities[0]),
+    after=most_likely(probabilities[1]),
+    misled={
+      condition: bool(found != first[0])
+      for condition, found in zip(CONDITIONS, first[1:], strict=True)
+    },
+  )
+
+
+def _largest_change(original: np.ndarray, written: np.ndarray) -> int:
+  return max(
+    int(np.abs(a.astype(np.int16) - b).max()) for a, b in zip(original, written, strict=True)
+  )

@@ -1,0 +1,203 @@
+"""The page of a run: what became of all its photos, in numbers, and of some of them in pictures.
+
+It shows the originals, so it is as private as they are. Every photo stands in the table; at most
+`MOST_SHOWN` are shown, one read at a time, those that are not protected first.
+"""
+
+import collections
+import os
+import pathlib
+from collections.abc import Sequence
+
+from rpfgsm_jax.photos import page_pictures
+from rpfgsm_jax.photos.judging import QUALITIES, SHARED_SIDE
+from rpfgsm_jax.photos.page_pictures import WORDS, comparison_of, scene
+from rpfgsm_jax.photos.page_pictures import Entry as Entry
+from rpfgsm_jax.photos.strength import STRENGTHS
+from rpfgsm_jax.photos.verdict import CONFIDENT, STATUSES, NetworkVerdict, Status, Verdict
+from rpfgsm_jax.report import Cell, Comparison, Group, Section, Table, Text, write_page
+from rpfgsm_jax.report.cells import NOT_AVAILABLE, number_cell
+
+MOST_SHOWN = 100
+"""Photos with pictures; a page holds about half a megabyte for each."""
+
+_ORDER: tuple[Status, ...] = ("not", "partly", "protected", "no scene")
+_MEANINGS: dict[Status, str] = {
+  "protected": "Every network that recognized a scene in the original is misled, under every "
+  "condition.",
+  "partly": "Something between the other two: a network that recognized a scene still gives the "
+  "same answer under some condition.",
+  "not": "No held-out network that recognized a scene is misled, under any condition. Where no "
+  "held-out one recognized any, the others decide.",
+  "no scene": "No network recognized a scene in the original: there was nothing to hide from them.",
+}
+_PRIVATE = (
+  "This page shows the originals, and what networks see in them. Keep it as private as they are, "
+  "and do not publish it with the results."
+)
+_Judged = tuple[Entry, Verdict]
+
+
+def write_photo_page(
+  path: str | os.PathLike[str],
+  entries: Sequence[Entry],
+  *,
+  failures: Sequence[tuple[str, str]] = (),
+) -> pathlib.Path:
+  """Writes the page of a run, in one step.
+
+  Args:
+    path: the file, ending in `.html`.
+    entries: the photos that are done.
+    failures: name and reason of those that could not be done.
+
+  Returns:
+    The path of the file.
+
+  Raises:
+    ValueError: there is no photo, or as `rpfgsm_jax.report.write_page`.
+    KeyError, TypeError: facts are no record of a photo.
+    OSError: it could not be written; an older file of that name is untouched.
+  """
+  if not entries:
+    raise ValueError("entries must hold at least one photo, got none; there is nothing to show.")
+  judged = [(entry, Verdict.from_json(entry.facts["verdict"])) for entry in entries]
+  chosen = sorted(judged, key=lambda each: _ORDER.index(each[1].status))[:MOST_SHOWN]
+  shown = {id(entry): comparison_of(entry, verdict) for entry, verdict in chosen}
+  sections: list[Section] = [
+    Text([_summary(judged), _strength(entries), _PRIVATE]),
+    _verdicts(judged),
+    _judges(judged),
+    *([Table("Not done", ["photo", "why"], failures)] if failures else []),
+    _all_photos(judged, shown),
+    Group("Before and after", list(shown.values()), _about_pictures(len(shown), len(judged))),
+  ]
+  return write_page(path, "Protected photos", sections)
+
+
+def _photos(count: int) -> str:
+  return f"{count:,} photo{'' if count == 1 else 's'}"
+
+
+def _counts(judged: Sequence[_Judged]) -> dict[Status, int]:
+  found = collections.Counter(verdict.status for _, verdict in judged)
+  return {status: found[status] for status in STATUSES}
+
+
+def _summary(judged: Sequence[_Judged]) -> str:
+  found = [f"{count:,} {WORDS[status][0]}" for status, count in _counts(judged).items()]
+  return f"{_photos(len(judged))}: {', '.join(found)}."
+
+
+def _strength(entries: Sequence[Entry]) -> str:
+  names = {epsilon: f"{name}, " for name, epsilon in STRENGTHS.items()}
+  found = collections.Counter(float(entry.facts["epsilon"]) for entry in entries)
+  formats = sorted({entry.facts["encoding"]["format"].upper() for entry in entries})
+  each = [
+    f"{names.get(epsilon, '')}at most {epsilon:g} grey levels of 255"
+    + (f" ({_photos(count)})" if len(found) > 1 else "")
+    for epsilon, count in sorted(found.items())
+  ]
+  end = " A JPEG's encoder changes some values further." if "JPEG" in formats else ""
+  return f"Strength of the change: {'; '.join(each)}. Files: {', '.join(formats)}.{end}"
+
+
+def _verdicts(judged: Sequence[_Judged]) -> Table:
+  rows = [
+    [Cell(WORDS[status][0], None, WORDS[status][1]), Cell(f"{count:,}", count), _MEANINGS[status]]
+    for status, count in _counts(judged).items()
+  ]
+  return Table("Verdicts", ["verdict", "photos", "what it means"], rows, sortable=False)
+
+
+def _judges(judged: Sequence[_Judged]) -> Table:
+  """The networks, those of the attack first, and how each of them fared."""
+  answers: dict[tuple[bool, str], list[NetworkVerdict]] = {}
+  for _, verdict in judged:
+    for network in verdict.networks:
+      answers.setdefault((network.held_out, network.name), []).append(network)
+  rows = []
+  for (held_out, name), found in sorted(answers.items(), key=lambda each: each[0][0]):
+    sure = [each for each in found if each.recognized]
+    counts = [len(found), len(sure)]
+    counts += [sum(kind(each.misled.values()) for each in sure) for kind in (any, all)]
+    role = "held out: it only judges" if held_out else "asked by the attack"
+    rows.append([name, role, *(Cell(f"{count:,}", count) for count in counts)])
+  misled = [f"misled under {how} condition" for how in ("some", "every")]
+  conditions = (
+    "Conditions: the file as written; coded again as a JPEG of quality "
+    f"{', '.join(map(str, QUALITIES))}; shrunk to {SHARED_SIDE} pixels (px) on its longer side."
+  )
+  note = (
+    f"A network recognized a scene where it gave its first class at least {100 * CONFIDENT:.0f} % "
+    "in the original, right or wrong. It is misled where its first class is another one than in "
+    f"the original; only photos in which it recognized a scene are counted. {conditions}"
+  )
+  columns = ["network", "role", "photos", "scenes recognized", *misled]
+  return Table("Judges", columns, rows, note, sortable=False)
+
+
+def _deciding(judged: Sequence[_Judged]) -> list[str]:
+  """The held-out networks; without any, the first one."""
+  networks = {each.name: each.held_out for _, verdict in judged for each in verdict.networks}
+  return [name for name, held_out in networks.items() if held_out] or list(networks)[:1]
+
+
+def _all_photos(judged: Sequence[_Judged], shown: dict[int, Comparison]) -> Table:
+  deciding = _deciding(judged)
+  rows = [_row(entry, verdict, deciding, shown.get(id(entry))) for entry, verdict in judged]
+  columns = ["photo", "verdict", "PSNR, dB", "SSIM", "largest change"]
+  columns += [*(f"{name}, before → after" for name in deciding), "misled under"]
+  note = (
+    "The last column names the conditions under which every network that recognized a scene is "
+    "misled. A name that is a link leads to the pictures."
+  )
+  return Table("All photos", columns, rows, note)
+
+
+def _row(
+  entry: Entry, verdict: Verdict, deciding: Sequence[str], target: Comparison | None
+) -> list[str | Cell]:
+  word, tone = WORDS[verdict.status]
+  same = verdict.psnr == float("inf")
+  networks = {network.name: network for network in verdict.networks}
+  return [
+    Cell(entry.name, entry.name, target=target),
+    Cell(word, f"{_ORDER.index(verdict.status)} {word}", tone),
+    Cell("identical", verdict.psnr) if same else number_cell(verdict.psnr),
+    number_cell(verdict.ssim, 3),
+    Cell(str(verdict.largest_change), verdict.largest_change),
+    *(_scenes(networks[name]) if name in networks else NOT_AVAILABLE for name in deciding),
+    _misled_under(verdict),
+  ]
+
+
+def _scenes(network: NetworkVerdict) -> Cell:
+  answers = [
+    f"{scene(found[0][0])} {100 * found[0][1]:.0f} %" for found in (network.before, network.after)
+  ]
+  return Cell(" → ".join(answers), answers[0])
+
+
+def _misled_under(verdict: Verdict) -> Cell:
+  sure = [network for network in verdict.networks if network.recognized]
+  if not sure:
+    return NOT_AVAILABLE
+  conditions = list(sure[0].misled)
+  misled = [each for each in conditions if all(network.misled.get(each) for network in sure)]
+  text = ", ".join(misled) or "none"
+  text = f"all {len(conditions)}" if len(misled) == len(conditions) else text
+  return Cell(text, f"{len(misled)} {text}")
+
+
+def _about_pictures(shown: int, total: int) -> str:
+  which = f"All {_photos(total)}" if shown == total else f"{shown:,} of {_photos(total)}"
+  return (
+    f"{which}: those that are not protected first, then those that are partly, those that are, and "
+    f"those without a scene. Larger photos are shrunk to {page_pictures.SHOWN_SIDE} pixels on "
+    f"their longer side, and all are shown as JPEGs of quality {page_pictures.QUALITY}. That evens "
+    "out single pixels: how visible the change is, only the files themselves can show. The "
+    "difference is that of the files: for each pixel shown, the mean of |result − original| behind "
+    "it, times the number on its button. The bars are each network's most likely classes for the "
+    "original and for the result as written; the original's first class is bold."
+  )

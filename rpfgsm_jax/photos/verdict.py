@@ -1,0 +1,128 @@
+"""What is claimed of a protected photo, and what it rests on: values only, no pixels, no files."""
+
+import dataclasses
+from typing import Any, Literal, get_args
+
+Status = Literal["protected", "partly", "not", "no scene"]
+STATUSES: tuple[Status, ...] = get_args(Status)
+"""See `judge`."""
+
+AS_WRITTEN = "as written"
+CONFIDENT = 0.5
+"""Probability from which a network counts as having recognized a scene."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkVerdict:
+  """What one network makes of a photo before and after.
+
+  Attributes:
+    name: of the network.
+    held_out: the attack never asked it.
+    before: its most likely classes of the original, with their probabilities; at most five.
+    after: likewise of the written file.
+    misled: for each condition whether its first class is no longer that of the original.
+  """
+
+  name: str
+  held_out: bool
+  before: tuple[tuple[str, float], ...]
+  after: tuple[tuple[str, float], ...]
+  misled: dict[str, bool]
+
+  @property
+  def recognized(self) -> bool:
+    """Whether it was sure of a scene before: there was something to hide from it."""
+    return self.before[0][1] >= CONFIDENT
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verdict:
+  """The verdict on one written file, from its own bytes.
+
+  Attributes:
+    status: see `judge`.
+    networks: the judges, those of the attack first.
+    psnr: dB, of the decoded file against the original; infinite where nothing differs.
+    ssim: at most 1; None where the photo is smaller than SSIM's window.
+    largest_change: grey levels, of the decoded file: what eps came to in the end.
+  """
+
+  status: Status
+  networks: tuple[NetworkVerdict, ...]
+  psnr: float
+  ssim: float | None
+  largest_change: int
+
+  def to_json(self) -> dict[str, Any]:
+    """Returns JSON values; an infinite PSNR is None."""
+    values = dataclasses.asdict(self)
+    values["psnr"] = self.psnr if self.psnr < float("inf") else None
+    for network, told in zip(self.networks, values["networks"], strict=True):
+      told["recognized"] = network.recognized
+    return values
+
+  @classmethod
+  def from_json(cls, values: dict[str, Any]) -> "Verdict":
+    """Reads what `to_json` wrote.
+
+    Args:
+      values: the mapping.
+
+    Returns:
+      The verdict.
+
+    Raises:
+      KeyError, TypeError, ValueError: it is something else.
+    """
+
+    def classes(pairs: list) -> tuple[tuple[str, float], ...]:
+      return tuple((str(name), float(probability)) for name, probability in pairs)
+
+    networks = tuple(
+      NetworkVerdict(
+        name=each["name"],
+        held_out=each["held_out"],
+        before=classes(each["before"]),
+        after=classes(each["after"]),
+        misled=dict(each["misled"]),
+      )
+      for each in values["networks"]
+    )
+    if values["status"] not in STATUSES:
+      raise ValueError(f"status must be one of {STATUSES}, got {values['status']!r}.")
+    return cls(
+      status=values["status"],
+      networks=networks,
+      psnr=float("inf") if values["psnr"] is None else float(values["psnr"]),
+      ssim=None if values["ssim"] is None else float(values["ssim"]),
+      largest_change=int(values["largest_change"]),
+    )
+
+
+def judge(networks: tuple[NetworkVerdict, ...]) -> Status:
+  """Returns the status that a photo's judges support.
+
+  Only networks that recognized a scene in the original have a say.
+
+  - "no scene": there is none; nothing was there to hide.
+  - "protected": each of them is misled under every condition.
+  - "not": those that the attack never asked are misled under no condition; without such ones, none
+    of the others is.
+  - "partly": everything between.
+
+  Args:
+    networks: the judges.
+
+  Returns:
+    The status.
+  """
+  sure = [network for network in networks if network.recognized]
+  if not sure:
+    return "no scene"
+  if all(all(network.misled.values()) for network in sure):
+    return "protected"
+  decisive = [network for network in sure if network.held_out] or sure
+  if not any(any(network.misled.values()) for network in decisive):
+    return "not"
+  return "partly"
