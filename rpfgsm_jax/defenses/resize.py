@@ -15,7 +15,7 @@ import numpy as np
 from rpfgsm_jax.defenses import _checks
 from rpfgsm_jax.typing import Array, ArrayLike
 
-_MATRIX_UP_TO = 256  # pixels of the result from which a product costs more than a sum of gathers
+_STRIPS = 8  # of rows, on a CPU
 
 
 def resize(image: ArrayLike, size: tuple[int, int]) -> Array:
@@ -69,21 +69,30 @@ def weights(old: int, new: int) -> np.ndarray:
   return (values / values.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def _along(image: Array, axis: int, old: int, new: int) -> Array:
-  if min(old, new) <= _MATRIX_UP_TO:
-    return _product(jnp.asarray(weights(old, new)), image, axis)
-  return _banded(image, axis, old, new, False)
-
-
-def _product(matrix: Array, image: Array, axis: int) -> Array:
-  moved = jnp.tensordot(matrix, image, axes=((1,), (axis,)), precision="highest")
-  return jnp.moveaxis(moved, 0, axis)
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
-def _banded(image: Array, axis: int, old: int, new: int, adjoint: bool) -> Array:
-  """Applies the weights, or their transpose, as a sum over the few that are not zero."""
+def _along(image: Array, axis: int, old: int, new: int, adjoint: bool = False) -> Array:
+  """Applies the weights, or their transpose, as a sum over the few that are not zero.
+
+  A product with the matrix would cost four to eight times as much, of any size.
+  """
   starts, taps = _bands(old, new, adjoint)
+  if jax.default_backend() != "cpu" or image.shape[-3] < _STRIPS:
+    return _weighted_sum(image, axis, starts, taps)
+  return _in_strips(image, axis, starts, taps)
+
+
+def _along_forward(image, axis, old, new, adjoint):
+  return _along(image, axis, old, new, adjoint), None
+
+
+def _along_backward(axis, old, new, adjoint, _, cotangent):
+  return (_along(cotangent, axis, old, new, not adjoint),)
+
+
+_along.defvjp(_along_forward, _along_backward)
+
+
+def _weighted_sum(image: Array, axis: int, starts: Array, taps: Array) -> Array:
   shape = [-1 if place == axis else 1 for place in range(image.ndim)]
   terms = (
     jnp.take(image, starts + tap, axis=axis, mode="clip") * taps[:, tap].reshape(shape)
@@ -92,15 +101,32 @@ def _banded(image: Array, axis: int, old: int, new: int, adjoint: bool) -> Array
   return functools.reduce(jnp.add, terms)
 
 
-def _banded_forward(image, axis, old, new, adjoint):
-  return _banded(image, axis, old, new, adjoint), None
+def _in_strips(image: Array, axis: int, starts: np.ndarray, taps: np.ndarray) -> Array:
+  """The same sum in a loop over strips of rows.
 
+  A loop has its operand in memory. Without one, XLA on a CPU computes what comes before (another
+  pass, the end of JPEG) anew for each tap, and keeps no barrier that would forbid it.
+  """
+  rows_axis = image.ndim - 3
+  rows = len(starts) if axis == rows_axis else image.shape[rows_axis]
+  height = -(-rows // _STRIPS)
+  spare = _STRIPS * height - rows
+  if axis == rows_axis:  # strips of the result
+    chosen = np.pad(starts, (0, spare)).reshape(_STRIPS, height)
+    weights = np.pad(taps, ((0, spare), (0, 0))).reshape(_STRIPS, height, -1)
+    strips = jax.lax.map(lambda part: _weighted_sum(image, axis, *part), (chosen, weights))
+  else:
+    margins = [(0, spare if place == rows_axis else 0) for place in range(image.ndim)]
+    padded = jnp.pad(image, margins) if spare else image
 
-def _banded_backward(axis, old, new, adjoint, _, cotangent):
-  return (_banded(cotangent, axis, old, new, not adjoint),)
+    def strip(number: Array) -> Array:
+      part = jax.lax.dynamic_slice_in_dim(padded, number * height, height, rows_axis)
+      return _weighted_sum(part, axis, starts, taps)
 
-
-_banded.defvjp(_banded_forward, _banded_backward)
+    strips = jax.lax.map(strip, jnp.arange(_STRIPS))
+  joined = jnp.moveaxis(strips, 0, rows_axis)
+  shape = (*joined.shape[:rows_axis], _STRIPS * height, *joined.shape[rows_axis + 2 :])
+  return jax.lax.slice_in_dim(joined.reshape(shape), 0, rows, axis=rows_axis)
 
 
 # The whole matrix of a large photo has tens of megabytes: only the bands are kept.
