@@ -87,7 +87,12 @@ SETTINGS = (
   *_family(TEXTURE_LUMA, (16.0, 24.0), attack=(_GRAY,)),
   *_family("by texture, attacked at 0.26 MP", (16.0,), options=(("working_pixels", 2**18),)),
   *_family("by texture, attacked at 0.07 MP", (16.0,), options=(("working_pixels", 2**16),)),
-  *_family("by texture, paper's defenses", (16.0,), attack=(("defenses", defenses.paper_bank()),)),
+  *_family(
+    "by texture, defenses at full size",
+    (16.0,),
+    options=(("shrink", None),),
+    attack=(("defenses", defenses.platform_bank()),),
+  ),
   *_family(
     "by texture, written as JPEG 90", (16.0,), options=(("encoding", Encoding(format="jpeg")),)
   ),

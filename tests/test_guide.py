@@ -4,8 +4,11 @@ import pathlib
 import re
 
 import numpy as np
+import pytest
 from oracles import legacy_torch_file
 from PIL import Image
+
+pytestmark = pytest.mark.jobs  # a minute of compiling
 
 GUIDE = (pathlib.Path(__file__).parents[1] / "docs" / "GUIDE.md").read_text()
 

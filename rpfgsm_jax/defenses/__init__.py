@@ -13,7 +13,13 @@ from rpfgsm_jax.defenses.bank import (
 )
 from rpfgsm_jax.defenses.jpeg import jpeg
 from rpfgsm_jax.defenses.median import median
-from rpfgsm_jax.defenses.platform import UPLOAD, encoded_bank, platform_bank, upload_size
+from rpfgsm_jax.defenses.platform import (
+  UPLOAD,
+  encoded_bank,
+  platform_bank,
+  shrunk_bank,
+  upload_size,
+)
 from rpfgsm_jax.defenses.requantize import requantize
 from rpfgsm_jax.defenses.resize import resize
 from rpfgsm_jax.defenses.transforms import (
@@ -60,6 +66,7 @@ __all__ = [
   "resize_and_pad",
   "rotate",
   "scale",
+  "shrunk_bank",
   "translate",
   "uniform_bank",
   "upload_size",

@@ -1,12 +1,13 @@
-"""What platforms do to a photo of full size: the paper's defenses, and an upload.
+"""What platforms do to a photo of full size: an upload, a thumbnail, an encoder before all else.
 
-Platforms shrink what is wider than they show, and compress the result. `UPLOAD` does both, and
-brings the photo back to its size, so that it can stand in one bank with the others.
+Platforms shrink what is wider than they show, and compress the result. Whatever shrinks here brings
+the photo back to its size, so that it can stand in one bank with the others.
 """
 
 import dataclasses
+import math
 
-from rpfgsm_jax.defenses.bank import Defense, DefenseBank, paper_bank
+from rpfgsm_jax.defenses.bank import IDENTITY, Defense, DefenseBank, paper_bank
 from rpfgsm_jax.defenses.jpeg import Subsampling, jpeg
 from rpfgsm_jax.defenses.resize import resize
 from rpfgsm_jax.rounding import Rounding
@@ -48,6 +49,49 @@ def platform_bank() -> DefenseBank:
   Sanchez-Matilla et al. (2020), Sec. V-B, for the others.
   """
   return DefenseBank((*paper_bank().families, UPLOAD))
+
+
+def shrunk_bank(bank: DefenseBank, side: int) -> DefenseBank:
+  """Returns the set with each member, the identity aside, applied to a thumbnail.
+
+  At full size a median over five pixels, or a JPEG's blocks, are far below what a network sees of a
+  photo of megapixels. On a thumbnail they act at the scale at which it looks.
+
+  Args:
+    bank: the set.
+    side: of a square with as many pixels as the thumbnail, pixels; photos of fewer stay.
+
+  Returns:
+    The set; equal arguments give equal sets, so that nothing is compiled anew.
+
+  Raises:
+    ValueError: `side` is no integer of at least 1.
+  """
+  if not isinstance(side, int) or side < 1:
+    raise ValueError(f"side must be an integer of at least 1 pixel, got {side!r}; 256 is usual.")
+  return DefenseBank(
+    tuple(
+      family if family == IDENTITY else dataclasses.replace(family, apply=_Shrunk(family, side))
+      for family in bank.families
+    )
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shrunk:
+  """A member's function on a thumbnail; compared by its fields."""
+
+  family: Defense
+  side: int
+
+  def __call__(self, image: Image, parameter: Array, rounding: Rounding, *key: Array) -> Image:
+    height, width = image.shape[:2]
+    factor = self.side / math.sqrt(height * width)
+    if factor >= 1:
+      return self.family.apply(image, parameter, rounding, *key)
+    size = (max(round(height * factor), 1), max(round(width * factor), 1))
+    changed = self.family.apply(resize(image, size), parameter, rounding, *key)
+    return resize(changed, (height, width))
 
 
 def encoded_bank(bank: DefenseBank, quality: int, subsampling: Subsampling) -> DefenseBank:

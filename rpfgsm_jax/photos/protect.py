@@ -30,7 +30,7 @@ from rpfgsm_jax.data.photo_files import (
   encode_photo,
   read_photo,
 )
-from rpfgsm_jax.defenses import encoded_bank, platform_bank
+from rpfgsm_jax.defenses import encoded_bank, shrunk_bank
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.photos import judging
 from rpfgsm_jax.photos.lift import lift, working_size
@@ -41,8 +41,8 @@ from rpfgsm_jax.photos.views import view_at
 
 
 def photo_attack() -> RPFGSMConfig:
-  """Returns RP-FGSM's settings for photos: the platform's defenses, the medium strength."""
-  return RPFGSMConfig(epsilon=STRENGTHS["medium"], defenses=platform_bank(), micro_batch=1)
+  """Returns RP-FGSM's settings for photos: the paper's defenses, the medium strength."""
+  return RPFGSMConfig(epsilon=STRENGTHS["medium"], micro_batch=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,8 @@ class PhotoConfig:
   Attributes:
     attack: RP-FGSM's own settings; `epsilon` one number. `micro_batch` is how many photos of one
       size are computed together; more than one is for accelerators and `attack_together`.
+    shrink: the attack's defenses, the identity aside, act on a thumbnail of so many times the
+      networks' largest side, see `rpfgsm_jax.defenses.shrunk_bank`; None: on the photo itself.
     texture: allow smooth places a smaller change, see `allowed_change`.
     working_pixels: photos of more pixels are attacked at a working size of about so many; None:
       every photo at its own size.
@@ -60,6 +62,7 @@ class PhotoConfig:
   """
 
   attack: RPFGSMConfig = dataclasses.field(default_factory=photo_attack)
+  shrink: float | None = 1.25
   texture: bool = True
   working_pixels: int | None = WORKING_PIXELS
   encoding: Encoding = dataclasses.field(default_factory=Encoding)
@@ -71,6 +74,10 @@ class PhotoConfig:
       raise ValueError(
         f"working_pixels must be an integer of at least {2**12}, or None for each photo's own "
         f"size, got {pixels!r}."
+      )
+    if self.shrink is not None and not 0.1 <= self.shrink <= 100:
+      raise ValueError(
+        f"shrink must be in 0.1..100 times the networks' side, or None, got {self.shrink!r}."
       )
     if np.ndim(self.attack.epsilon):
       raise ValueError(
@@ -148,6 +155,9 @@ class PhotoProtector:
     self._device = device
     attack = self.config.attack
     bank, encoding = attack.defenses, self.config.encoding
+    if self.config.shrink is not None:
+      largest = max(max(network.image_size) for network in self._classifiers)
+      bank = shrunk_bank(bank, max(round(self.config.shrink * largest), 1))
     if encoding.format == "jpeg":
       bank = encoded_bank(bank, encoding.quality, encoding.subsampling)
     self._attack = dataclasses.replace(attack, defenses=bank, record_draws=False)
@@ -265,9 +275,9 @@ def protect_photo(
 ) -> ProtectedPhoto:
   """Protects one photo at its own size and says what networks make of the result.
 
-  Sanchez-Matilla et al. (2020), at full size: the defenses are the paper's and an upload
-  (`rpfgsm_jax.defenses.platform_bank`), the change is at most `config.attack.epsilon` grey levels
-  and smaller where the photo is smooth.
+  Sanchez-Matilla et al. (2020), at full size: the defenses are the paper's, on a thumbnail of the
+  photo (see `PhotoConfig.shrink`), the change is at most `config.attack.epsilon` grey levels and
+  smaller where the photo is smooth.
 
   Example:
     >>> done = rp.protect_photo("beach.jpg", nets, held_out=[unseen], out="beach.png")

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.ndimage
 import skimage.data
 from PIL import Image
 
@@ -270,3 +271,42 @@ def test_the_gradient_of_an_upload_is_that_of_its_stages():
     expected = through(cotangent, SMALL, LARGE).astype(np.float32)
     expected = through(pull_jpeg(shrunk, expected), LARGE, SMALL)
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_thumbnails_meet_the_member_as_scipy_and_pillow_have_it(photo):
+  """219 x 331 to about 60 x 60 pixels: 49 x 74, a median of 3, and back."""
+  bank = defenses.shrunk_bank(defenses.paper_bank(), 60)
+  small = pillow_resize(photo, (49, 74))
+  changed = scipy.ndimage.median_filter(small, size=(3, 3, 1), mode="reflect")
+  expected = pillow_resize(changed, photo.shape[:2])
+  run = jax.jit(lambda image: bank.families[2].apply(image, 3.0, "straight_through"))
+  found = np.asarray(run(photo.astype(np.float32)))
+  # Values near half a grey level may go either way in each resize, see `resize`.
+  difference = np.abs(found - expected)
+  assert difference.max() <= 2
+  assert np.mean(difference > 0) < 0.02
+
+
+def test_shrunk_members_keep_all_but_their_function_and_the_identity_is_itself():
+  paper = defenses.paper_bank()
+  bank = defenses.shrunk_bank(paper, 60)
+  assert bank.families[0] == defenses.IDENTITY
+  for before, after in zip(paper.families[1:], bank.families[1:], strict=True):
+    assert dataclasses.replace(after, apply=before.apply) == before
+    assert after != before
+  assert bank == defenses.shrunk_bank(paper, 60)
+  assert hash(bank) == hash(defenses.shrunk_bank(paper, 60))
+  assert bank != defenses.shrunk_bank(paper, 61)
+
+
+def test_a_photo_of_a_thumbnails_size_is_not_resized(photo):
+  small = photo[:20, :30].astype(np.float32)
+  member = defenses.shrunk_bank(defenses.paper_bank(), 25).families[1]
+  found = member.apply(small, 3.0, "straight_through")
+  np.testing.assert_array_equal(found, defenses.requantize(small, 3.0))
+
+
+@pytest.mark.parametrize("side", [0, -1, 1.5, "256", None])
+def test_a_thumbnails_side_is_checked(side):
+  with pytest.raises(ValueError, match=r"side must be an integer of at least 1 pixel, got"):
+    defenses.shrunk_bank(defenses.paper_bank(), side)

@@ -41,6 +41,7 @@ ATTACK = dataclasses.replace(
   default_attack(), epsilon=EPSILON, num_steps=6, defenses=defenses.no_defenses()
 )
 CONFIG = PhotoConfig(attack=ATTACK)
+PAPER = defenses.paper_bank()
 FORMATS = ("png", "webp", "jpeg")
 SUFFIXES = {"png": ".png", "webp": ".webp", "jpeg": ".jpg"}
 
@@ -437,7 +438,8 @@ def test_a_device_may_be_named(small, monkeypatch):
 def test_the_defaults():
   config = PhotoConfig()
   assert config.attack == default_attack()
-  assert (config.attack.epsilon, config.attack.defenses) == (16.0, defenses.platform_bank())
+  assert (config.attack.epsilon, config.attack.defenses) == (16.0, defenses.paper_bank())
+  assert config.shrink == 1.25
   assert (config.texture, config.working_pixels, config.keep_metadata) == (True, 2**20, False)
   assert config.encoding == Encoding(format="png")
 
@@ -449,8 +451,14 @@ def test_the_attack_is_asked_about_the_photo_at_its_own_size(small, asked):
   assert [view.name for view in call.views] == ["linear", "convolution"]
   assert {view.image_size for view in call.views} == {(40, 52)}
   np.testing.assert_array_equal(call.config.epsilon, allowed_change(small, 16.0)[None])
-  rest = dataclasses.replace(call.config, epsilon=16.0, num_steps=None)
-  assert rest == default_attack()
+  # 1.25 times the longest side of 12 x 10 pixels.
+  shrunk = dataclasses.replace(default_attack(), defenses=defenses.shrunk_bank(PAPER, 15))
+  assert dataclasses.replace(call.config, epsilon=16.0, num_steps=None) == shrunk
+
+
+def test_defenses_may_act_at_full_size(small, asked):
+  run(small, PhotoConfig(shrink=None))
+  assert asked[0].config.defenses == PAPER
 
 
 @pytest.mark.parametrize(
@@ -476,7 +484,7 @@ def test_the_iterations_are_those_of_epsilon_itself(asked, changes, steps, textu
 
 
 def test_an_encoder_with_loss_is_part_of_the_attack(small, asked):
-  bank = defenses.platform_bank()
+  bank = defenses.shrunk_bank(PAPER, 15)
   for form in FORMATS:
     run(small, PhotoConfig(encoding=Encoding(format=form, quality=71, subsampling="4:4:4")))
   found = [call.config.defenses for call in asked]
@@ -558,6 +566,8 @@ def test_files_that_cannot_be_read_are_refused(tmp_path, asked):
   ("changes", "message"),
   [
     ({"working_pixels": 4095}, "working_pixels must be an integer of at least 4096, .* got 4095"),
+    ({"shrink": 0.0}, "shrink must be in 0.1..100 times the networks' side, or None, got 0.0"),
+    ({"shrink": float("nan")}, "shrink must be .* got nan"),
     ({"working_pixels": 1e6}, "working_pixels must be an integer .* got 1000000.0"),
     (
       {"attack": rp.RPFGSMConfig(epsilon=[8.0, 16.0])},
@@ -568,7 +578,17 @@ def test_files_that_cannot_be_read_are_refused(tmp_path, asked):
     ({"attack": rp.RPFGSMConfig(epsilon=float("nan"))}, "attack.epsilon must be .* got nan"),
     ({"attack": rp.RPFGSMConfig(epsilon=float("inf"))}, "attack.epsilon must be .* got inf"),
   ],
-  ids=["few", "float", "epsilons", "epsilon a pixel", "negative", "not a number", "infinite"],
+  ids=[
+    "few",
+    "nothing",
+    "no factor",
+    "float",
+    "epsilons",
+    "epsilon a pixel",
+    "negative",
+    "not a number",
+    "infinite",
+  ],
 )
 def test_a_config_checks_itself(changes, message):
   with pytest.raises(ValueError, match=message):
