@@ -18,7 +18,7 @@ _PAPERS_EPSILON = 16.0  # grey levels
 _MEGA = 1e6
 _PHOTO_ONLY = {
   "held_out", "encoding_format", "quality", "subsampling", "working_megapixels", "max_megapixels",
-  "keep_metadata", "overwrite", "report", "strict",
+  "keep_metadata", "overwrite", "report", "strict", "texture",
 }  # fmt: skip
 _NETWORK_ONLY = {"preprocess", "batch_size"}
 
@@ -34,6 +34,7 @@ class Asked:
   held_out: tuple[str, ...]
   strength: float | None
   epsilon: float | None
+  texture: bool
   targeted: bool
   steps: int | None
   seed: int | None
@@ -178,7 +179,11 @@ def _photo(asked: Asked) -> "PhotoConfig":
   pixels = None if isinstance(size, str) else round(_MEGA * size)
   try:
     return PhotoConfig(
-      attack=attack, working_pixels=pixels, encoding=encoding, keep_metadata=asked.keep_metadata
+      attack=attack,
+      texture=asked.texture,
+      working_pixels=pixels,
+      encoding=encoding,
+      keep_metadata=asked.keep_metadata,
     )
   except ValueError as error:
     raise click.UsageError(str(error)) from error

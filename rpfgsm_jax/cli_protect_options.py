@@ -88,6 +88,9 @@ OPTIONS = (
     type=click.FloatRange(min=1, max=255),
     help="The same, as the papers call it: largest change of a value, grey levels.",
   ),
+  click.option(
+    "--texture", is_flag=True, help="Change smooth places less; at the same strength protects less."
+  ),
   click.option("--targeted", is_flag=True, help="Approach one random class a photo."),
   click.option(
     "--steps",

@@ -54,7 +54,7 @@ class PhotoConfig:
       size are computed together; more than one is for accelerators and `attack_together`.
     shrink: the attack's defenses, the identity aside, act on a thumbnail of so many times the
       networks' largest side, see `rpfgsm_jax.defenses.shrunk_bank`; None: on the photo itself.
-    texture: allow smooth places a smaller change, see `allowed_change`.
+    texture: allow smooth places only a smaller change, see `allowed_change`.
     working_pixels: photos of more pixels are attacked at a working size of about so many; None:
       every photo at its own size.
     encoding: how they are written. A JPEG encoder becomes part of the attack.
@@ -63,7 +63,7 @@ class PhotoConfig:
 
   attack: RPFGSMConfig = dataclasses.field(default_factory=photo_attack)
   shrink: float | None = 1.25
-  texture: bool = True
+  texture: bool = False
   working_pixels: int | None = WORKING_PIXELS
   encoding: Encoding = dataclasses.field(default_factory=Encoding)
   keep_metadata: bool = False
@@ -276,8 +276,7 @@ def protect_photo(
   """Protects one photo at its own size and says what networks make of the result.
 
   Sanchez-Matilla et al. (2020), at full size: the defenses are the paper's, on a thumbnail of the
-  photo (see `PhotoConfig.shrink`), the change is at most `config.attack.epsilon` grey levels and
-  smaller where the photo is smooth.
+  photo (see `PhotoConfig.shrink`), the change is at most `config.attack.epsilon` grey levels.
 
   Example:
     >>> done = rp.protect_photo("beach.jpg", nets, held_out=[unseen], out="beach.png")

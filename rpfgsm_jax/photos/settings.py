@@ -1,7 +1,7 @@
 """Defaults that depend on the machine."""
 
-WORKING_PIXELS = 2**20
-"""Pixels at which photos are attacked on a CPU."""
+WORKING_PIXELS = 2**18
+"""Pixels at which photos are attacked on a CPU: as good as more, see docs/PHOTOS.md."""
 
 _OWN_SIZE_PIXELS = 2**24
 
@@ -13,6 +13,6 @@ def default_working_pixels(platform: str) -> int:
     platform: "cpu", "gpu" or "tpu", as a JAX device says it.
 
   Returns:
-    2^20 on a CPU, 2^24 elsewhere: photos of up to 16 megapixels at their own size.
+    2^18 on a CPU, 2^24 elsewhere: photos of up to 16 megapixels at their own size.
   """
   return WORKING_PIXELS if platform == "cpu" else _OWN_SIZE_PIXELS

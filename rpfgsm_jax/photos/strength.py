@@ -5,7 +5,7 @@ What a photo can hide is not the same everywhere: texture covers a change that a
 
 import numpy as np
 
-STRENGTHS = {"gentle": 8.0, "medium": 16.0, "strong": 24.0}
+STRENGTHS = {"gentle": 4.0, "medium": 8.0, "strong": 16.0}
 """Largest change, grey levels, by name; see docs/PHOTOS.md for what they cost and buy."""
 
 _TEXTURED = 20.0  # grey levels, local standard deviation from which the full change is allowed

@@ -40,7 +40,7 @@ EPSILON = 3.0
 ATTACK = dataclasses.replace(
   default_attack(), epsilon=EPSILON, num_steps=6, defenses=defenses.no_defenses()
 )
-CONFIG = PhotoConfig(attack=ATTACK)
+CONFIG = PhotoConfig(attack=ATTACK, texture=True)
 PAPER = defenses.paper_bank()
 FORMATS = ("png", "webp", "jpeg")
 SUFFIXES = {"png": ".png", "webp": ".webp", "jpeg": ".jpg"}
@@ -438,22 +438,22 @@ def test_a_device_may_be_named(small, monkeypatch):
 def test_the_defaults():
   config = PhotoConfig()
   assert config.attack == default_attack()
-  assert (config.attack.epsilon, config.attack.defenses) == (16.0, defenses.paper_bank())
+  assert (config.attack.epsilon, config.attack.defenses) == (8.0, defenses.paper_bank())
   assert config.shrink == 1.25
-  assert (config.texture, config.working_pixels, config.keep_metadata) == (True, 2**20, False)
+  assert (config.texture, config.working_pixels, config.keep_metadata) == (False, 2**18, False)
   assert config.encoding == Encoding(format="png")
 
 
 def test_the_attack_is_asked_about_the_photo_at_its_own_size(small, asked):
-  run(small, PhotoConfig())
+  run(small, PhotoConfig(texture=True))
   (call,) = asked
   np.testing.assert_array_equal(call.images, small[None])
   assert [view.name for view in call.views] == ["linear", "convolution"]
   assert {view.image_size for view in call.views} == {(40, 52)}
-  np.testing.assert_array_equal(call.config.epsilon, allowed_change(small, 16.0)[None])
+  np.testing.assert_array_equal(call.config.epsilon, allowed_change(small, 8.0)[None])
   # 1.25 times the longest side of 12 x 10 pixels.
   shrunk = dataclasses.replace(default_attack(), defenses=defenses.shrunk_bank(PAPER, 15))
-  assert dataclasses.replace(call.config, epsilon=16.0, num_steps=None) == shrunk
+  assert dataclasses.replace(call.config, epsilon=8.0, num_steps=None) == shrunk
 
 
 def test_defenses_may_act_at_full_size(small, asked):
@@ -464,9 +464,9 @@ def test_defenses_may_act_at_full_size(small, asked):
 @pytest.mark.parametrize(
   ("changes", "steps"),
   [
-    ({}, 2 * 20),
-    ({"epsilon": 8}, 2 * 10),
-    ({"classifier_choice": "ensemble"}, 20),
+    ({}, 2 * 10),
+    ({"epsilon": 16}, 2 * 20),
+    ({"classifier_choice": "ensemble"}, 10),
     ({"num_steps": 5}, 5),
     ({"epsilon": 0.5}, 0),
   ],
