@@ -12,7 +12,7 @@ help:
 	@echo "make test          install and run the tests (no torch, no network data)"
 	@echo "make test-oracles  compare with live torch, torchvision, Foolbox, torchattacks (installs them)"
 	@echo "make test-browser  open the HTML page in headless Chromium (installs it)"
-	@echo "make test-jobs     kill and resume real processes, a local Ray cluster (installs Ray); the guide"
+	@echo "make test-jobs     kill and resume real processes, Ray (installs Ray); what compiles long"
 	@echo "make bench         time the attack beside PyTorch (installs it; about half an hour)"
 	@echo "make lint          ruff: rules and format"
 
@@ -72,7 +72,7 @@ test-browser: $(VENV)/.installed-browser
 
 # The tests fail, loudly, where Ray cannot be imported.
 test-jobs: $(VENV)/.installed-ray
-	$(RUN) -m pytest -m jobs tests/jobs tests/test_guide.py
+	$(RUN) -m pytest -m jobs tests/jobs tests/photos tests/test_guide.py
 
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff check .

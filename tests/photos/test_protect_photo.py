@@ -703,6 +703,7 @@ def optimized():
   jax.config.update("jax_disable_most_optimizations", True)
 
 
+@pytest.mark.jobs  # a minute of compiling: `make test-jobs`
 def test_a_real_photograph_is_protected(tmp_path, optimized):
   """All four networks are sure of it before; twelve steps mislead those that the attack asks."""
   crop = Image.fromarray(skimage.data.rocket()[86:, 107:533])
