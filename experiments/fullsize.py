@@ -251,10 +251,10 @@ def _changer(
   protector = PhotoProtector(nets, photo_config, held_out=held_out, seed=config.seed)
 
   def write(original: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, bytes]:
-    return original, encode_photo(_photo(original), pixels, photo_config.encoding)
+    return original, encode_photo(Photo(pixels=original), pixels, photo_config.encoding)
 
   def on_photo(some: list[np.ndarray], ids: list[int]) -> Changed:
-    return map(write, some, protector.attack_together([*map(_photo, some)], ids))
+    return map(write, some, protector.attack_together([Photo(pixels=each) for each in some], ids))
 
   def at_network_size(some: list[np.ndarray], ids: list[int]) -> Changed:
     small = [data.preprocess(pixels, nets[0].image_size) for pixels in some]
@@ -273,7 +273,3 @@ def _changer(
   return {"photo": on_photo, "network": at_network_size, "noise": noise, "nothing": nothing}[
     setting.how
   ]
-
-
-def _photo(pixels: np.ndarray) -> Photo:
-  return Photo(path=None, pixels=pixels, alpha=None, exif=None, notes=(), sha256="")

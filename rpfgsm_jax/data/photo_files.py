@@ -83,12 +83,12 @@ class Photo:
     sha256: of the file's bytes, hexadecimal; "" without a file.
   """
 
-  path: pathlib.Path | None
+  path: pathlib.Path | None = None
   pixels: np.ndarray
-  alpha: np.ndarray | None
-  exif: bytes | None
-  notes: tuple[str, ...]
-  sha256: str
+  alpha: np.ndarray | None = None
+  exif: bytes | None = None
+  notes: tuple[str, ...] = ()
+  sha256: str = ""
 
   def seen(self) -> np.ndarray:
     """Returns what a classifier is shown: the photo over white.

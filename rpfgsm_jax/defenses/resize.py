@@ -27,7 +27,7 @@ def resize(image: ArrayLike, size: tuple[int, int]) -> Array:
   are few, up to 3% where the ratio is a simple one such as 5:4. The order of the passes is Pillow
   13's: horizontal first, unless the height loses more than twice the pixels that the width does.
   Before 13 it was horizontal first always: where that differs, a tenth of the values or more do, by
-  a level. Reverse mode only: where both sizes are large, `jax.jvp` raises.
+  a level. Reverse mode only: `jax.jvp` raises.
 
   Args:
     image: image(s), `(..., H, W, C)`, float32 grey levels 0..255.
@@ -113,8 +113,8 @@ def _in_strips(image: Array, axis: int, starts: np.ndarray, taps: np.ndarray) ->
   spare = _STRIPS * height - rows
   if axis == rows_axis:  # strips of the result
     chosen = np.pad(starts, (0, spare)).reshape(_STRIPS, height)
-    weights = np.pad(taps, ((0, spare), (0, 0))).reshape(_STRIPS, height, -1)
-    strips = jax.lax.map(lambda part: _weighted_sum(image, axis, *part), (chosen, weights))
+    weighed = np.pad(taps, ((0, spare), (0, 0))).reshape(_STRIPS, height, -1)
+    strips = jax.lax.map(lambda part: _weighted_sum(image, axis, *part), (chosen, weighed))
   else:
     margins = [(0, spare if place == rows_axis else 0) for place in range(image.ndim)]
     padded = jnp.pad(image, margins) if spare else image

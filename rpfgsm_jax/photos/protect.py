@@ -344,7 +344,7 @@ def _photo_of(photo: str | os.PathLike[str] | np.ndarray) -> Photo:
       f"photo must have at least {MIN_SIDE} pixels on both sides, got {width}x{height}; so few "
       "show no scene that could be hidden."
     )
-  return Photo(path=None, pixels=photo, alpha=None, exif=None, notes=(), sha256="")
+  return Photo(pixels=photo)
 
 
 def _check_out(
