@@ -12,7 +12,7 @@ help:
 	@echo "make test          install and run the tests (no torch, no network data)"
 	@echo "make test-oracles  compare with live torch, torchvision, Foolbox, torchattacks (installs them)"
 	@echo "make test-browser  open the HTML page in headless Chromium (installs it)"
-	@echo "make test-jobs     kill and resume real processes, Ray (installs Ray); what compiles long"
+	@echo "make test-jobs     kill and resume real processes, Ray (installs Ray); what takes minutes"
 	@echo "make bench         time the attack beside PyTorch (installs it; about half an hour)"
 	@echo "make lint          ruff: rules and format"
 
@@ -61,8 +61,11 @@ bench: $(VENV)/.installed-oracles
 demo: $(VENV)/.installed
 	$(RUN) experiments/run.py
 
+# Twice: see tests/conftest.py for which tests go with which compiler.
+IN_TEST := -m "not oracle and not browser and not jobs" -n 2 --dist loadfile
 test: $(VENV)/.installed-test
-	$(RUN) -m pytest -m "not oracle and not browser and not jobs" -n 2 --dist loadfile
+	$(RUN) -m pytest --compiler quick $(IN_TEST)
+	$(RUN) -m pytest --compiler shipped $(IN_TEST)
 
 test-oracles: $(VENV)/.installed-oracles
 	$(RUN) -m pytest -m oracle
@@ -72,7 +75,7 @@ test-browser: $(VENV)/.installed-browser
 
 # The tests fail, loudly, where Ray cannot be imported.
 test-jobs: $(VENV)/.installed-ray
-	$(RUN) -m pytest -m jobs tests/jobs tests/photos tests/test_guide.py
+	$(RUN) -m pytest -m jobs tests/jobs tests/photos tests/test_bundled.py tests/test_guide.py tests/test_readme.py
 
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff check .

@@ -74,20 +74,24 @@ def _family(family: str, epsilons: Sequence[float], **given: object) -> tuple[Se
   return tuple(Setting(family=family, epsilon=epsilon, **given) for epsilon in epsilons)
 
 
-_TEXTURE, _GRAY = ("texture", True), ("gray", True)
+_TEXTURE, _GRAY, _WORKING = ("texture", True), ("gray", True), ("working_pixels", 2**18)
 NETWORK_SIZE, EVEN, TEXTURE = "at the networks' size", "even", "by texture"
+DEFAULT = "even, attacked at 0.26 MP"  # what `rpfgsm protect` does on a CPU
+TEXTURE_DEFAULT = "by texture, attacked at 0.26 MP"
 LUMA, TEXTURE_LUMA = "luma only", "by texture, luma only"
 SETTINGS = (
   Setting(family="photo itself", epsilon=0.0, how="nothing"),
   *_family("random noise", (8.0, 16.0), how="noise"),
   *_family(NETWORK_SIZE, (4.0, 8.0, 12.0, 16.0), how="network"),
   *_family(EVEN, (2.0, 4.0, 6.0, 8.0, 12.0, 16.0)),
+  *_family(DEFAULT, (2.0, 4.0, 6.0, 8.0, 12.0, 16.0), options=(_WORKING,)),
+  *_family(
+    f"{DEFAULT}, JPEG 90", (8.0,), options=(_WORKING, ("encoding", Encoding(format="jpeg")))
+  ),
   *_family(TEXTURE, (4.0, 8.0, 12.0, 16.0, 24.0, 32.0), options=(_TEXTURE,)),
   *_family(LUMA, (4.0, 8.0, 16.0), attack=(_GRAY,)),
   *_family(TEXTURE_LUMA, (16.0, 24.0), options=(_TEXTURE,), attack=(_GRAY,)),
-  *_family(
-    "by texture, attacked at 0.26 MP", (16.0,), options=(_TEXTURE, ("working_pixels", 2**18))
-  ),
+  *_family(TEXTURE_DEFAULT, (8.0, 16.0, 24.0), options=(_TEXTURE, _WORKING)),
   *_family(
     "by texture, attacked at 0.07 MP", (16.0,), options=(_TEXTURE, ("working_pixels", 2**16))
   ),
@@ -96,11 +100,6 @@ SETTINGS = (
     (16.0,),
     options=(_TEXTURE, ("shrink", None)),
     attack=(("defenses", defenses.platform_bank()),),
-  ),
-  *_family(
-    "by texture, written as JPEG 90",
-    (16.0,),
-    options=(_TEXTURE, ("encoding", Encoding(format="jpeg"))),
   ),
 )
 

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
   from matplotlib.figure import Figure
 
 _SHARED = "JPEG 75"
-_FAMILIES = (fullsize.EVEN, fullsize.TEXTURE, fullsize.LUMA, fullsize.TEXTURE_LUMA)
+_DRAWN = (fullsize.DEFAULT, fullsize.EVEN, fullsize.TEXTURE_DEFAULT)
+_EQUAL = (
+  (fullsize.TEXTURE_DEFAULT, (fullsize.DEFAULT,)),
+  (fullsize.TEXTURE, (fullsize.EVEN, fullsize.LUMA, fullsize.TEXTURE_LUMA)),
+)
+"""A form of the change, and those that are compared with it where they protect as well."""
+_COMPARED = (fullsize.EVEN, fullsize.DEFAULT, fullsize.TEXTURE, fullsize.TEXTURE_DEFAULT)
 
 Results = dict[str, dict[str, rows.Row]]
 """Setting -> photograph -> its row, the verdict read."""
@@ -130,20 +136,27 @@ def _main_table(results: Results, present: Sequence[Setting]) -> Table:
   return Table("Every setting", columns, lines, note=note)
 
 
-def _means(results: Results, setting: Setting) -> tuple[float, float, float]:
-  """Returns SSIM, PSNR and the held-out rate behind JPEG 75."""
-  some = list(results[setting.name].values())
-  similar = np.mean([row["verdict"].ssim for row in some])
-  noise = np.mean([row["verdict"].psnr for row in some])
-  return float(similar), float(noise), float(np.mean([_misled(row, _SHARED) for row in some]))
+Line = np.ndarray
+"""(epsilon, SSIM, PSNR, rate behind JPEG 75) of each setting of a family, by epsilon; `(n, 4)`."""
 
 
-def _line(results: Results, present: Sequence[Setting], family: str) -> np.ndarray:
-  """Returns (epsilon, SSIM, PSNR, rate) of a family, by epsilon; `(n, 4)`."""
-  members = sorted(
-    (setting for setting in present if setting.family == family), key=lambda each: each.epsilon
-  )
-  return np.array([[each.epsilon, *_means(results, each)] for each in members]).reshape(-1, 4)
+def _lines(
+  results: Results, present: Sequence[Setting], families: Sequence[str]
+) -> dict[str, Line]:
+  """Returns a line for each family that has settings, all of the same photographs."""
+  members = [setting for setting in present if setting.family in families]
+  members.sort(key=lambda each: each.epsilon)
+  if not members:
+    return {}
+  shared = set.intersection(*(set(results[each.name]) for each in members))
+  lines = collections.defaultdict(list)
+  for setting in members:
+    some = [results[setting.name][name] for name in sorted(shared)]
+    similar = np.mean([row["verdict"].ssim for row in some])
+    noise = np.mean([row["verdict"].psnr for row in some])
+    rate = np.mean([_misled(row, _SHARED) for row in some])
+    lines[setting.family].append((setting.epsilon, similar, noise, rate))
+  return {family: np.array(line) for family, line in lines.items()}
 
 
 def _at_rate(line: np.ndarray, rate: float) -> np.ndarray | None:
@@ -156,28 +169,32 @@ def _at_rate(line: np.ndarray, rate: float) -> np.ndarray | None:
 
 
 def _equal_table(results: Results, present: Sequence[Setting]) -> Table:
-  lines = []
-  reference = {rate: eps for eps, *_, rate in _line(results, present, fullsize.TEXTURE)[::-1]}
-  for rate, epsilon in sorted(reference.items()):
-    for family in _FAMILIES:
-      found = _at_rate(_line(results, present, family), rate)
-      if found is None:
-        continue
-      lines.append(
-        [
-          Cell(f"{100 * rate:.0f} %, {fullsize.TEXTURE} at eps {epsilon:g}", rate),
-          family,
-          number_cell(found[0]),
-          number_cell(found[1], 3),
-          number_cell(found[2]),
-        ]
-      )
+  cells = []
+  for form, others in _EQUAL:
+    lines = _lines(results, present, (form, *others))
+    if form not in lines:
+      continue
+    reference = {rate: epsilon for epsilon, *_, rate in lines[form][::-1]}
+    for rate, epsilon in sorted(reference.items()):
+      for family, line in lines.items():
+        found = _at_rate(line, rate)
+        if found is None:
+          continue
+        cells.append(
+          [
+            Cell(f"{100 * rate:.0f} %, {form} at eps {epsilon:g}", rate),
+            family,
+            number_cell(found[0]),
+            number_cell(found[1], 3),
+            number_cell(found[2]),
+          ]
+        )
   note = (
     f"Where each form of the change misleads the network that was never asked as often, behind "
-    f"{_SHARED}; between two settings a straight line."
+    f"{_SHARED}, on the same photographs; between two settings a straight line."
   )
   return Table(
-    "At equal protection", ["misled", "change", "eps", "SSIM", "PSNR, dB"], lines, note=note
+    "At equal protection", ["misled", "change", "eps", "SSIM", "PSNR, dB"], cells, note=note
   )
 
 
@@ -186,7 +203,7 @@ def _size_table(results: Results, present: Sequence[Setting]) -> Table:
   lines = []
   small = {each.epsilon: each for each in present if each.family == fullsize.NETWORK_SIZE}
   for setting in present:
-    if setting.family not in (fullsize.EVEN, fullsize.TEXTURE) or setting.epsilon not in small:
+    if setting.family not in _COMPARED or setting.epsilon not in small:
       continue
     here, there = results[setting.name], results[small[setting.epsilon].name]
     both = sorted(here.keys() & there.keys())
@@ -222,7 +239,7 @@ def make_figure(results: Results) -> "Figure | None":
     The figure.
   """
   present = [setting for setting in SETTINGS if setting.name in results]
-  lines = {family: _line(results, present, family) for family in _FAMILIES}
+  lines = _lines(results, present, _DRAWN)
   lines = {family: line for family, line in lines.items() if len(line) > 1}
   if not lines:
     return None

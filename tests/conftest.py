@@ -1,8 +1,8 @@
 """Strict settings for the whole suite: promotion, key reuse, warnings as errors; eight devices."""
 
+import importlib.metadata
 import os
 import pathlib
-from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -15,35 +15,53 @@ jax.config.update("jax_debug_key_reuse", True)
 jax.config.update("jax_num_cpu_devices", 8)
 
 # Minutes long, and one process each: begun last, they would leave the other processor idle.
-LONGEST = ("test_bundled.py", "test_rp_fgsm.py", "test_all_attacks.py", "test_readme.py")
+LONGEST = ("test_bundled.py", "test_rp_fgsm.py", "test_all_attacks.py")
 
-# Toy networks compile for seconds and run for milliseconds: these tests do without XLA's
-# optimizations. Where equal bits are promised, or real networks run, they have what users have.
-TOYS = ("attacks", "comparison", "experiments")
-OPTIMIZED = (
-  "test_train_zoo.py",
-  "test_rp_fgsm.py",
-  "test_rows.py",
-  "test_attacks_on_photos.py",
-  "test_attacks_oracle.py",
+# Toy networks compile for seconds and run for milliseconds. With `--compiler quick` XLA takes half
+# the time and makes slow programs, which round otherwise. Where real networks run, and where a
+# promise holds for the rounding of the programs that users have, tests have what users have.
+QUICK_FLAGS = "--xla_cpu_use_fusion_emitters=false"
+SHIPPED = (
+  "/test_attacks_on_photos.py",
+  "/test_bundled.py",
+  "/test_eot.py",
+  "/test_parity.py",
+  "[eot]",
+  "[scale]",
 )
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHARED_DATA = pathlib.Path(os.environ.get("RPFGSM_SHARED_DATA", ROOT.parent / "shared" / "data"))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-  """Puts the longest files first."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+  """Adds the choice of a compiler."""
+  parser.addoption(
+    "--compiler",
+    choices=("quick", "shipped"),
+    help="run only the tests that go with this compiler; without it all, with the shipped one",
+  )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+  """Chooses how XLA compiles, before JAX asks for a device."""
+  if config.getoption("--compiler") == "quick":
+    jax.config.update("jax_disable_most_optimizations", True)
+    if importlib.metadata.version("jaxlib").startswith("0.10."):  # XLA dies of an unknown flag
+      os.environ["XLA_FLAGS"] = QUICK_FLAGS
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+  """Leaves out what goes with the other compiler, and puts the longest files first."""
+  chosen = config.getoption("--compiler")
+  if chosen:
+    wanted, other = [], []
+    for item in items:
+      shipped = any(part in item.nodeid for part in SHIPPED)
+      (wanted if shipped == (chosen == "shipped") else other).append(item)
+    items[:] = wanted
+    config.hook.pytest_deselected(items=other)
   items.sort(key=lambda item: item.path.name not in LONGEST)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
-  """Leaves out XLA's optimizations where only toy networks run."""
-  toys = request.path.parent.name in TOYS and request.path.name not in OPTIMIZED
-  jax.config.update("jax_disable_most_optimizations", toys)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")

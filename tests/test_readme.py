@@ -4,10 +4,12 @@ import pathlib
 import re
 
 import numpy as np
+import pytest
 
 README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
 
 
+@pytest.mark.jobs  # minutes of real attacks
 def test_examples_run_as_printed(capsys):
   blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
   assert len(blocks) >= 4

@@ -84,6 +84,8 @@ def describe_attack(config: RPFGSMConfig) -> dict[str, Any]:
   for added, meant in _SINCE_FORMAT_1.items():
     if described[added] == meant:
       del described[added]
+  for family in described["defenses"]["families"]:
+    del family["by_parameter"]  # how an image is computed, not which
   return {"name": "rp_fgsm", **described}
 
 

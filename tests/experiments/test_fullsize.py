@@ -154,6 +154,14 @@ def test_the_tables_count(results):
   assert "even, eps 4" not in small  # the networks' size has no such row here
 
 
+def test_equal_protection_is_that_of_the_same_photos(results):
+  del results["by texture, eps 8"]["2.jpg"], results["by texture, eps 8"]["3.jpg"]
+  equal = show_fullsize.make_tables(results)[1]
+  # Of the other eight: by texture 3, even 2 and then 5, so that a third of the way is left.
+  found = {row[1]: row[2:] for row in cells(equal)}
+  np.testing.assert_allclose(found["even"], [4 + 4 / 3, 0.98 - 0.1 / 3, 38.0])
+
+
 def test_the_figure_has_a_line_a_family_with_two_settings(results):
   left, right = show_fullsize.make_figure(results).axes
   assert [line.get_label() for line in left.get_lines()] == ["even"]

@@ -46,11 +46,6 @@ FORMATS = ("png", "webp", "jpeg")
 SUFFIXES = {"png": ".png", "webp": ".webp", "jpeg": ".jpg"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def toys_compile_quickly(quick_compilation):
-  jax.config.update("jax_disable_most_optimizations", True)
-
-
 @pytest.fixture
 def small(photo):
   """A piece of a photograph, with smooth and textured places."""
