@@ -5,14 +5,15 @@ RUN := $(VENV)/bin/python
 CHROMIUM := $(abspath $(VENV))/chromium
 .DEFAULT_GOAL := help
 
-.PHONY: help demo bench test test-oracles test-browser test-jobs lint format clean
+.PHONY: help demo bench test test-oracles test-browser test-jobs test-long lint format clean
 
 help:
 	@echo "make demo          protect real photos with the bundled networks and show the effect"
 	@echo "make test          install and run the tests (no torch, no network data)"
 	@echo "make test-oracles  compare with live torch, torchvision, Foolbox, torchattacks (installs them)"
 	@echo "make test-browser  open the HTML page in headless Chromium (installs it)"
-	@echo "make test-jobs     kill and resume real processes, Ray (installs Ray); what takes minutes"
+	@echo "make test-jobs     kill and resume real processes, Ray (installs Ray)"
+	@echo "make test-long     README and guide as printed, real photos and networks: minutes each"
 	@echo "make bench         time the attack beside PyTorch (installs it; about half an hour)"
 	@echo "make lint          ruff: rules and format"
 
@@ -62,20 +63,23 @@ demo: $(VENV)/.installed
 	$(RUN) experiments/run.py
 
 # Twice: see tests/conftest.py for which tests go with which compiler.
-IN_TEST := -m "not oracle and not browser and not jobs" -n 2 --dist loadfile
+IN_TEST := -m "not oracle and not browser and not jobs and not long" -n 2 --dist loadfile
 test: $(VENV)/.installed-test
 	$(RUN) -m pytest --compiler quick $(IN_TEST)
 	$(RUN) -m pytest --compiler shipped $(IN_TEST)
 
 test-oracles: $(VENV)/.installed-oracles
-	$(RUN) -m pytest -m oracle
+	$(RUN) -m pytest -m oracle -n 2 --dist loadfile
 
 test-browser: $(VENV)/.installed-browser
 	RPFGSM_CHROMIUM="$${RPFGSM_CHROMIUM:-$$(cat $<)}" $(RUN) -m pytest -m browser tests/report tests/photos
 
 # The tests fail, loudly, where Ray cannot be imported.
 test-jobs: $(VENV)/.installed-ray
-	$(RUN) -m pytest -m jobs tests/jobs tests/photos tests/test_bundled.py tests/test_guide.py tests/test_readme.py
+	$(RUN) -m pytest -m jobs tests/jobs
+
+test-long: $(VENV)/.installed-test
+	$(RUN) -m pytest -m long -n 2 --dist load
 
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff check .

@@ -35,7 +35,7 @@ def class_balanced_accuracy(logits: np.ndarray, labels: np.ndarray, top: int) ->
   return float(np.mean([hits[labels == label].mean() for label in np.unique(labels)]))
 
 
-@pytest.mark.jobs  # minutes
+@pytest.mark.long
 @pytest.mark.shared_data
 def test_accuracy_on_photographs_never_seen_in_training(networks, shared_data):
   """The floors of the project on 975 validation photographs: best 75/95 %, weakest 55/82 %.

@@ -8,7 +8,7 @@ import pytest
 from oracles import legacy_torch_file
 from PIL import Image
 
-pytestmark = pytest.mark.jobs  # a minute of compiling
+pytestmark = pytest.mark.long
 
 GUIDE = (pathlib.Path(__file__).parents[1] / "docs" / "GUIDE.md").read_text()
 

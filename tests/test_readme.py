@@ -9,7 +9,7 @@ import pytest
 README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
 
 
-@pytest.mark.jobs  # minutes of real attacks
+@pytest.mark.long
 def test_examples_run_as_printed(capsys):
   blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
   assert len(blocks) >= 4

@@ -690,16 +690,8 @@ def test_other_errors_of_the_device_stay_what_they_are(small, monkeypatch):
 # The bundled networks
 
 
-@pytest.fixture
-def optimized():
-  """Real networks run as users run them."""
-  jax.config.update("jax_disable_most_optimizations", False)
-  yield
-  jax.config.update("jax_disable_most_optimizations", True)
-
-
-@pytest.mark.jobs  # a minute of compiling: `make test-jobs`
-def test_a_real_photograph_is_protected(tmp_path, optimized):
+@pytest.mark.long
+def test_a_real_photograph_is_protected(tmp_path):
   """All four networks are sure of it before; twelve steps mislead those that the attack asks."""
   crop = Image.fromarray(skimage.data.rocket()[86:, 107:533])
   original = np.asarray(crop.resize((320, 256), Image.Resampling.BICUBIC))
