@@ -239,8 +239,8 @@ def make_figure(results: Results) -> "Figure | None":
     The figure.
   """
   present = [setting for setting in SETTINGS if setting.name in results]
-  lines = _lines(results, present, _DRAWN)
-  lines = {family: line for family, line in lines.items() if len(line) > 1}
+  counts = collections.Counter(setting.family for setting in present)
+  lines = _lines(results, present, [family for family in _DRAWN if counts[family] > 1])
   if not lines:
     return None
   figure = plots.new_figure(10, 4.5)
