@@ -181,7 +181,7 @@ def test_the_help_says_what_must_stay_private(rpfgsm):
 # Interrupted between the first photo and the last, by a real signal to a real process, whose device
 # never finishes the second batch.
 INTERRUPTED = """
-import sys, threading
+import signal, sys, threading
 import toy_classifiers as toys
 from jobs.fake_protector import FakePending, FakeProtector
 from rpfgsm_jax import cli, cli_protect
@@ -198,6 +198,7 @@ FakePending.result = result
 engines.Protector = FakeProtector
 engines.load_classifier = lambda name: toys.linear(1)
 sys.argv = ["rpfgsm", "protect", "--size", "network", *sys.argv[1:]]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests started by nohup ignore it
 cli.main()
 """
 

@@ -267,7 +267,7 @@ def test_a_file_in_the_pages_place_stays_but_an_older_page_is_made_anew(rpfgsm, 
 # Interrupted between the first photo and the last, by a real signal to a real process, whose device
 # never finishes the second photo.
 INTERRUPTED = """
-import sys, threading
+import signal, sys, threading
 import toy_classifiers as toys
 from jobs.fake_protector import FakePhotoProtector
 from rpfgsm_jax import cli
@@ -284,6 +284,7 @@ FakePhotoProtector.attack = attack
 engines.PhotoProtector = FakePhotoProtector
 engines.load_classifier = lambda name: toys.linear(1, name=name)
 sys.argv = ["rpfgsm", "protect", *sys.argv[1:]]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests started by nohup ignore it
 cli.main()
 """
 
