@@ -6,21 +6,18 @@ What photos at their own size add is in `jobs/test_photo_command.py`.
 import json
 import os
 import pathlib
-import signal
-import subprocess
 import sys
 
 import pytest
 import toy_classifiers as toys
 from click.testing import CliRunner
 from jobs.fake_protector import FakeProtector
+from jobs.interrupted import interrupt
 from PIL import Image
 
 from rpfgsm_jax import cli, cli_protect_options, jobs, process
 from rpfgsm_jax.jobs import distributed, engines, record
 from rpfgsm_jax.jobs.job import RunningJob
-
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -181,7 +178,7 @@ def test_the_help_says_what_must_stay_private(rpfgsm):
 # Interrupted between the first photo and the last, by a real signal to a real process, whose device
 # never finishes the second batch.
 INTERRUPTED = """
-import signal, sys, threading
+import sys, threading
 import toy_classifiers as toys
 from jobs.fake_protector import FakePending, FakeProtector
 from rpfgsm_jax import cli, cli_protect
@@ -198,7 +195,6 @@ FakePending.result = result
 engines.Protector = FakeProtector
 engines.load_classifier = lambda name: toys.linear(1)
 sys.argv = ["rpfgsm", "protect", "--size", "network", *sys.argv[1:]]
-signal.signal(signal.SIGINT, signal.default_int_handler)  # tests started by nohup ignore it
 cli.main()
 """
 
@@ -206,24 +202,11 @@ cli.main()
 def test_ctrl_c_leaves_whole_files_and_says_how_to_go_on(rpfgsm, folder, tmp_path):
   out = tmp_path / "out"
   arguments = [str(folder), "--out", str(out), "--batch-size", "2"]
-  environment = os.environ | {
-    "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
-    "RPFGSM_CACHE": str(tmp_path / "cache"),
-  }
-  started = subprocess.Popen(
-    [sys.executable, "-c", INTERRUPTED, *arguments],
-    env=environment,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
-  assert started.stdout.readline() == "waiting\n"
-  started.send_signal(signal.SIGINT)
-  stdout, stderr = started.communicate(timeout=30)
-  assert started.returncode == 130
-  assert stderr.endswith("interrupted; the same command goes on\n")
+  ended = interrupt(INTERRUPTED, *arguments, cache=tmp_path / "cache")
+  assert ended.exit_code == 130
+  assert ended.stderr.endswith("interrupted; the same command goes on\n")
   done = len(list(out.rglob("*.png")))
-  assert stdout.startswith(f"{done} done, 0 failed, 0 skipped, {5 - done} left")
+  assert ended.stdout.startswith(f"{done} done, 0 failed, 0 skipped, {5 - done} left")
   assert not [path for path in out.rglob("*.partial.*")]
   again = rpfgsm(*arguments)
   assert again.exit_code == 0

@@ -3,15 +3,13 @@
 import json
 import os
 import pathlib
-import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import toy_classifiers as toys
 from click.testing import CliRunner
 from jobs.fake_protector import FakePhotoProtector
+from jobs.interrupted import interrupt
 from PIL import Image
 
 from rpfgsm_jax import cli, cli_protect_options, jobs, process
@@ -19,8 +17,6 @@ from rpfgsm_jax.data.photo_files import Encoding
 from rpfgsm_jax.jobs import engines
 from rpfgsm_jax.photos.protect import PhotoConfig
 from rpfgsm_jax.photos.strength import STRENGTHS
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -267,7 +263,7 @@ def test_a_file_in_the_pages_place_stays_but_an_older_page_is_made_anew(rpfgsm, 
 # Interrupted between the first photo and the last, by a real signal to a real process, whose device
 # never finishes the second photo.
 INTERRUPTED = """
-import signal, sys, threading
+import sys, threading
 import toy_classifiers as toys
 from jobs.fake_protector import FakePhotoProtector
 from rpfgsm_jax import cli
@@ -284,31 +280,17 @@ FakePhotoProtector.attack = attack
 engines.PhotoProtector = FakePhotoProtector
 engines.load_classifier = lambda name: toys.linear(1, name=name)
 sys.argv = ["rpfgsm", "protect", *sys.argv[1:]]
-signal.signal(signal.SIGINT, signal.default_int_handler)  # tests started by nohup ignore it
 cli.main()
 """
 
 
 def test_ctrl_c_leaves_whole_files_and_says_how_to_go_on(rpfgsm, album, tmp_path):
   arguments = ["in", "--out", "out"]
-  environment = os.environ | {
-    "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
-    "RPFGSM_CACHE": str(tmp_path / "cache"),
-  }
-  started = subprocess.Popen(
-    [sys.executable, "-c", INTERRUPTED, *arguments],
-    env=environment,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
-  assert started.stdout.readline() == "waiting\n"
-  started.send_signal(signal.SIGINT)
-  stdout, stderr = started.communicate(timeout=30)
-  assert started.returncode == 130
-  assert stderr.endswith("interrupted; the same command goes on\n")
-  assert stdout.startswith(("1 done (1 pro", "1 done (1 partly"))
-  assert ", 0 failed, 0 skipped, 2 left" in stdout
+  ended = interrupt(INTERRUPTED, *arguments, cache=tmp_path / "cache")
+  assert ended.exit_code == 130
+  assert ended.stderr.endswith("interrupted; the same command goes on\n")
+  assert ended.stdout.startswith(("1 done (1 pro", "1 done (1 partly"))
+  assert ", 0 failed, 0 skipped, 2 left" in ended.stdout
   out = tmp_path / "out"
   assert len(list(out.rglob("*.png"))) == 1
   assert not list(out.rglob("*.partial.*"))
