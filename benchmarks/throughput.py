@@ -22,6 +22,7 @@ import pathlib
 import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
@@ -41,12 +42,23 @@ GFLOP = {"resnet18": 7.25, "resnet50": 16.35, "alexnet": 2.85, "densenet161": 30
 @click.argument(
   "parts", nargs=-1, type=click.Choice(["attack", "gradients", "defenses", "compile"])
 )
+@click.option("--network", "networks", type=click.Choice(NETWORKS), multiple=True, default=NETWORKS)
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--images", type=click.IntRange(1), default=32, show_default=True)
 @click.option("--steps", type=click.IntRange(1), default=60, show_default=True)
 @click.option("--micro-batch", type=click.IntRange(1), default=8, show_default=True, help="Ours.")
-def main(parts: tuple[str, ...], rounds: int, images: int, steps: int, micro_batch: int) -> None:
-  """Prints and appends the rows of the named PARTS; of all when none is named."""
+def main(
+  parts: tuple[str, ...],
+  networks: tuple[str, ...],
+  rounds: int,
+  images: int,
+  steps: int,
+  micro_batch: int,
+) -> None:
+  """Prints and appends the rows of the named PARTS; of all when none is named.
+
+  The gradients are those of the networks named with --network, of all when none is.
+  """
   parts = parts or ("compile", "gradients", "defenses", "attack")
   common = {"images": images, "steps": steps, "micro_batch": micro_batch}
   if "compile" in parts:
@@ -60,7 +72,7 @@ def main(parts: tuple[str, ...], rounds: int, images: int, steps: int, micro_bat
     )
     records.append(NAME, {"part": "peak", "gflops": round(peak, 1)})
     if "gradients" in parts:
-      measure_gradients(ours, theirs, rounds, peak)
+      measure_gradients(ours, theirs, networks, rounds, peak)
     if "defenses" in parts:
       measure_defenses(ours, theirs, rounds)
   if "attack" in parts:
@@ -80,9 +92,11 @@ def measure_compilation(common: dict[str, int]) -> None:
   records.append(NAME, {"part": "compile", "seconds": found, **common, "steps": 3})
 
 
-def measure_gradients(ours: Side, theirs: Side, rounds: int, peak: float) -> None:
+def measure_gradients(
+  ours: Side, theirs: Side, networks: Sequence[str], rounds: int, peak: float
+) -> None:
   """Each network's input gradient at three batch sizes, two of them in a row."""
-  for name in NETWORKS:
+  for name in networks:
     for batch in (1, 8, 32):
       seconds, ratios = interleaved(
         {

@@ -13,6 +13,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_traceback_in_locations_limit", 0)  # stacks nobody reads, a tenth of the time
 
 # Minutes long, and one process each: begun last, they would leave the other processor idle.
 LONGEST = ("test_bundled.py", "test_rp_fgsm.py", "test_all_attacks.py")
@@ -20,7 +21,7 @@ LONGEST = ("test_bundled.py", "test_rp_fgsm.py", "test_all_attacks.py")
 # Toy networks compile for seconds and run for milliseconds. With `--compiler quick` XLA takes half
 # the time and makes slow programs, which round otherwise. Where real networks run, and where a
 # promise holds for the rounding of the programs that users have, tests have what users have.
-QUICK_FLAGS = "--xla_cpu_use_fusion_emitters=false"
+QUICK_FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 SHIPPED = (
   "/test_attacks_on_photos.py",
   "/test_bundled.py",

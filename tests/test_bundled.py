@@ -65,6 +65,7 @@ def photos(networks):
   return np.stack([view for _, view in views[::6]])
 
 
+@pytest.mark.long
 def test_a_short_attack_misleads_every_seen_network(networks, photos):
   """A real attack end to end: most photos get another prediction from each network attacked."""
   seen = [networks[name] for name in SEEN]
@@ -76,6 +77,7 @@ def test_a_short_attack_misleads_every_seen_network(networks, photos):
     assert np.mean(before != after) >= 0.7, network.name
 
 
+@pytest.mark.long
 def test_bits_do_not_depend_on_the_batch_with_real_networks(networks, photos):
   """Convolutions of real size, the whole bank: alone, in another order, in another batch size."""
   seen = [networks["resnet18"], networks["alexnet"]]

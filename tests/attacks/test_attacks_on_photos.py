@@ -7,7 +7,7 @@ import pytest
 import rpfgsm_jax as rp
 from rpfgsm_jax.data import list_images, load_folder
 
-pytestmark = pytest.mark.shared_data
+pytestmark = [pytest.mark.shared_data, pytest.mark.long]
 COUNT = 25
 
 
