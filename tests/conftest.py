@@ -23,7 +23,6 @@ LONGEST = ("test_bundled.py", "test_rp_fgsm.py", "test_all_attacks.py")
 # promise holds for the rounding of the programs that users have, tests have what users have.
 QUICK_FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 SHIPPED = (
-  "/test_attacks_on_photos.py",
   "/test_bundled.py",
   "/test_eot.py",
   "[alexnet]",
