@@ -13,7 +13,7 @@ help:
 	@echo "make test-oracles  compare with live torch, torchvision, Foolbox, torchattacks (installs them)"
 	@echo "make test-browser  open the HTML page in headless Chromium (installs it)"
 	@echo "make test-jobs     kill and resume real processes, Ray (installs Ray)"
-	@echo "make test-long     README and guide as printed, real photos and networks: minutes each"
+	@echo "make test-long     README and guide as printed, real photos, networks, training: minutes"
 	@echo "make bench         time the attack beside PyTorch (installs it; about half an hour)"
 	@echo "make lint          ruff: rules and format"
 

@@ -47,6 +47,7 @@ def run(config: fullsize.FullsizeConfig) -> list[dict]:
   return [row for row in rows.read_rows(config.out / "rows.jsonl") if row["kind"] == "photo"]
 
 
+@pytest.mark.long
 def test_every_photo_is_judged_in_every_setting_once(folder):
   first = run(config_of(folder, limit=2))
   assert len(first) == 8

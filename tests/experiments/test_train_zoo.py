@@ -77,6 +77,7 @@ def _trees(path):
     return {name: file[name] for name in file.files if name != "record"}
 
 
+@pytest.mark.long
 def test_a_trained_network_is_exported_and_resuming_equals_the_unbroken_run(
   photos, tmp_path, tiny_presets, capsys
 ):
