@@ -113,7 +113,7 @@ def _machine(rows: Sequence[Row]) -> str:
   return (
     f"Two processors, device `{peak['device']}`; jax {peak['jax']}, Python {peak['python']}; the "
     f"largest matrix product of either side runs at {peak['gflops']:.0f} gigaflops a second, which "
-    "is the peak above."
+    "is the peak of the tables."
   )
 
 

@@ -42,7 +42,14 @@ GFLOP = {"resnet18": 7.25, "resnet50": 16.35, "alexnet": 2.85, "densenet161": 30
 @click.argument(
   "parts", nargs=-1, type=click.Choice(["attack", "gradients", "defenses", "compile"])
 )
-@click.option("--network", "networks", type=click.Choice(NETWORKS), multiple=True, default=NETWORKS)
+@click.option(
+  "--network",
+  "networks",
+  type=click.Choice(NETWORKS),
+  multiple=True,
+  default=NETWORKS,
+  help="Whose gradients; may be repeated.  [default: all]",
+)
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--images", type=click.IntRange(1), default=32, show_default=True)
 @click.option("--steps", type=click.IntRange(1), default=60, show_default=True)
@@ -55,10 +62,7 @@ def main(
   steps: int,
   micro_batch: int,
 ) -> None:
-  """Prints and appends the rows of the named PARTS; of all when none is named.
-
-  The gradients are those of the networks named with --network, of all when none is.
-  """
+  """Prints and appends the rows of the named PARTS; of all when none is named."""
   parts = parts or ("compile", "gradients", "defenses", "attack")
   common = {"images": images, "steps": steps, "micro_batch": micro_batch}
   if "compile" in parts:
@@ -80,18 +84,26 @@ def main(
 
 
 def measure_compilation(common: dict[str, int], rounds: int) -> None:
-  """What the first call of the whole attack costs more than the second, cache empty and full."""
-  found: dict[str, list[float]] = {"cold": [], "cached": []}
+  """What compiling costs with an empty cache, and with the one that this filled."""
+  cold, cached = [], []
   for _ in range(rounds):
     with tempfile.TemporaryDirectory() as folder:
-      for seconds in found.values():
-        with side("side_jax.py", {"JAX_COMPILATION_CACHE_DIR": folder}) as ours:
-          ours.ask("setup")
-          what = {"batch": common["images"], "steps": 3, "micro_batch": common["micro_batch"]}
-          first, second = (ours.ask("attack", **what)["seconds"] for _ in range(2))
-          seconds.append(first - second)
-  median = {name: round(statistics.median(seconds), 2) for name, seconds in found.items()}
-  records.append(NAME, {"part": "compile", "seconds": median, **common, "steps": 3})
+      cold.append(_cost_of_the_first_call(folder, common))
+      cached.append(_cost_of_the_first_call(folder, common))
+  seconds = {
+    "cold": round(statistics.median(cold), 2),
+    "cached": round(statistics.median(cached), 2),
+  }
+  records.append(NAME, {"part": "compile", "seconds": seconds, **common, "steps": 3})
+
+
+def _cost_of_the_first_call(cache: str, common: dict[str, int]) -> float:
+  """Seconds that a new process's first call of the whole attack takes more than its second."""
+  with side("side_jax.py", {"JAX_COMPILATION_CACHE_DIR": cache}) as ours:
+    ours.ask("setup")
+    what = {"batch": common["images"], "steps": 3, "micro_batch": common["micro_batch"]}
+    first, second = (ours.ask("attack", **what)["seconds"] for _ in range(2))
+  return first - second
 
 
 def measure_gradients(

@@ -17,13 +17,17 @@ FOLDERS = sorted(path.parent.name for path in DOCS.glob("*/rows.jsonl*"))
 TABLES = sorted(
   str(path.relative_to(DOCS)) for path in DOCS.glob("*/*") if path.suffix in (".md", ".csv")
 )
-DOCUMENTS = ("README.md", "docs/RESULTS.md", "docs/PHOTOS.md")
+DOCUMENTS = ("README.md", "docs/RESULTS.md", "docs/PHOTOS.md", "docs/PERFORMANCE.md")
 
 
 @pytest.fixture(scope="module")
 def remade(tmp_path_factory):
-  """The documents and rows alone, with every table made again."""
+  """The documents and rows alone, with every table made again.
+
+  Those of the benchmarks are copied: `test_performance.py` makes them again.
+  """
   place = tmp_path_factory.mktemp("documents")
+  shutil.copytree(ROOT / "benchmarks" / "rows", place / "benchmarks" / "rows")
   for name in DOCUMENTS:
     (place / name).parent.mkdir(exist_ok=True)
     shutil.copy(ROOT / name, place / name)
