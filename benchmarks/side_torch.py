@@ -1,7 +1,7 @@
 """PyTorch's side of a comparison: the same attack, as its authors run it and as well as we can.
 
 Started by `sides.Side`; reads one JSON command a line and answers with one JSON line. Images are
-`(B, 3, H, W)`, grey levels 0..255. The defenses do the same work as ours (JPEG in floats, straight
+`(B, 3, H, W)`, gray levels 0..255. The defenses do the same work as ours (JPEG in floats, straight
 through its roundings); they are not exact to the pixel, and nothing but time is read from them.
 """
 
@@ -42,7 +42,7 @@ Gradient = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class Network:
-  """One of torchvision's networks on grey levels; `best`: prepared for input gradients alone."""
+  """One of torchvision's networks on gray levels; `best`: prepared for input gradients alone."""
 
   def __init__(self, name: str, device: str, best: bool, dtype: torch.dtype = torch.float32):
     torch.manual_seed(0)

@@ -52,7 +52,7 @@ class DemoConfig:
   out: pathlib.Path = pathlib.Path("results/demo")
   seed: int | None = None  # None: from the system's entropy, so that nobody can guess the targets
   limit: int | None = None  # photographs at most
-  epsilon: float = 16.0  # grey levels
+  epsilon: float = 16.0  # gray levels
   batch_size: int = 8  # photographs on the device at once
   seen: tuple[str, ...] = ("scenes25/resnet18", "scenes25/resnet50", "scenes25/alexnet")
   unseen: tuple[str, ...] = ("scenes25/densenet161",)

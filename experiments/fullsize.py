@@ -40,7 +40,7 @@ class Setting:
 
   Attributes:
     family: settings of one family differ in epsilon alone.
-    epsilon: largest change, grey levels.
+    epsilon: largest change, gray levels.
     how: "photo": RP-FGSM at the photo's size; "network": at the networks' size, as the paper does;
       "noise": a random sign a value; "nothing".
     options: of `PhotoConfig`.

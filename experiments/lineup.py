@@ -222,13 +222,13 @@ def _titles(names: Sequence[str]) -> Sequence[str]:
 def sign_noise(
   images: np.ndarray, image_ids: Sequence[int], seed: int, epsilon: float
 ) -> np.ndarray:
-  """Returns images whose every value is eps grey levels up or down at random, clipped to 0..255.
+  """Returns images whose every value is eps gray levels up or down at random, clipped to 0..255.
 
   Args:
     images: `(N, H, W, 3)` uint8.
     image_ids: N stable ids; with the seed they decide an image's noise.
     seed: of the run.
-    epsilon: grey levels; a fraction is rounded down.
+    epsilon: gray levels; a fraction is rounded down.
 
   Returns:
     Same shape, uint8.

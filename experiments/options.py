@@ -42,7 +42,7 @@ def check_options(
   if options.seed is not None and not 0 <= options.seed < 2**32:
     raise ValueError(f"seed must be in 0..2^32-1, got {options.seed}.")
   if not 0 <= options.epsilon <= 255:
-    raise ValueError(f"epsilon must be in 0..255 grey levels, got {options.epsilon}.")
+    raise ValueError(f"epsilon must be in 0..255 gray levels, got {options.epsilon}.")
   place = pathlib.Path(os.path.abspath(options.out))
   folder.check_place(place, experiment, entries)
   if options.data is not None:

@@ -34,7 +34,7 @@ class Option:
 
   Attributes:
     title: for tables.
-    tried: (share of the paper's passes, first step in grey levels), more and more passes.
+    tried: (share of the paper's passes, first step in gray levels), more and more passes.
     changes: what else is done otherwise, options of `rp_variant`.
     dear: it may cost PSNR, so that it is also run at a smaller epsilon.
   """
@@ -95,7 +95,7 @@ class Blend:
 
   Attributes:
     weights: name of a contender -> its part; they sum to 1.
-    epsilon: grey levels, the weighted mean.
+    epsilon: gray levels, the weighted mean.
     psnr: dB, likewise.
   """
 

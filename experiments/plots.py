@@ -30,7 +30,7 @@ COLORS = (
   "#882255",
   "#000000",
 )
-GREY = "#666666"  # of what is said in passing
+GRAY = "#666666"  # of what is said in passing
 SLACK = 1e-6  # an interval's end may miss its own value by rounding
 
 
@@ -101,7 +101,7 @@ def save(figure: "Figure", path: atomic.PathLike) -> None:
 
 
 def entitle(axes: "Axes", title: str, better: str | None = None) -> None:
-  """Puts above a plot what it shows and, in grey on the right, which direction is better.
+  """Puts above a plot what it shows and, in gray on the right, which direction is better.
 
   Args:
     axes: the plot.
@@ -110,7 +110,7 @@ def entitle(axes: "Axes", title: str, better: str | None = None) -> None:
   """
   axes.set_title(title, fontsize=10, loc="left", parse_math=False)
   if better is not None:
-    axes.set_title(better, fontsize=9, loc="right", color=GREY)
+    axes.set_title(better, fontsize=9, loc="right", color=GRAY)
 
 
 def add_legend(figure: "Figure", handles: "Sequence[Artist]", *, columns: int) -> None:

@@ -166,7 +166,7 @@ def _draw_boxes(axes: "Axes", boxes: Sequence[dict[str, Any]]) -> None:
     whiskerprops={"color": plots.COLORS[0]},
     capprops={"color": plots.COLORS[0]},
     medianprops={"color": plots.COLORS[1], "linewidth": 2},
-    flierprops={"marker": ".", "markersize": 3, "markeredgecolor": plots.GREY},
+    flierprops={"marker": ".", "markersize": 3, "markeredgecolor": plots.GRAY},
   )
   axes.set_xlim(0.4, len(boxes) + 0.6)
   axes.grid(axis="y", color="#dddddd", linewidth=0.6)

@@ -104,7 +104,7 @@ def examples(
     "△ above 99.95, ▽ below 0.05.",
     fontsize=9,
     va="center",
-    color=plots.GREY,
+    color=plots.GRAY,
     parse_math=False,
   )
   for place, network in enumerate(networks):

@@ -39,7 +39,7 @@ def perturbation_maps(
   Args:
     panels: the photographs, from the top.
     attacks: titles of the columns, A of them.
-    limit: grey levels at the end of the scale, where larger sums end too; None: the largest sum.
+    limit: gray levels at the end of the scale, where larger sums end too; None: the largest sum.
 
   Returns:
     The figure.
@@ -59,7 +59,7 @@ def perturbation_maps(
   if limit is None:
     limit = max(largest, 1)
   elif not 0 < limit < np.inf:
-    raise ValueError(f"limit must be positive grey levels, got {limit}.")
+    raise ValueError(f"limit must be positive gray levels, got {limit}.")
   figure, grid, beside = _lay_out([row.original for row in panels], len(attacks) + 1)
   scale = ScalarMappable(Normalize(0, limit), cmap="magma")
   for axes, row, sums in zip(grid, panels, maps, strict=True):
@@ -71,7 +71,7 @@ def perturbation_maps(
     cax=beside,
     extend="max" if largest > limit else "neither",
   )
-  bar.set_label("grey levels", fontsize=9)
+  bar.set_label("gray levels", fontsize=9)
   return figure
 
 
@@ -101,7 +101,7 @@ def _lay_out(
     "Absolute change, sum over the three channels; the darker, the less visible",
     fontsize=9,
     va="center",
-    color=plots.GREY,
+    color=plots.GRAY,
   )
   return figure, grid, place(right + 4, 0, 16, bottom - _MARGIN)
 
@@ -124,7 +124,7 @@ def _show_row(
   grid[0].imshow(row.original)
   for axes, sums in zip(grid[1:], maps, strict=True):
     if sums is None:
-      axes.text(0.5, 0.5, "not run", ha="center", va="center", fontsize=9, color=plots.GREY)
+      axes.text(0.5, 0.5, "not run", ha="center", va="center", fontsize=9, color=plots.GRAY)
     else:
       axes.imshow(sums, cmap=scale.cmap, norm=scale.norm)
 

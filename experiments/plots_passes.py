@@ -71,11 +71,11 @@ def against_passes(lines: Sequence[Line], paper: Point, titles: Sequence[str]) -
       style = {"color": plots.COLORS[number], "marker": _MARKERS[number], "markersize": 5}
       _draw_passes(left, line, row, style, shaded=number == 0)
       _draw_psnr(right, line, row, style)
-    left.axvline(paper.passes, color=plots.GREY, linestyle=":", linewidth=1)
-    right.axvline(paper.psnr, color=plots.GREY, linestyle=":", linewidth=1)
+    left.axvline(paper.passes, color=plots.GRAY, linestyle=":", linewidth=1)
+    right.axvline(paper.psnr, color=plots.GRAY, linestyle=":", linewidth=1)
     left.set_ylabel("%")
     for axes, better in ((left, "better ↖"), (right, "better ↗")):
-      axes.axhline(paper.rates[row].value, color=plots.GREY, linestyle=":", linewidth=1)
+      axes.axhline(paper.rates[row].value, color=plots.GRAY, linestyle=":", linewidth=1)
       axes.grid(color="#dddddd", linewidth=0.6)
       plots.despine(axes)
       plots.entitle(axes, title, better)

@@ -229,6 +229,6 @@ def rate_bars(
   axes.tick_params(axis="y", length=0)
   plots.despine(axes)
   if better is not None:
-    axes.set_xlabel(better, fontsize=9, color=plots.GREY)
+    axes.set_xlabel(better, fontsize=9, color=plots.GRAY)
   plots.entitle(axes, title)
   return figure

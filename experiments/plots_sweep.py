@@ -45,7 +45,7 @@ class Sweep:
 
   Attributes:
     title: the network or the combination.
-    epsilons: largest changes, `(E,)` grey levels, increasing.
+    epsilons: largest changes, `(E,)` gray levels, increasing.
     seen: share of photographs that mislead the seen network (MS), per cent.
     unseen: the unseen network (MU), per cent.
     seen_defended: the seen network behind defenses (MSwD), per cent.
@@ -101,7 +101,7 @@ def epsilon_sweep(curves: Sequence[Sweep]) -> "Figure":
   grid[0, 0].set_xticks(epsilons, [f"{epsilon:g}" for epsilon in epsilons])
   grid[0, 0].set_xticks([], minor=True)
   for axes in grid[-1]:
-    axes.set_xlabel("ε (grey levels)")
+    axes.set_xlabel("ε (gray levels)")
   plots.add_legend(figure, _line_handles(curves), columns=min(len(curves), 4))
   return figure
 

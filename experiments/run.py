@@ -67,7 +67,7 @@ def cli() -> None:
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="[default: drawn; in run.json]")
 @click.option("--limit", type=click.IntRange(1), help="Images at most, of all classes alike.")
-@click.option("--epsilon", type=float, default=16.0, show_default=True, help="Grey levels.")
+@click.option("--epsilon", type=float, default=16.0, show_default=True, help="Gray levels.")
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
 @click.option("--seen", multiple=True, help="A network for the attacks; may be repeated.")
 @click.option("--unseen", multiple=True, help="A network kept from the attacks; may be repeated.")
@@ -132,7 +132,7 @@ _STUDY_OPTIONS = (
     show_default=True,
     help="Images at most for JSMA, CW and SparseFool.",
   ),
-  click.option("--epsilon", type=float, default=16.0, show_default=True, help="Grey levels."),
+  click.option("--epsilon", type=float, default=16.0, show_default=True, help="Gray levels."),
   click.option(
     "--budget",
     type=click.Choice(["quick", "paper"]),

@@ -264,7 +264,7 @@ def _quality(results: Results, groups: Sequence[Group], title: str) -> Table:
   note = (
     "Means over photos, of the 8-bit image. PSNR in dB and SSIM: higher is better. MAD and "
     f"BRISQUE: lower is better. Values changed (of {3 * height * width:,}), Euclidean and largest "
-    "change in grey levels."
+    "change in gray levels."
   )
   if not results.header["brisque"]:
     note += " BRISQUE is n/a: LIVE's model was not found (RPFGSM_BRISQUE names its folder)."

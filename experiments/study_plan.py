@@ -40,7 +40,7 @@ class StudyConfig:
   seed: int | None = None  # None: from the system's entropy
   limit: int | None = 100  # photographs at most
   slow_limit: int | None = 50  # of these, for JSMA, CW and SparseFool
-  epsilon: float = PAPER_EPSILON  # grey levels
+  epsilon: float = PAPER_EPSILON  # gray levels
   budget: Budget = "quick"  # of the slow attacks
   batch_size: int = 25  # photographs on the device at once
   keep: int = 3  # photographs whose images are kept; -1: all

@@ -21,7 +21,7 @@ from rpfgsm_jax.rounding import Rounding
 
 PAPER_EPSILON = 16.0
 SWEEP = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-"""The epsilons of Fig. 5, grey levels."""
+"""The epsilons of Fig. 5, gray levels."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Setup:
 
   networks: tuple[Network, ...]
   reference: Network  # of the attacks on a single network
-  epsilon: float = PAPER_EPSILON  # grey levels
+  epsilon: float = PAPER_EPSILON  # gray levels
   budget: Budget = "quick"  # of JSMA, CW and SparseFool
   bank: rp.defenses.DefenseBank = dataclasses.field(default_factory=rp.defenses.paper_bank)
 
@@ -80,13 +80,13 @@ def rp_variant(
     choice: one random network an iteration, or all of them.
     transformed: with random transformations.
     num_steps: N; None: the paper's for the networks and epsilon.
-    epsilon: grey levels; None: the run's.
+    epsilon: gray levels; None: the run's.
     rounding: backward rule of the defenses' roundings.
     draw: balanced or independent draws.
     uniform: every parameter of every defense equally often, instead of every family.
     momentum: of the accumulated gradient.
     nesterov: gradients ahead along the momentum.
-    step_size: grey levels an iteration; of a schedule the first.
+    step_size: gray levels an iteration; of a schedule the first.
     step_schedule: how the steps go from there down to 1.
 
   Returns:
@@ -152,7 +152,7 @@ def paper_attacks(setup: Setup, epsilon: float | None = None) -> tuple[Contender
 
   Args:
     setup: of the run.
-    epsilon: grey levels; None: the run's.
+    epsilon: gray levels; None: the run's.
 
   Returns:
     The contenders; attacks on one network use the reference.

@@ -1,6 +1,6 @@
 """Adversarial privacy protection of photographs in JAX: RP-FGSM, its defenses, its classifiers.
 
-Images are `(B, H, W, 3)` in grey levels 0..255 everywhere. The ten lines that matter:
+Images are `(B, H, W, 3)` in gray levels 0..255 everywhere. The ten lines that matter:
 
 ```python
 import jax, rpfgsm_jax as rp

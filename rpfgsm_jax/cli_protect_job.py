@@ -14,7 +14,7 @@ if TYPE_CHECKING:
   from rpfgsm_jax.jobs.engines import Engine
   from rpfgsm_jax.photos.protect import PhotoConfig
 
-_PAPERS_EPSILON = 16.0  # grey levels
+_PAPERS_EPSILON = 16.0  # gray levels
 _MEGA = 1e6
 _PHOTO_ONLY = {
   "held_out", "encoding_format", "quality", "subsampling", "working_megapixels", "max_megapixels",

@@ -80,13 +80,13 @@ OPTIONS = (
     "--strength",
     type=_Strength(),
     metavar="gentle|medium|strong|N",
-    help="How strong the change may be: by name, or in grey levels of 255.  [default: medium; at "
+    help="How strong the change may be: by name, or in gray levels of 255.  [default: medium; at "
     "the networks' size 16]",
   ),
   click.option(
     "--epsilon",
     type=click.FloatRange(min=1, max=255),
-    help="The same, as the papers call it: largest change of a value, grey levels.",
+    help="The same, as the papers call it: largest change of a value, gray levels.",
   ),
   click.option(
     "--texture", is_flag=True, help="Change smooth places less; at the same strength protects less."

@@ -57,7 +57,7 @@ def protect(
     8
 
   Args:
-    images: `(n, H, W, 3)` uint8, or any real dtype that holds whole grey levels 0..255.
+    images: `(n, H, W, 3)` uint8, or any real dtype that holds whole gray levels 0..255.
     classifiers: the networks to mislead, all of one image size (H, W).
     config: the attack's settings, each number one for all images; None: `RPFGSMConfig()`.
     attack: any attack of this package, or another of the form
@@ -161,7 +161,7 @@ def even_batches(
 def to_uint8(adversarial: ArrayLike) -> np.ndarray:
   """Returns an attack's float images as uint8, shape kept.
 
-  Whole grey levels stay; what `quantize=False` left between or beyond them is rounded and clipped.
+  Whole gray levels stay; what `quantize=False` left between or beyond them is rounded and clipped.
   """
   return np.clip(np.rint(np.asarray(adversarial)), 0, 255).astype(np.uint8)
 

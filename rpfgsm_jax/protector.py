@@ -91,7 +91,7 @@ class Protector:
     """Starts a batch and returns at once (after compiling, the first time).
 
     Args:
-      images: `(n, H, W, 3)` uint8, or any real dtype that holds whole grey levels 0..255; n in
+      images: `(n, H, W, 3)` uint8, or any real dtype that holds whole gray levels 0..255; n in
         1..capacity.
       image_ids: `(n,)` stable integers in 0..2^32-1.
       target: chosen classes, one or `(n,)`; for targeted attacks.
@@ -265,17 +265,17 @@ def as_uint8(images: np.ndarray) -> np.ndarray:
   """Returns images as uint8.
 
   Raises:
-    ValueError: they are not `(n, H, W, C)`, or hold something else than whole grey levels.
+    ValueError: they are not `(n, H, W, C)`, or hold something else than whole gray levels.
   """
   images = np.asarray(images)
   if images.ndim != 4:
     raise ValueError(
-      f"images must be (n, H, W, 3) grey levels, got shape {images.shape}; "
+      f"images must be (n, H, W, 3) gray levels, got shape {images.shape}; "
       "one image needs a leading axis."
     )
   if images.dtype != np.uint8:
     if images.size:
-      inputs.check_grey_levels(images)
+      inputs.check_gray_levels(images)
     images = images.astype(np.uint8)
   return images
 

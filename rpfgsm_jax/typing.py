@@ -1,6 +1,6 @@
 """Aliases with shapes and units; one convention for the whole package.
 
-Images are channels last and, everywhere outside `Classifier`, in grey levels 0..255, where integers
+Images are channels last and, everywhere outside `Classifier`, in gray levels 0..255, where integers
 are exact and eps = 16 reads as in the paper.
 """
 
@@ -10,10 +10,10 @@ from jax import Array
 from jax.typing import ArrayLike
 
 Image = Array
-"""`(H, W, C)` float32, grey levels 0..255."""
+"""`(H, W, C)` float32, gray levels 0..255."""
 
 Images = Array
-"""`(B, H, W, C)` float32, grey levels 0..255."""
+"""`(B, H, W, C)` float32, gray levels 0..255."""
 
 Logits = Array
 """`(..., D)` float32, unnormalized log-probabilities."""

@@ -1,4 +1,4 @@
-"""Random training views, inside the jitted step: uint8 grey levels in, normalized float32 out."""
+"""Random training views, inside the jitted step: uint8 gray levels in, normalized float32 out."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 def normalize(images: Array) -> Array:
-  """Returns `(images / 255 - mean) / deviation` for `(..., 3)` grey levels, float32."""
+  """Returns `(images / 255 - mean) / deviation` for `(..., 3)` gray levels, float32."""
   scale = jnp.asarray([1.0 / (255.0 * std) for std in STD], jnp.float32)
   shift = jnp.asarray([-mean / std for mean, std in zip(MEAN, STD, strict=True)], jnp.float32)
   ones = (1,) * (images.ndim - 1)

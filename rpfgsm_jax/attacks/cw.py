@@ -61,7 +61,7 @@ class CWConfig:
   learning_rate: float = 0.01  # of Adam, in the tanh of a box of side 1
   confidence: float = 0.0  # kappa, logits by which the target must lead
   abort_early: bool = True  # end a search step when a tenth of it (at least 100) brought nothing
-  quantize: bool = True  # round to whole grey levels; mostly undoes so small a perturbation
+  quantize: bool = True  # round to whole gray levels; mostly undoes so small a perturbation
   micro_batch: int = 4  # images computed together; results are the same bits for the same value
 
 
@@ -87,7 +87,7 @@ def cw(
 
   Args:
     key: unused; CW draws nothing.
-    images: `(B, H, W, 3)`, whole grey levels 0..255, any real dtype, of the network's image_size.
+    images: `(B, H, W, 3)`, whole gray levels 0..255, any real dtype, of the network's image_size.
     classifiers: one network.
     config: settings; None: the defaults.
     image_ids: unused.

@@ -19,7 +19,7 @@ from rpfgsm_jax.attacks.targets import likely_classes
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.typing import Array, ArrayLike, Images, Key, Labels
 
-_PUSH = 1e-4 * 255.0  # grey levels beyond the boundary, as in the authors' release
+_PUSH = 1e-4 * 255.0  # gray levels beyond the boundary, as in the authors' release
 
 
 @functools.partial(
@@ -34,7 +34,7 @@ class DeepFoolConfig:
   overshoot: float = 0.02  # eta of Eq. 7
   num_steps: int = 50  # linearizations at most; 0 returns the images
   num_classes: int = 10  # most likely classes of the clean image whose boundaries are looked at
-  quantize: bool = True  # round to whole grey levels; mostly undoes so small a perturbation
+  quantize: bool = True  # round to whole gray levels; mostly undoes so small a perturbation
   micro_batch: int = 4  # images computed together; results are the same bits for the same value
 
 
@@ -61,7 +61,7 @@ def deepfool(
 
   Args:
     key: unused; DeepFool draws nothing.
-    images: `(B, H, W, 3)`, whole grey levels 0..255, any real dtype, of the network's image_size.
+    images: `(B, H, W, 3)`, whole gray levels 0..255, any real dtype, of the network's image_size.
     classifiers: one network.
     config: settings; None: the defaults.
     image_ids: unused.
@@ -135,10 +135,10 @@ def to_nearest_boundary(
 
   Args:
     classifier: the network.
-    images: `(m, H, W, C)`, grey levels.
+    images: `(m, H, W, C)`, gray levels.
     classes: `(m, k)` int32, the class to leave first.
-    push: grey levels (L2) added to the step's length.
-    least: grey levels, the least length of a step.
+    push: gray levels (L2) added to the step's length.
+    least: gray levels, the least length of a step.
 
   Returns:
     `(m, H, W, C)`; zero where no boundary has a gradient.

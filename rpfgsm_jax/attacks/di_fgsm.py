@@ -33,8 +33,8 @@ class DIFGSMConfig:
   `epsilon` and `step_size` are data, as in `RPFGSMConfig`; the rest is static.
   """
 
-  epsilon: ArrayLike = 16.0  # largest change, grey levels; a fraction is rounded down
-  step_size: ArrayLike = 1.0  # change an iteration, whole grey levels >= 1
+  epsilon: ArrayLike = 16.0  # largest change, gray levels; a fraction is rounded down
+  step_size: ArrayLike = 1.0  # change an iteration, whole gray levels >= 1
   targeted: bool = False  # the paper has both
   num_steps: int | None = None  # N; None: floor(min(1.25 eps, eps + 4))
   transfer: TransferOptions = PLAIN  # momentum and the like; all off

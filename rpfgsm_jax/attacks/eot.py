@@ -38,8 +38,8 @@ class EOTConfig:
   `epsilon` and `step_size` are data, as in `RPFGSMConfig`; the rest is static.
   """
 
-  epsilon: ArrayLike = 16.0  # largest change, grey levels; a fraction is rounded down
-  step_size: ArrayLike = 1.0  # change an iteration, whole grey levels >= 1
+  epsilon: ArrayLike = 16.0  # largest change, gray levels; a fraction is rounded down
+  step_size: ArrayLike = 1.0  # change an iteration, whole gray levels >= 1
   visual_weight: float = 0.5  # lambda of Eq. 12 for L in 0..1, >= 0; larger stays nearer
   transforms: DefenseBank = dataclasses.field(default_factory=eot_bank)  # one drawn an iteration
   num_steps: int | None = None  # N; None: floor(min(1.25 eps, eps + 4))

@@ -36,8 +36,8 @@ class FGSMConfig:
   `epsilon`, `step_size` and `gamma` are data, as in `RPFGSMConfig`; the rest is static.
   """
 
-  epsilon: ArrayLike = 16.0  # largest change, grey levels; a fraction is rounded down
-  step_size: ArrayLike = 1.0  # change an iteration, whole grey levels >= 1
+  epsilon: ArrayLike = 16.0  # largest change, gray levels; a fraction is rounded down
+  step_size: ArrayLike = 1.0  # change an iteration, whole gray levels >= 1
   gamma: ArrayLike = 0.99  # Eq. 17, in 0..1; only P-FGSM draws by it
   num_steps: int | None = None  # N; None: floor(min(1.25 eps, eps + 4))
   transfer: TransferOptions = PLAIN  # momentum and the like; all off
@@ -67,7 +67,7 @@ def u_fgsm(
 
   Args:
     key: root key; unused unless a transformation is drawn.
-    images: `(B, H, W, 3)`, whole grey levels 0..255, any real dtype, of the network's image_size.
+    images: `(B, H, W, 3)`, whole gray levels 0..255, any real dtype, of the network's image_size.
     classifiers: one network.
     config: settings; None: the paper's.
     image_ids: `(B,)` stable integers in 0..2^32-1; default 0..B-1.

@@ -147,10 +147,10 @@ def check_counts(config: Any, **least: int) -> None:
 
 
 def check_images(images: ArrayLike, classifiers: tuple[Classifier, ...]) -> Images:
-  """Returns the images as float32 grey levels.
+  """Returns the images as float32 gray levels.
 
   Raises:
-    ValueError: not `(B, H, W, C)` of the classifiers' size; values that are not whole grey levels
+    ValueError: not `(B, H, W, C)` of the classifiers' size; values that are not whole gray levels
       in 0..255, where they are known.
   """
   shape, size = np.shape(images), classifiers[0].image_size
@@ -161,12 +161,12 @@ def check_images(images: ArrayLike, classifiers: tuple[Classifier, ...]) -> Imag
     )
   values = known(images)
   if values is not None and values.dtype != np.uint8 and values.size:
-    check_grey_levels(values)
+    check_gray_levels(values)
   return jnp.asarray(images).astype(jnp.float32)
 
 
-def check_grey_levels(values: np.ndarray) -> None:
-  """Checks that images hold whole grey levels.
+def check_gray_levels(values: np.ndarray) -> None:
+  """Checks that images hold whole gray levels.
 
   Raises:
     ValueError: NaN, infinity, a value outside 0..255, or a fraction.
@@ -175,12 +175,12 @@ def check_grey_levels(values: np.ndarray) -> None:
     raise ValueError(f"images must be real numbers, got dtype {values.dtype}.")
   low, high = values.min(), values.max()
   if not np.isfinite(low) or not np.isfinite(high):
-    raise ValueError("images must be finite grey levels 0..255, got NaN or infinity.")
+    raise ValueError("images must be finite gray levels 0..255, got NaN or infinity.")
   if low < 0 or high > 255:
-    raise ValueError(f"images must be grey levels 0..255, got values in {low:g}..{high:g}.")
+    raise ValueError(f"images must be gray levels 0..255, got values in {low:g}..{high:g}.")
   if not np.array_equal(values, np.rint(values)):
     remedy = "they look like 0..1: multiply by 255 and round" if high <= 1 else "round them first"
-    raise ValueError(f"images must be whole grey levels 0..255, got fractions; {remedy}.")
+    raise ValueError(f"images must be whole gray levels 0..255, got fractions; {remedy}.")
 
 
 def check_image_ids(image_ids: ArrayLike | None, batch: int) -> Array | np.ndarray:

@@ -47,9 +47,9 @@ class JSMAConfig:
   budget: minimal.Budget = "quick"  # candidates x steps: quick 3 x 200, paper 10 x largest_share
   num_candidates: int | None = None  # likely classes tried as targets; None: the budget's
   num_steps: int | None = None  # pairs of values changed at most; None: the budget's
-  theta: int = 255  # grey levels added to a value, up to the range's end; negative: taken away
+  theta: int = 255  # gray levels added to a value, up to the range's end; negative: taken away
   largest_share: float = 0.145  # of all values, that may be changed: Upsilon
-  quantize: bool = True  # no effect: JSMA changes by whole grey levels
+  quantize: bool = True  # no effect: JSMA changes by whole gray levels
   micro_batch: int = 4  # images computed together; results are the same bits for the same value
 
 
@@ -72,7 +72,7 @@ def jsma(
 
   Args:
     key: unused; JSMA draws nothing.
-    images: `(B, H, W, 3)`, whole grey levels 0..255, any real dtype, of the network's image_size.
+    images: `(B, H, W, 3)`, whole gray levels 0..255, any real dtype, of the network's image_size.
     classifiers: one network.
     config: settings; None: the defaults.
     image_ids: unused.
@@ -203,7 +203,7 @@ def _resolved(config: JSMAConfig) -> JSMAConfig:
   inputs.check_counts(config, num_candidates=1, num_steps=0, micro_batch=1)
   theta = config.theta
   if isinstance(theta, bool) or not isinstance(theta, int) or not 1 <= abs(theta) <= 255:
-    raise ValueError(f"theta must be whole grey levels in -255..255 but not 0, got {theta!r}.")
+    raise ValueError(f"theta must be whole gray levels in -255..255 but not 0, got {theta!r}.")
   if not 0 <= config.largest_share <= 1:
     raise ValueError(f"largest_share must be in 0..1, got {config.largest_share!r}.")
   return config

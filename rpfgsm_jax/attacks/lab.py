@@ -1,6 +1,6 @@
 """CIELAB colors and the distance between images in them, with gradients that are always finite.
 
-Grey levels 0..255 of sRGB in; L in 0..100, a and b in about -110..110 out.
+Gray levels 0..255 of sRGB in; L in 0..100, a and b in about -110..110 out.
 """
 
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ def rgb_to_lab(images: Images) -> Array:
   continue the two functions.
 
   Args:
-    images: `(..., H, W, 3)`, float32 grey levels.
+    images: `(..., H, W, 3)`, float32 gray levels.
 
   Returns:
     `(..., H, W, 3)` float32: L, a, b.
@@ -57,7 +57,7 @@ def lab_distance(first: Images, second: Images) -> Array:
   images are equal.
 
   Args:
-    first: `(..., H, W, 3)`, float32 grey levels.
+    first: `(..., H, W, 3)`, float32 gray levels.
     second: same shape.
 
   Returns:

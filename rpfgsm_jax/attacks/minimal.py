@@ -24,7 +24,7 @@ class Start(NamedTuple):
 
   Attributes:
     classifier: the network.
-    images: `(B, H, W, C)` float32, grey levels.
+    images: `(B, H, W, C)` float32, gray levels.
     chosen: `(B,)` int32, classes given by the caller; None: none.
     logits: `(B, D)`, of the clean images.
     predicted: `(B,)` int32.
@@ -64,7 +64,7 @@ def run_minimal(
   Args:
     name: of the attack, for messages.
     search: the attack itself.
-    images: `(B, H, W, C)`, whole grey levels.
+    images: `(B, H, W, C)`, whole gray levels.
     classifiers: one network.
     config: the attack's, with `quantize` and `micro_batch`.
     targeted: whether it approaches a class.
@@ -106,11 +106,11 @@ def logit_gradients(classifier: Classifier, images: Images, classes: Array) -> t
 
   Args:
     classifier: the network.
-    images: `(m, H, W, C)`, grey levels.
+    images: `(m, H, W, C)`, gray levels.
     classes: `(m, k)` int32.
 
   Returns:
-    `(m, D)`, and `(m, k, H, W, C)` in logits a grey level.
+    `(m, D)`, and `(m, k, H, W, C)` in logits a gray level.
   """
   logits, pull_back = jax.vjp(classifier, images)
   chosen = jax.nn.one_hot(classes.T, logits.shape[-1], dtype=logits.dtype)

@@ -48,8 +48,8 @@ class RPFGSMConfig:
   `(B, H, W, 1)` or `(B, H, W, 3)`. The rest is static.
   """
 
-  epsilon: ArrayLike = 16.0  # largest change, grey levels; a fraction is rounded down
-  step_size: ArrayLike = 1.0  # change an iteration, whole grey levels >= 1
+  epsilon: ArrayLike = 16.0  # largest change, gray levels; a fraction is rounded down
+  step_size: ArrayLike = 1.0  # change an iteration, whole gray levels >= 1
   gamma: ArrayLike = 0.99  # Eq. 17, in 0..1; larger: fewer candidate targets
   targeted: bool = False  # the untargeted variant is the stronger one in the paper
   num_steps: int | None = None  # N; None: K (ensemble: 1) times floor(min(1.25 eps, eps + 4))
@@ -92,7 +92,7 @@ def rp_fgsm(
 
   Args:
     key: root key; each image's own is `fold_in(key, image_id)`.
-    images: `(B, H, W, 3)`, whole grey levels 0..255, any real dtype, of the networks' image_size.
+    images: `(B, H, W, 3)`, whole gray levels 0..255, any real dtype, of the networks' image_size.
     classifiers: K >= 1 networks with the same classes and image size.
     config: settings; None: the paper's.
     image_ids: `(B,)` stable integers in 0..2^32-1; default 0..B-1.

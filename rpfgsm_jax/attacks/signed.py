@@ -79,7 +79,7 @@ def run_signed(
   Args:
     recipe: which attack.
     key: root key; each image's own is `fold_in(key, image_id)`.
-    images: `(B, H, W, 3)`, whole grey levels 0..255.
+    images: `(B, H, W, 3)`, whole gray levels 0..255.
     classifiers: the networks.
     config: its settings.
     gamma: of Eq. 17, for the recipes that draw their target by it.
@@ -174,7 +174,7 @@ def _run(
     images,
     labels,
     draws,
-    jnp.floor(numbers["epsilon"]),  # the whole grey levels inside the ball
+    jnp.floor(numbers["epsilon"]),  # the whole gray levels inside the ball
     numbers["step_size"],
   )
   result = AttackResult(
@@ -205,10 +205,10 @@ def _check_config(config: SignedConfig, gamma: ArrayLike) -> None:
   check_transfer(config.transfer)
   epsilon, step_size, gamma = map(inputs.known, (config.epsilon, config.step_size, gamma))
   if epsilon is not None and not np.all((epsilon >= 0) & np.isfinite(epsilon)):
-    raise ValueError(f"epsilon must be >= 0 grey levels and finite, got {epsilon}.")
+    raise ValueError(f"epsilon must be >= 0 gray levels and finite, got {epsilon}.")
   if step_size is not None and not np.all((step_size >= 1) & (step_size == np.rint(step_size))):
     raise ValueError(
-      f"step_size must be whole grey levels >= 1, got {step_size}; "
+      f"step_size must be whole gray levels >= 1, got {step_size}; "
       "a fraction would leave the 8-bit grid."
     )
   schedule = config.transfer.step_schedule

@@ -23,8 +23,8 @@ _BUDGETS = {
   "quick": {"num_loops": 20, "num_steps": 10},
   "paper": {"num_loops": 20, "num_steps": 50},
 }
-_LEAST = 1e-4 * 255.0  # grey levels, least step to the boundary
-_BEYOND = 1e-3 * 255.0  # grey levels beyond the boundary's tangent
+_LEAST = 1e-4 * 255.0  # gray levels, least step to the boundary
+_BEYOND = 1e-3 * 255.0  # gray levels beyond the boundary's tangent
 _APPROACH, _SOLVE = 0, 1
 
 
@@ -52,7 +52,7 @@ class SparseFoolConfig:
   num_classes: int = 10  # most likely classes whose boundaries are looked at
   distance_factor: float = 3.0  # lambda: how far behind the boundary its tangent is put
   overshoot: float = 0.02  # of the final perturbation
-  quantize: bool = True  # round to whole grey levels
+  quantize: bool = True  # round to whole gray levels
   micro_batch: int = 4  # images computed together; results are the same bits for the same value
 
 
@@ -74,7 +74,7 @@ def sparsefool(
 
   Args:
     key: unused; SparseFool draws nothing.
-    images: `(B, H, W, 3)`, whole grey levels 0..255, any real dtype, of the network's image_size.
+    images: `(B, H, W, 3)`, whole gray levels 0..255, any real dtype, of the network's image_size.
     classifiers: one network.
     config: settings; None: the defaults.
     image_ids: unused.
@@ -197,7 +197,7 @@ def cross_plane(image: Image, normal: Image, tangent: Image) -> Image:
   or as the range allows.
 
   Args:
-    image: `(H, W, C)`, grey levels 0..255, before the plane: `normal . (image - tangent) < 0`.
+    image: `(H, W, C)`, gray levels 0..255, before the plane: `normal . (image - tangent) < 0`.
     normal: `(H, W, C)`, of any length.
     tangent: `(H, W, C)`, a point of the plane.
 

@@ -65,9 +65,9 @@ def clip_to_ball(adversarial: Array, image: Array, epsilon: ArrayLike) -> Array:
   Sanchez-Matilla et al. (2020), Eq. 11.
 
   Args:
-    adversarial: candidate image(s), `(..., H, W, C)`, grey levels.
+    adversarial: candidate image(s), `(..., H, W, C)`, gray levels.
     image: original image(s), same shape.
-    epsilon: largest absolute change, grey levels, scalar or broadcastable.
+    epsilon: largest absolute change, gray levels, scalar or broadcastable.
 
   Returns:
     The clipped image(s), same shape and dtype as `adversarial`.
@@ -109,7 +109,7 @@ def all_logits(classifiers: tuple[Classifier, ...], images: Images, micro_batch:
 
   Args:
     classifiers: K networks.
-    images: `(B, H, W, C)`, grey levels.
+    images: `(B, H, W, C)`, gray levels.
     micro_batch: images computed together.
 
   Returns:
@@ -180,11 +180,11 @@ def signed_gradient_attack(
   Args:
     loop: how it runs.
     classifiers: K networks.
-    images: `(B, H, W, C)`, integer-valued grey levels.
+    images: `(B, H, W, C)`, integer-valued gray levels.
     labels: `(B, K)` int32, the class that each network's gradient speaks of.
     draws: `(B, N)`.
-    epsilon: `(B,)`, or `(B, H, W, 1 or C)` for one a pixel; grey levels.
-    step_size: `(B,)`, grey levels an iteration; of a schedule the first.
+    epsilon: `(B,)`, or `(B, H, W, 1 or C)` for one a pixel; gray levels.
+    step_size: `(B,)`, gray levels an iteration; of a schedule the first.
 
   Returns:
     The adversarial images, `(B, H, W, C)`, and how many gradients each took, `(B,)` int32.

@@ -14,7 +14,7 @@ import numpy as np
 from rpfgsm_jax.typing import Array, Images
 
 StepSchedule = Literal["constant", "linear", "cosine"]
-"""How the step goes from the config's `step_size` down to 1 grey level: see `step_sizes`."""
+"""How the step goes from the config's `step_size` down to 1 gray level: see `step_sizes`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ def check_transfer(transfer: TransferOptions) -> None:
 
 
 def step_sizes(schedule: StepSchedule, first: Array, num_steps: int) -> Array:
-  """Returns the step of every iteration, whole grey levels.
+  """Returns the step of every iteration, whole gray levels.
 
   With s the first step and n = 0..N-1: constant, s; linear, ceil(s (N - n) / N), each level from s
   to 1 for N / s iterations; cosine, ceil(s (1 + cos(pi n / N)) / 2), longest at both ends. So all
@@ -70,7 +70,7 @@ def step_sizes(schedule: StepSchedule, first: Array, num_steps: int) -> Array:
 
   Args:
     schedule: which of them.
-    first: `(B,)`, whole grey levels, each image's own.
+    first: `(B,)`, whole gray levels, each image's own.
     num_steps: N.
 
   Returns:
@@ -113,9 +113,9 @@ def look_ahead(images: Images, velocity: Images, move: Array) -> Images:
   Lin et al. (2020), Eq. 6.
 
   Args:
-    images: `(m, H, W, C)`, grey levels.
+    images: `(m, H, W, C)`, gray levels.
     velocity: `(m, H, W, C)`, the accumulated gradient.
-    move: `(m,)`, grey levels a unit of velocity, with the sign of the attack's direction.
+    move: `(m,)`, gray levels a unit of velocity, with the sign of the attack's direction.
 
   Returns:
     Same shape as `images`.

@@ -20,8 +20,8 @@ _MEASURES = (
   ("brisque_original", "BRISQUE of the originals", 1, 1),
   ("changed", "values changed, %", 100, 1),
   ("l0", "L0: values changed", 1, 0),
-  ("l2", "L2, grey levels", 1, 0),
-  ("linf", "L-inf: largest change, grey levels", 1, 1),
+  ("l2", "L2, gray levels", 1, 0),
+  ("linf", "L-inf: largest change, gray levels", 1, 1),
 )
 
 

@@ -11,7 +11,7 @@ def check_image(image: ArrayLike, channels: tuple[int, ...] | None = None) -> Ar
   """Returns `image` as a JAX array after checking what is static about it.
 
   Args:
-    image: image(s), `(..., H, W, C)`, float32 grey levels.
+    image: image(s), `(..., H, W, C)`, float32 gray levels.
     channels: the numbers of channels allowed; None allows any.
 
   Returns:
@@ -23,7 +23,7 @@ def check_image(image: ArrayLike, channels: tuple[int, ...] | None = None) -> Ar
   shape, dtype = jnp.shape(image), getattr(image, "dtype", None)
   if dtype != np.float32:
     raise ValueError(
-      f"image must be float32 grey levels 0..255, got {dtype or type(image).__name__}; "
+      f"image must be float32 gray levels 0..255, got {dtype or type(image).__name__}; "
       "convert it with jnp.asarray(image, jnp.float32)."
     )
   if len(shape) < 3 or 0 in shape[-3:]:

@@ -132,7 +132,7 @@ def apply_member(
 
   Args:
     bank: the set.
-    image: `(H, W, C)`, grey levels.
+    image: `(H, W, C)`, gray levels.
     family: int32 scalar, index into `bank.families`.
     parameter: float32 scalar, one of that family's parameters.
     noise: uint32 scalar, the seed of a random member's own numbers.
@@ -171,7 +171,7 @@ def apply_rows(
 
   Args:
     bank: the set.
-    images: `(m, H, W, C)`, grey levels.
+    images: `(m, H, W, C)`, gray levels.
     families: `(m,)` int32, indices into `bank.families`.
     parameters: `(m,)` float32.
     noise: `(m,)` uint32, see `apply_member`.

@@ -1,6 +1,6 @@
 """JPEG compression and decompression, as Pillow (libjpeg-turbo) does it, bit for bit.
 
-Grey levels 0..255 in, integral grey levels out. The forward pass is libjpeg's integer arithmetic
+Gray levels 0..255 in, integral gray levels out. The forward pass is libjpeg's integer arithmetic
 (`_jpeg_integer`); the backward pass is that of the same map without rounding and clipping
 (`_jpeg_linear`), with a stated rule at the quantization of the coefficients.
 """
@@ -36,7 +36,7 @@ def jpeg(
 ) -> Array:
   """Returns the image after JPEG compression and decompression.
 
-  Sanchez-Matilla et al. (2020), Sec. III-B. For images with integral grey levels the values equal
+  Sanchez-Matilla et al. (2020), Sec. III-B. For images with integral gray levels the values equal
   those of Pillow's `save(format="JPEG", quality=quality, subsampling=subsampling)` and `open`,
   without exception; an image with one channel is coded as mode "L".
 
@@ -52,10 +52,10 @@ def jpeg(
 
   Note:
     Only the rounding of coefficients follows `rounding`, as in the paper's source for the surrogate
-    (Shin and Song, 2017); libjpeg's other roundings are below one grey level.
+    (Shin and Song, 2017); libjpeg's other roundings are below one gray level.
 
   Args:
-    image: image(s), `(..., H, W, C)`, C 1 or 3, float32 grey levels 0..255. Other values than
+    image: image(s), `(..., H, W, C)`, C 1 or 3, float32 gray levels 0..255. Other values than
       integers are first rounded, half to even, and clipped to 0..255, straight through
       (not under `"cubic_value"`).
     quality: integer in 1..100, a number or a traced scalar (int32 or float32). A traced value
@@ -64,7 +64,7 @@ def jpeg(
     rounding: rule for the derivative, see above and `rpfgsm_jax.rounding`.
 
   Returns:
-    Same shape and dtype, grey levels 0..255, integral except under `"cubic_value"`. `quality` gets
+    Same shape and dtype, gray levels 0..255, integral except under `"cubic_value"`. `quality` gets
     no gradient.
 
   Raises:

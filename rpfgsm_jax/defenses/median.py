@@ -1,6 +1,6 @@
 """Median smoothing: every sample becomes the median of the square window around it, per channel.
 
-Grey levels in, the same kind out: the result is always one of the window's own values.
+Gray levels in, the same kind out: the result is always one of the window's own values.
 """
 
 import functools
@@ -28,7 +28,7 @@ def median(image: ArrayLike, size: ArrayLike) -> Array:
   goes to the first, by rows; it is never split. Reverse mode only: `jax.jvp` raises.
 
   Args:
-    image: image(s), `(..., H, W, C)`, float32 grey levels, integral or not, no NaN.
+    image: image(s), `(..., H, W, C)`, float32 gray levels, integral or not, no NaN.
     size: side of the window, 2, 3 or 5. A Python number computes just that size. A traced scalar
       (int32 or float32) becomes a `lax.switch`: a real branch, unless it is batched by `vmap`,
       which computes all three sizes. A traced value cannot be checked: it is rounded, and one that

@@ -16,7 +16,7 @@ def oracle_member(defense: Defense, parameter: float) -> Callable[[np.ndarray], 
     parameter: bits, kernel size or JPEG quality.
 
   Returns:
-    `(H, W, 3)` uint8 -> `(H, W, 3)` float32, grey levels; fewer bits give values between them.
+    `(H, W, 3)` uint8 -> `(H, W, 3)` float32, gray levels; fewer bits give values between them.
 
   Raises:
     ValueError: another family.

@@ -1,7 +1,7 @@
 """Resizing as Pillow does it (bilinear filter, antialiased), differentiable.
 
 What classifiers and platforms do to a photo before they look at it. Pillow weighs each result's
-neighbors by a triangle that is as wide as the reduction, and rounds to whole grey levels after each
+neighbors by a triangle that is as wide as the reduction, and rounds to whole gray levels after each
 of its two passes. Both roundings are straight through here, so that the derivative is that of the
 linear map.
 """
@@ -22,7 +22,7 @@ def resize(image: ArrayLike, size: tuple[int, int]) -> Array:
   """Returns the image resized, its aspect ratio as `size` says.
 
   Each pass equals that of `PIL.Image.resize((width, height), Image.Resampling.BILINEAR)` of an
-  8-bit image, but for values within 1e-4 of half a grey level (in a reduction, that many times
+  8-bit image, but for values within 1e-4 of half a gray level (in a reduction, that many times
   1e-4): there Pillow's fixed-point weights decide, and the results may differ by one level. Those
   are few, up to 3% where the ratio is a simple one such as 5:4. The order of the passes is Pillow
   13's: horizontal first, unless the height loses more than twice the pixels that the width does.
@@ -30,11 +30,11 @@ def resize(image: ArrayLike, size: tuple[int, int]) -> Array:
   a level. Reverse mode only: `jax.jvp` raises.
 
   Args:
-    image: image(s), `(..., H, W, C)`, float32 grey levels 0..255.
+    image: image(s), `(..., H, W, C)`, float32 gray levels 0..255.
     size: (height, width) of the result, pixels; static.
 
   Returns:
-    `(..., height, width, C)`, whole grey levels where `image` has such.
+    `(..., height, width, C)`, whole gray levels where `image` has such.
 
   Raises:
     ValueError: a wrong shape or dtype, or a size that is not two integers of at least 1.

@@ -1,6 +1,6 @@
 """Random geometric and photometric transformations: members for the banks of EOT and DI-FGSM.
 
-One image `(H, W, C)` of float32 grey levels in, one of the same shape out. Amounts may be traced;
+One image `(H, W, C)` of float32 gray levels in, one of the same shape out. Amounts may be traced;
 gradients go to the image, amounts get none. Two rules hold throughout:
 
 A moved photo stays an area of H x W square pixels: where a result's pixel center falls into that
@@ -34,13 +34,13 @@ def resize_and_pad(image: Image, size: ArrayLike, top: ArrayLike, left: ArrayLik
   antialias=False)` and padding, with sizes that may be traced.
 
   Args:
-    image: `(H, W, C)`, float32 grey levels 0..255.
+    image: `(H, W, C)`, float32 gray levels 0..255.
     size: `(2,)` integers, the new height in 1..H and width in 1..W, pixels.
     top: rows above it, integer in 0..H-1; what does not fit on the canvas is cut off.
     left: columns to its left, integer in 0..W-1.
 
   Returns:
-    Same shape, grey levels 0..255.
+    Same shape, gray levels 0..255.
 
   Raises:
     ValueError: a wrong shape or dtype, or a known size or place out of range; a traced one is
@@ -66,11 +66,11 @@ def scale(image: Image, factor: ArrayLike) -> Image:
   Sec. V-B.
 
   Args:
-    image: `(H, W, C)`, float32 grey levels 0..255.
+    image: `(H, W, C)`, float32 gray levels 0..255.
     factor: > 0; above one enlarges, 1 changes nothing.
 
   Returns:
-    Same shape, grey levels 0..255; black around a shrunk image.
+    Same shape, gray levels 0..255; black around a shrunk image.
 
   Raises:
     ValueError: a wrong shape or dtype, or a known factor that is not finite and above zero.
@@ -85,12 +85,12 @@ def translate(image: Image, down: ArrayLike, right: ArrayLike) -> Image:
   Athalye et al. (2018); Sanchez-Matilla et al. (2020), Sec. V-B.
 
   Args:
-    image: `(H, W, C)`, float32 grey levels 0..255.
+    image: `(H, W, C)`, float32 gray levels 0..255.
     down: pixels, fractions interpolate; negative moves up.
     right: pixels, likewise; negative moves left.
 
   Returns:
-    Same shape, grey levels 0..255.
+    Same shape, gray levels 0..255.
 
   Raises:
     ValueError: a wrong shape or dtype, or a known amount that is not finite.
@@ -107,11 +107,11 @@ def rotate(image: Image, degrees: ArrayLike) -> Image:
   `Image.rotate` with bilinear resampling. Reverse mode only: `jax.jvp` raises.
 
   Args:
-    image: `(H, W, C)`, float32 grey levels 0..255.
+    image: `(H, W, C)`, float32 gray levels 0..255.
     degrees: counterclockwise as seen; 0 changes nothing.
 
   Returns:
-    Same shape, grey levels 0..255; black outside the turned image.
+    Same shape, gray levels 0..255; black outside the turned image.
 
   Raises:
     ValueError: a wrong shape or dtype, or a known angle that is not finite.
@@ -125,11 +125,11 @@ def add_levels(image: Image, levels: ArrayLike) -> Image:
   Athalye et al. (2018); Sanchez-Matilla et al. (2020), Sec. V-B.
 
   Args:
-    image: `(H, W, C)`, float32 grey levels 0..255.
-    levels: what is added, grey levels: one number, or one for each value, `(H, W, C)`.
+    image: `(H, W, C)`, float32 gray levels 0..255.
+    levels: what is added, gray levels: one number, or one for each value, `(H, W, C)`.
 
   Returns:
-    Same shape, grey levels 0..255. The derivative is one where the sum is in [0, 255], both
+    Same shape, gray levels 0..255. The derivative is one where the sum is in [0, 255], both
     included, and zero where it was clipped.
 
   Raises:
@@ -298,8 +298,8 @@ INPUT_DIVERSITY = Defense("input diversity", _diverse_input, (200 / 224,), rando
 SCALE = Defense("scale", _random_scale, (0.2,), random=True)  # factor 1 -+ 0.2
 TRANSLATE = Defense("translate", _random_translation, (0.2,), random=True)  # of W and of H, each
 ROTATE = Defense("rotate", _random_rotation, (60.0,), random=True)  # degrees
-LIGHTEN = Defense("lighten", _lighten, (13.0,), random=True)  # grey levels
-DARKEN = Defense("darken", _darken, (13.0,), random=True)  # grey levels
+LIGHTEN = Defense("lighten", _lighten, (13.0,), random=True)  # gray levels
+DARKEN = Defense("darken", _darken, (13.0,), random=True)  # gray levels
 GAUSSIAN_NOISE = Defense("gaussian noise", _gaussian_noise, (25.0,), random=True)  # its variance
 
 
@@ -307,7 +307,7 @@ def eot_bank() -> DefenseBank:
   """Returns EOT's six transformations, each as probable as the others.
 
   Sanchez-Matilla et al. (2020), Sec. V-B: scaling by 0.8 to 1.2, translation by up to 0.2 W
-  (vertically: 0.2 H), rotation by up to 60 degrees, lightening and darkening by up to 13 grey
+  (vertically: 0.2 H), rotation by up to 60 degrees, lightening and darkening by up to 13 gray
   levels, and Gaussian noise of variance 25.
   """
   return DefenseBank((SCALE, TRANSLATE, ROTATE, LIGHTEN, DARKEN, GAUSSIAN_NOISE))

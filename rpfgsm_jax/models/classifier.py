@@ -1,4 +1,4 @@
-"""`Classifier`: grey levels in, logits out, as a frozen pytree.
+"""`Classifier`: gray levels in, logits out, as a frozen pytree.
 
 Everything an attack needs to know of a network. Division by 255, normalization and batch-norm
 folding happen inside, so that nothing outside ever sees another range than 0..255.
@@ -17,7 +17,7 @@ from rpfgsm_jax.models.convolution import prepare_convolutions
 from rpfgsm_jax.models.layers import fold_batch_norm
 from rpfgsm_jax.typing import ApplyFn, Array, Images, Logits
 
-_GREY_LEVELS = ((0.0,), (1.0 / 255.0,))  # the mean and deviation that change nothing
+_GRAY_LEVELS = ((0.0,), (1.0 / 255.0,))  # the mean and deviation that change nothing
 
 
 @functools.partial(
@@ -34,7 +34,7 @@ class Classifier:
 
   Example:
     >>> classifier = rp.load_classifier("scenes25/resnet18")
-    >>> logits = classifier(images)              # (B, 128, 128, 3), grey levels 0..255
+    >>> logits = classifier(images)              # (B, 128, 128, 3), gray levels 0..255
     >>> scenes = [classifier.class_names[i] for i in logits.argmax(-1)]
 
   Attributes:
@@ -61,7 +61,7 @@ class Classifier:
     """Returns the logits.
 
     Args:
-      images: `(..., H, W, C)`, grey levels 0..255, any real dtype; any leading axes.
+      images: `(..., H, W, C)`, gray levels 0..255, any real dtype; any leading axes.
 
     Returns:
       `(..., D)` float32.
@@ -77,7 +77,7 @@ class Classifier:
     leading = images.shape[:-3]
     batch = jnp.asarray(images).astype(jnp.float32).reshape(-1, *images.shape[-3:])
     normalized = batch
-    if (self.mean, self.deviation) != _GREY_LEVELS:  # whole numbers stay whole
+    if (self.mean, self.deviation) != _GRAY_LEVELS:  # whole numbers stay whole
       mean, deviation = (
         jnp.asarray(value, jnp.float32).reshape(1, 1, 1, -1)
         for value in (self.mean, self.deviation)
@@ -130,7 +130,7 @@ class Classifier:
     Args:
       apply: `apply(params, images) -> logits`, `(B, H, W, C)` to `(B, D)`, pure and differentiable
         in `images`. It sees `(images / 255 - mean) / deviation`; with the defaults of `mean` and
-        `deviation` that is the grey levels 0..255 themselves. Define it once: `jax.jit` compiles
+        `deviation` that is the gray levels 0..255 themselves. Define it once: `jax.jit` compiles
         anew for every new function object.
       params: any pytree of arrays.
       class_names: D names, in the order of the logits.

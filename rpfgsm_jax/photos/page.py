@@ -94,7 +94,7 @@ def _strength(entries: Sequence[Entry]) -> str:
   found = collections.Counter(float(entry.facts["epsilon"]) for entry in entries)
   formats = sorted({entry.facts["encoding"]["format"].upper() for entry in entries})
   each = [
-    f"{names.get(epsilon, '')}at most {epsilon:g} grey levels of 255"
+    f"{names.get(epsilon, '')}at most {epsilon:g} gray levels of 255"
     + (f" ({_photos(count)})" if len(found) > 1 else "")
     for epsilon, count in sorted(found.items())
   ]

@@ -86,7 +86,7 @@ class PhotoConfig:
       )
     if not 0 <= self.attack.epsilon < float("inf"):
       raise ValueError(
-        f"attack.epsilon must be >= 0 grey levels and finite, got {self.attack.epsilon}."
+        f"attack.epsilon must be >= 0 gray levels and finite, got {self.attack.epsilon}."
       )
 
 
@@ -276,7 +276,7 @@ def protect_photo(
   """Protects one photo at its own size and says what networks make of the result.
 
   Sanchez-Matilla et al. (2020), at full size: the defenses are the paper's, on a thumbnail of the
-  photo (see `PhotoConfig.shrink`), the change is at most `config.attack.epsilon` grey levels.
+  photo (see `PhotoConfig.shrink`), the change is at most `config.attack.epsilon` gray levels.
 
   Example:
     >>> done = rp.protect_photo("beach.jpg", nets, held_out=[unseen], out="beach.png")

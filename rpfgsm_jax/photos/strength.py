@@ -6,10 +6,10 @@ What a photo can hide is not the same everywhere: texture covers a change that a
 import numpy as np
 
 STRENGTHS = {"gentle": 4.0, "medium": 8.0, "strong": 16.0}
-"""Largest change, grey levels, by name; see docs/PHOTOS.md for what they cost and buy."""
+"""Largest change, gray levels, by name; see docs/PHOTOS.md for what they cost and buy."""
 
-_TEXTURED = 20.0  # grey levels, local standard deviation from which the full change is allowed
-_FLAT = 5.4  # grey levels, sqrt(C2 / 2) of SSIM: what a flat place counts as
+_TEXTURED = 20.0  # gray levels, local standard deviation from which the full change is allowed
+_FLAT = 5.4  # gray levels, sqrt(C2 / 2) of SSIM: what a flat place counts as
 _WINDOW = 1 / 170  # of the photo's shorter side, standard deviation of the window
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -19,15 +19,15 @@ def allowed_change(photo: np.ndarray, epsilon: float) -> np.ndarray:
 
   A change of variance v costs a window of SSIM (Wang et al. 2004) about v / (2 s^2 + C2 + v), with
   s the photo's standard deviation there: equal cost everywhere means a change in proportion to
-  sqrt(s^2 + C2 / 2). That is allowed here, up to epsilon where s is 20 grey levels or more; a flat
+  sqrt(s^2 + C2 / 2). That is allowed here, up to epsilon where s is 20 gray levels or more; a flat
   place gets about a quarter of it.
 
   Args:
     photo: `(H, W, 3)` uint8.
-    epsilon: largest change, grey levels.
+    epsilon: largest change, gray levels.
 
   Returns:
-    `(H, W, 1)` float32, whole grey levels in 1..epsilon (all 0 where epsilon is below 1).
+    `(H, W, 1)` float32, whole gray levels in 1..epsilon (all 0 where epsilon is below 1).
   """
   import scipy.ndimage  # late: users of other parts need not wait for it
 

@@ -45,7 +45,7 @@ class Verdict:
     networks: the judges, those of the attack first.
     psnr: dB, of the decoded file against the original; infinite where nothing differs.
     ssim: at most 1; None where the photo is smaller than SSIM's window.
-    largest_change: grey levels, of the decoded file: what eps came to in the end.
+    largest_change: gray levels, of the decoded file: what eps came to in the end.
   """
 
   status: Status

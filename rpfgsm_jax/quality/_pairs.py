@@ -26,7 +26,7 @@ def rounded_gray(image: np.ndarray) -> np.ndarray:
   """Returns the gray plane of an image as MATLAB's `rgb2gray` has it, halves rounded up.
 
   Args:
-    image: `(H, W, C)`, C 1 or 3, grey levels.
+    image: `(H, W, C)`, C 1 or 3, gray levels.
 
   Returns:
     `(H, W)` float64, whole numbers.

@@ -119,14 +119,14 @@ def brisque_features(images: ArrayLike) -> np.ndarray:
   """Returns the 36 features of each image: 18 of the image, 18 of it at half its size (Table I).
 
   Args:
-    images: `(..., H, W, C)`, C 3 (red, green, blue) or 1, both sides at least 14 pixels; grey
+    images: `(..., H, W, C)`, C 3 (red, green, blue) or 1, both sides at least 14 pixels; gray
       levels 0..255, rounded to 8 bits first, as a saved file is.
 
   Returns:
     `(..., 36)` float64, in the order of LIVE's `brisque_feature.m`.
 
   Raises:
-    ValueError: another shape, a side below 14, or values that are no grey levels.
+    ValueError: another shape, a side below 14, or values that are no gray levels.
 
   Note:
     LIVE's code has rounding noise where an image is flat, and counts its signs; there we snap
@@ -185,7 +185,7 @@ def _checked(images: ArrayLike) -> np.ndarray:
     return images
   images = images.astype(np.float64)
   if not np.all((images >= 0) & (images <= 255)):
-    raise ValueError("images must be grey levels within 0..255, got a NaN or a value outside.")
+    raise ValueError("images must be gray levels within 0..255, got a NaN or a value outside.")
   return np.floor(images + 0.5).astype(np.uint8)
 
 

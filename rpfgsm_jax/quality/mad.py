@@ -1,4 +1,4 @@
-"""Most Apparent Distortion (MAD): grey levels in, 0 = identical, unbounded, larger = worse.
+"""Most Apparent Distortion (MAD): gray levels in, 0 = identical, unbounded, larger = worse.
 
 Larson and Chandler, Journal of Electronic Imaging 19(1), 2010.
 
@@ -6,11 +6,11 @@ Note:
   Where the paper and the authors' MATLAB release of September 2011 differ, or the paper is silent,
   this follows the release, since published scores come from it. It multiplies lightness by 0.02874
   after the power 2.2/3, not before, so that nothing is visible where the original's mean is darker
-  than grey level 49 (the paper: 13); takes the masking deviation from 8x8 blocks 4 pixels apart,
+  than gray level 49 (the paper: 13); takes the masking deviation from 8x8 blocks 4 pixels apart,
   not 8; gives a block's numbers to its first 4x4 pixels, while the squared error is centered there;
   measures both frequencies of the contrast sensitivity in units of the width (exact for square
   images); multiplies the detection index by 200; and leaves a border of 16 or 17 pixels out. One
-  rule is ours: skewness and kurtosis of a block are 0 where its deviation is below 1e-9 grey
+  rule is ours: skewness and kurtosis of a block are 0 where its deviation is below 1e-9 gray
   levels, since they would only measure rounding there.
 """
 
@@ -27,11 +27,11 @@ from rpfgsm_jax.typing import ArrayLike
 _BLOCK, _STRIDE = 16, 4
 _MIN_SIZE = 34
 _LIGHTNESS = 0.02874 * np.arange(256) ** (2.2 / 3)
-_DARK = 0.5  # mean lightness below which nothing counts as visible: grey level 49
+_DARK = 0.5  # mean lightness below which nothing counts as visible: gray level 49
 _LOG_CONTRAST = -5.0  # least log contrast that is seen, and least that masks
 _SCALE_WEIGHTS = np.array([0.5, 0.75, 1.0, 5.0, 6.0]) / 13.25
 _ORIENTATIONS = 4
-_ROUNDING_NOISE = 1e-9  # grey levels
+_ROUNDING_NOISE = 1e-9  # gray levels
 
 
 def mad(images: ArrayLike, originals: ArrayLike) -> np.ndarray:
@@ -42,7 +42,7 @@ def mad(images: ArrayLike, originals: ArrayLike) -> np.ndarray:
   arguments: the original masks.
 
   Args:
-    images: `(..., H, W, C)`, grey levels 0..255, with one channel or RGB; H and W at least 34.
+    images: `(..., H, W, C)`, gray levels 0..255, with one channel or RGB; H and W at least 34.
       RGB becomes gray as in MATLAB's `rgb2gray`, and gray is rounded, halves upwards.
     originals: same shape.
 
@@ -79,7 +79,7 @@ def detection_index(image: np.ndarray, original: np.ndarray) -> float:
 
   Larson and Chandler (2010), detection strategy: lightness behind a contrast sensitivity filter;
   the log contrast of the error above that of the original, in 16x16 blocks; times the local squared
-  error of the grey levels; the root mean square over the image, times 200.
+  error of the gray levels; the root mean square over the image, times 200.
 
   Args:
     image: gray plane `(H, W)`, integers 0..255, at least 34x34.

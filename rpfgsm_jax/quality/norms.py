@@ -1,4 +1,4 @@
-"""Norms of a perturbation, in grey levels."""
+"""Norms of a perturbation, in gray levels."""
 
 import dataclasses
 
@@ -14,8 +14,8 @@ class PerturbationNorms:
 
   Attributes:
     l0: `(...)` int, how many values (pixels times channels) differ.
-    l2: `(...)` float64, Euclidean length, grey levels.
-    linf: `(...)` float64, the largest absolute change, grey levels.
+    l2: `(...)` float64, Euclidean length, gray levels.
+    linf: `(...)` float64, the largest absolute change, gray levels.
   """
 
   l0: np.ndarray
@@ -27,7 +27,7 @@ def perturbation_norms(images: ArrayLike, originals: ArrayLike) -> PerturbationN
   """Returns the L0, L2 and L-infinity norm of each image's difference from its original.
 
   Args:
-    images: `(..., H, W, C)`, grey levels.
+    images: `(..., H, W, C)`, gray levels.
     originals: same shape.
 
   Returns:

@@ -12,7 +12,7 @@ def psnr(images: ArrayLike, originals: ArrayLike) -> np.ndarray:
   Computed in float64 on the host, so that a change of one value in 10^5 still counts.
 
   Args:
-    images: `(..., H, W, C)`, grey levels 0..255.
+    images: `(..., H, W, C)`, gray levels 0..255.
     originals: same shape.
 
   Returns:

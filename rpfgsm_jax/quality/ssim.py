@@ -16,7 +16,7 @@ def ssim(images: ArrayLike, originals: ArrayLike) -> np.ndarray:
   """Returns the structural similarity of each image and its original.
 
   Wang et al. (2004), Eq. 13-16: Gaussian weights of sigma 1.5 in an 11x11 window, variances of the
-  weighted population, K1 = 0.01, K2 = 0.03, 255 grey levels; the mean over all windows inside the
+  weighted population, K1 = 0.01, K2 = 0.03, 255 gray levels; the mean over all windows inside the
   image and over the channels. It is what scikit-image's `structural_similarity` computes with
   `gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255, channel_axis=-1`.
 
@@ -24,7 +24,7 @@ def ssim(images: ArrayLike, originals: ArrayLike) -> np.ndarray:
   65,000, is wrong by up to 0.004, which shows beside C2 = 58.5 where a photograph is flat.
 
   Args:
-    images: `(..., H, W, C)`, grey levels 0..255; H and W at least 11.
+    images: `(..., H, W, C)`, gray levels 0..255; H and W at least 11.
     originals: same shape.
 
   Returns:

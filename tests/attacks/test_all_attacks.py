@@ -71,7 +71,7 @@ def predictions(nets, images):
 
 
 @EVERY
-def test_the_result_is_whole_grey_levels_in_range_and_in_the_ball(name, results):
+def test_the_result_is_whole_gray_levels_in_range_and_in_the_ball(name, results):
   result = results(name)
   adversarial = np.asarray(result.adversarial)
   assert adversarial.dtype == np.float32

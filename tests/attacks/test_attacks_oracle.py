@@ -52,7 +52,7 @@ SHARES = {"deepfools": (0.95, 0.001), "cws": (0.7, 0.01)}
 class Outcome:
   """What an attack made of the photographs; one number each."""
 
-  distance: np.ndarray  # L2, grey levels
+  distance: np.ndarray  # L2, gray levels
   success: np.ndarray
   target: np.ndarray
 

@@ -13,7 +13,7 @@ import rpfgsm_jax as rp
 NET = toys.linear(1)
 IMAGES = toys.images(8)
 RAW = rp.DeepFoolConfig(quantize=False)
-PUSH = 1e-4 * 255  # grey levels, the release's own surplus
+PUSH = 1e-4 * 255  # gray levels, the release's own surplus
 
 
 def attack(config=RAW, images=IMAGES, net=NET, **options):
@@ -41,7 +41,7 @@ def nearest_projection(net, images):
 
 @pytest.mark.parametrize("overshoot", [0.0, 0.02, 0.5])
 def test_affine_network_gives_the_orthogonal_projection_times_one_plus_eta(overshoot):
-  """Moosavi-Dezfooli et al. (2016), Eq. 6; the release goes PUSH grey levels beyond."""
+  """Moosavi-Dezfooli et al. (2016), Eq. 6; the release goes PUSH gray levels beyond."""
   result = attack(dataclasses.replace(RAW, overshoot=overshoot))
   step = np.asarray(result.adversarial, np.float64) - IMAGES
   projection = nearest_projection(NET, IMAGES)

@@ -140,7 +140,7 @@ def test_one_network_leaves_a_chosen_label():
       {"label": 1, "config": TARGETED},
       "label is for the untargeted attacks; di_fgsm approaches a class",
     ),
-    ({"config": DIFGSMConfig(step_size=0.5)}, "step_size must be whole grey levels"),
+    ({"config": DIFGSMConfig(step_size=0.5)}, "step_size must be whole gray levels"),
     ({"config": DIFGSMConfig(micro_batch=0)}, "micro_batch must be an integer >= 1"),
     ({"nets": []}, "at least one Classifier"),
   ],

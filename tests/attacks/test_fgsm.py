@@ -90,7 +90,7 @@ def test_u_fgsm_is_rp_fgsm_without_its_random_choices():
   ("change", "message"),
   [
     ({"epsilon": -1.0}, "epsilon must be >= 0"),
-    ({"step_size": 1.5}, "step_size must be whole grey levels"),
+    ({"step_size": 1.5}, "step_size must be whole gray levels"),
     ({"num_steps": -2}, "num_steps must be an integer >= 0"),
     ({"gamma": -0.1}, "gamma must be a probability"),
   ],

@@ -109,9 +109,9 @@ def test_an_image_without_room_is_given_back():
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    ({"theta": 0}, "theta must be whole grey levels"),
-    ({"theta": 1.5}, "theta must be whole grey levels"),
-    ({"theta": 256}, "theta must be whole grey levels"),
+    ({"theta": 0}, "theta must be whole gray levels"),
+    ({"theta": 1.5}, "theta must be whole gray levels"),
+    ({"theta": 256}, "theta must be whole gray levels"),
     ({"num_candidates": 0}, "num_candidates must be an integer >= 1"),
     ({"largest_share": 1.5}, r"largest_share must be in 0\.\.1"),
     ({"budget": "fast"}, "budget must be"),

@@ -33,7 +33,7 @@ def change_of(result):
 
 
 def bounds(channels, seed=0):
-  """Bounds of 0..8 grey levels in quarters: a number for every pixel, or for each channel."""
+  """Bounds of 0..8 gray levels in quarters: a number for every pixel, or for each channel."""
   quarters = np.random.default_rng(seed).integers(0, 33, (BATCH, HEIGHT, WIDTH, channels))
   return (quarters / 4).astype(np.float32)
 
@@ -147,7 +147,7 @@ def test_other_shapes_are_refused(shape, traced):
 def test_one_bad_bound_is_refused(value):
   epsilon = bounds(1)
   epsilon[1, 2, 3] = value
-  with pytest.raises(ValueError, match="epsilon must be >= 0 grey levels and finite, got"):
+  with pytest.raises(ValueError, match="epsilon must be >= 0 gray levels and finite, got"):
     attack(epsilon=epsilon)
 
 

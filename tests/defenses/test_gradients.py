@@ -86,8 +86,8 @@ def test_gradients_are_finite_on_flat_and_saturated_images(name, rule):
 
 
 @pytest.mark.parametrize("level", [0, 64, 255])
-def test_flat_images_keep_their_grey(level):
-  """Grey has no chroma, and every defense but requantization leaves a flat plane where it is."""
+def test_flat_images_keep_their_gray(level):
+  """Gray has no chroma, and every defense but requantization leaves a flat plane where it is."""
   image = np.full((13, 18, 3), level, np.float32)
   np.testing.assert_array_equal(median(image, 5), image)
   np.testing.assert_array_equal(jpeg(image, 100), image)

@@ -153,7 +153,7 @@ def test_vmap_over_images_and_qualities_equals_the_loop(photo):
   np.testing.assert_array_equal(nested[1, 1], looped[3])
 
 
-def test_values_between_grey_levels_are_rounded_half_to_even_and_clipped(photo):
+def test_values_between_gray_levels_are_rounded_half_to_even_and_clipped(photo):
   image = photo[:37, :51].astype(np.float32)
   offset = np.resize(np.float32([0.49, -0.49, 0.0]), image.shape)
   np.testing.assert_array_equal(run(image + offset, 80), run(image, 80))

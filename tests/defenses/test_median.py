@@ -47,7 +47,7 @@ def oracle_gradient(image, size, cotangent):
 
 
 def images_of(shape, photo):
-  """Photo, noise with many ties, and values between the grey levels, negative ones too."""
+  """Photo, noise with many ties, and values between the gray levels, negative ones too."""
   height, width = shape
   rng = np.random.default_rng(height * 1000 + width)
   tile = np.tile(photo, (2, 2, 1))[:height, :width].astype(np.float32)

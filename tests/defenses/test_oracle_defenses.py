@@ -27,7 +27,7 @@ def on_the_device(family, parameter, image):
 
 @pytest.mark.parametrize("bits", REQUANTIZE.parameters, ids="{:g}".format)
 def test_fewer_bits_are_the_same_to_a_ten_thousandth_of_a_level(photo, bits):
-  # 1e-4 grey levels: 3, 5, 6 and 7 bits have values between levels, rounded to float32 at other
+  # 1e-4 gray levels: 3, 5, 6 and 7 bits have values between levels, rounded to float32 at other
   # places; a value taken to another of the 2^bits would be off by 2 levels at least.
   np.testing.assert_allclose(
     on_the_device(REQUANTIZE, bits, photo), on_the_host(REQUANTIZE, bits, photo), rtol=0, atol=1e-4

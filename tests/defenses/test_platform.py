@@ -231,7 +231,7 @@ def pull(images, quality, cotangents):
 
 
 def special_images(shape):
-  """Black, white, grey, a spot on black, and a saturated checkerboard."""
+  """Black, white, gray, a spot on black, and a saturated checkerboard."""
   spot = np.zeros(shape)
   spot[shape[0] // 2, shape[1] // 2] = [255, 1, 128]
   board = np.indices(shape[:2]).sum(0)[..., None] % 2 * np.array([255, 0, 255])
@@ -281,7 +281,7 @@ def test_thumbnails_meet_the_member_as_scipy_and_pillow_have_it(photo):
   expected = pillow_resize(changed, photo.shape[:2])
   run = jax.jit(lambda image: bank.families[2].apply(image, 3.0, "straight_through"))
   found = np.asarray(run(photo.astype(np.float32)))
-  # Values near half a grey level may go either way in each resize, see `resize`.
+  # Values near half a gray level may go either way in each resize, see `resize`.
   difference = np.abs(found - expected)
   assert difference.max() <= 2
   assert np.mean(difference > 0) < 0.02

@@ -24,19 +24,19 @@ def oracle(image, bits):
 
 @pytest.fixture(scope="module")
 def every_level():
-  """All 256 grey levels, each in every channel, in a lopsided image: (32, 24, 3)."""
+  """All 256 gray levels, each in every channel, in a lopsided image: (32, 24, 3)."""
   levels = np.tile(np.arange(256), 9).reshape(3, 32, 24).transpose(1, 2, 0)
   return levels.astype(np.float32)
 
 
 @pytest.mark.parametrize("bits", ALL_BITS)
-def test_equals_numpy_at_every_grey_level(every_level, bits):
+def test_equals_numpy_at_every_gray_level(every_level, bits):
   for got in (requantize(every_level, bits), jax.jit(requantize)(every_level, bits)):
     assert got.shape == every_level.shape
     assert got.dtype == jnp.float32
     level = np.asarray(got, np.float64) * (2**bits - 1) / 255
     np.testing.assert_array_equal(np.rint(level), oracle_level(every_level, bits))
-    # 1e-4 grey levels: bits 3, 5, 6 and 7 have fractional levels, rounded to float32.
+    # 1e-4 gray levels: bits 3, 5, 6 and 7 have fractional levels, rounded to float32.
     np.testing.assert_allclose(got, oracle(every_level, bits), rtol=0, atol=1e-4)
     assert len(np.unique(got)) == 2**bits
     assert got.min() == 0
@@ -45,7 +45,7 @@ def test_equals_numpy_at_every_grey_level(every_level, bits):
       np.testing.assert_array_equal(got, oracle(every_level, bits))
 
 
-def test_equals_numpy_on_a_photo_and_between_grey_levels(photo):
+def test_equals_numpy_on_a_photo_and_between_gray_levels(photo):
   for image in (photo.astype(np.float32), photo.astype(np.float32) * np.float32(0.937) + 3):
     got = requantize(image, 3)
     np.testing.assert_allclose(got, oracle(image, 3), rtol=0, atol=1e-4)
@@ -159,7 +159,7 @@ def test_traced_bits_out_of_range_act_as_the_nearest(every_level, bits, nearest)
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float64, np.float16, np.int32])
 def test_other_dtypes_are_refused(dtype):
-  with pytest.raises(ValueError, match=r"image must be float32 grey levels .*jnp\.asarray"):
+  with pytest.raises(ValueError, match=r"image must be float32 gray levels .*jnp\.asarray"):
     requantize(np.zeros((4, 5, 3), dtype), 3)
 
 

@@ -349,7 +349,7 @@ def test_sizes_of_numpy_and_whole_floats_are_sizes(photo):
 
 
 def test_wrong_images_are_refused():
-  with pytest.raises(ValueError, match=r"image must be float32 grey levels.*got uint8; convert it"):
+  with pytest.raises(ValueError, match=r"image must be float32 gray levels.*got uint8; convert it"):
     resize(IMAGE.astype(np.uint8), (4, 5))
   message = (
     r"image must have shape \(\.\.\., H, W, C\).*got \(8, 9\); give a gray image a last axis"

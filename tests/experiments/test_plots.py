@@ -187,7 +187,7 @@ def test_maps_are_the_absolute_change_summed_over_channels_on_one_scale():
   assert grid[0, 2].texts[0].get_text() == "not run"
   bar = figure.axes[6]
   assert bar.get_ylim() == (0, 300)
-  assert bar.get_ylabel() == "grey levels"
+  assert bar.get_ylabel() == "gray levels"
 
 
 def test_photographs_of_common_sizes_keep_their_pixels(tmp_path):
@@ -527,12 +527,12 @@ REFUSALS = {
   "no panels": (lambda: plots_maps.perturbation_maps([], ["U"]), "panels must have at least one"),
   "no attacks": (lambda: plots_maps.perturbation_maps(rows_of_panels(), []), "attacks must have"),
   "float image": (lambda: maps(ORIGINAL / 255), r"original must be \(H, W, 3\) uint8, got .*float"),
-  "grey image": (lambda: maps(ORIGINAL[..., 0]), r"original must be .*got \(11, 17\) uint8"),
+  "gray image": (lambda: maps(ORIGINAL[..., 0]), r"original must be .*got \(11, 17\) uint8"),
   "image list": (lambda: maps([1]), "original must be .* list"),
   "empty image": (lambda: maps(ORIGINAL[:0]), r"original must be .*got \(0, 17, 3\)"),
   "other shape": (lambda: maps(adversarial=CHANGED[1:]), "must have the original's shape"),
   "float change": (lambda: maps(adversarial=CHANGED * 1.0), "adversarials must be .*float64"),
-  "limit": (lambda: maps(limit=0), "limit must be positive grey levels, got 0"),
+  "limit": (lambda: maps(limit=0), "limit must be positive gray levels, got 0"),
   "limit NaN": (lambda: maps(limit=math.nan), "limit must be positive"),
   "fewer images": (
     lambda: plots_maps.perturbation_maps(rows_of_panels(), ["U"]),

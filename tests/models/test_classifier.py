@@ -32,7 +32,7 @@ def pictures(*leading: int) -> np.ndarray:
 # ---- what goes in and comes out ----
 
 
-def test_apply_sees_grey_levels_unless_told_otherwise():
+def test_apply_sees_gray_levels_unless_told_otherwise():
   images = pictures(2)
   np.testing.assert_allclose(
     wrap()(jnp.asarray(images)),

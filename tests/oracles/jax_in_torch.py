@@ -1,6 +1,6 @@
 """One of our classifiers as a torch module, so that torch's attack libraries run on our networks.
 
-Torch's convention outside, `(B, 3, H, W)` in 0..1; ours inside, `(B, H, W, 3)` grey levels.
+Torch's convention outside, `(B, 3, H, W)` in 0..1; ours inside, `(B, H, W, 3)` gray levels.
 """
 
 from typing import Any

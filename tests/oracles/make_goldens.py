@@ -28,12 +28,12 @@ def run_torchvision(
 
   Args:
     arch: one of the four.
-    images: `(2, H, W, 3)`, grey levels.
+    images: `(2, H, W, 3)`, gray levels.
     double: float64 instead of float32.
 
   Returns:
     Our stage name -> output, channels last, in forward order, "logits" behind them; and the
-    gradient of the summed cross-entropy in grey levels, shaped like `images`.
+    gradient of the summed cross-entropy in gray levels, shaped like `images`.
   """
   import torch
 
@@ -47,15 +47,15 @@ def run_torchvision(
   outputs: dict[str, np.ndarray] = {}
   for ours, theirs in parity.TORCH_STAGES[arch].items():
     model.get_submodule(theirs).register_forward_hook(_recorder(outputs, ours))
-  grey = torch.tensor(images.transpose(0, 3, 1, 2), dtype=kind, requires_grad=True)
+  gray = torch.tensor(images.transpose(0, 3, 1, 2), dtype=kind, requires_grad=True)
   mean, deviation = (
     torch.tensor(each, dtype=kind).reshape(1, 3, 1, 1) for each in (parity.MEAN, parity.DEVIATION)
   )
-  logits = model((grey / 255.0 - mean) / deviation)
+  logits = model((gray / 255.0 - mean) / deviation)
   labels = torch.from_numpy(parity.LABELS).long()
   torch.nn.functional.cross_entropy(logits, labels, reduction="sum").backward()
   outputs["logits"] = logits.detach().numpy()
-  return outputs, grey.grad.numpy().transpose(0, 2, 3, 1)
+  return outputs, gray.grad.numpy().transpose(0, 2, 3, 1)
 
 
 def _recorder(outputs: dict[str, np.ndarray], name: str) -> Any:

@@ -111,10 +111,10 @@ def run_module(module: nnx.Module, images: np.ndarray) -> tuple[dict[str, np.nda
 
   Args:
     module: one of our networks, folded or not.
-    images: `(2, H, W, 3)`, grey levels.
+    images: `(2, H, W, 3)`, gray levels.
 
   Returns:
-    Name -> stage, channels last, in forward order; and the gradient in grey levels, shaped like
+    Name -> stage, channels last, in forward order; and the gradient in gray levels, shaped like
     `images`.
   """
   graph, state = nnx.split(module)
@@ -133,7 +133,7 @@ def run_module(module: nnx.Module, images: np.ndarray) -> tuple[dict[str, np.nda
 
 
 def run_classifier(classifier: Classifier, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Returns a classifier's logits and the gradient of the summed cross-entropy in grey levels."""
+  """Returns a classifier's logits and the gradient of the summed cross-entropy in gray levels."""
   outputs, gradient = _outputs_and_gradient(
     lambda classifier, images: [classifier(images)], classifier, images
   )

@@ -24,7 +24,7 @@ def photograph(width: int, height: int, name: str = "coffee") -> np.ndarray:
 
 
 def changed(before: np.ndarray) -> np.ndarray:
-  """The same with a change of at most LARGEST grey levels, in blocks of four pixels."""
+  """The same with a change of at most LARGEST gray levels, in blocks of four pixels."""
   height, width = before.shape[:2]
   coarse = (height // 4 + 1, width // 4 + 1, 3)
   change = np.random.default_rng(1).integers(-LARGEST, LARGEST + 1, coarse)

@@ -251,9 +251,9 @@ def test_a_side_without_products_has_width_zero():
     (np.zeros((20, 20)), r"\(\.\.\., H, W, C\) with C 1 or 3, got \(20, 20\)"),
     (np.zeros((2, 20, 20, 4)), r"with C 1 or 3, got \(2, 20, 20, 4\)"),
     (np.zeros((2, 40, 13, 3)), r"sides of 14 pixels or more, got \(2, 40, 13, 3\)"),
-    (np.full((20, 20, 3), np.nan), r"grey levels within 0\.\.255, got a NaN or a value outside"),
-    (np.full((20, 20, 3), 255.5), r"grey levels within 0\.\.255"),
-    (np.full((20, 20, 3), -1), r"grey levels within 0\.\.255"),
+    (np.full((20, 20, 3), np.nan), r"gray levels within 0\.\.255, got a NaN or a value outside"),
+    (np.full((20, 20, 3), 255.5), r"gray levels within 0\.\.255"),
+    (np.full((20, 20, 3), -1), r"gray levels within 0\.\.255"),
   ],
   ids=["no-channels", "alpha", "small", "nan", "above", "below"],
 )

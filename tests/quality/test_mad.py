@@ -147,7 +147,7 @@ def test_noise_on_a_blank_image_is_finite_either_way(level):
   image = noise(blank, 12)
   value, reverse = mad(image, blank), mad(blank, image)
   assert np.isfinite([value, reverse]).all()
-  # Below grey level 49 the release sees nothing.
+  # Below gray level 49 the release sees nothing.
   assert (value > 0) == (level > 49)
 
 
@@ -180,7 +180,7 @@ def test_other_shapes_are_refused(shapes):
 
 
 @pytest.mark.parametrize("value", [-1, 256, np.nan], ids=str)
-def test_values_outside_the_grey_levels_are_refused(value):
+def test_values_outside_the_gray_levels_are_refused(value):
   wrong, right = np.full((40, 40, 3), 5.0), np.full((40, 40, 3), 5.0)
   wrong[3, 4, 1] = value
   with pytest.raises(ValueError, match=r"images must be in 0\.\.255, got "):
