@@ -238,6 +238,7 @@ def decode_layers(opened: OpenedImage) -> tuple[np.ndarray, np.ndarray | None, l
     picture.close()
     opened.picture.close()
   pixels = colors.to_array(layer)
+  layer.close()
   transparency = None if alpha is None else colors.to_array(alpha)
   return pixels, transparency, [f"{opened.path}: {note}" for note in notes]
 

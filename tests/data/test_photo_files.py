@@ -25,6 +25,7 @@ from rpfgsm_jax.data.photo_files import (
   check_encodable,
   decode_photo,
   encode_photo,
+  open_photo,
   read_photo,
 )
 from rpfgsm_jax.defenses import jpeg
@@ -129,6 +130,7 @@ def test_what_is_seen_is_what_read_image_reads(tmp_path, photo, kind):
   path = _file_of(kind, photo, tmp_path)
   notes = []
   expected, read = read_image(path, notes=notes), read_photo(path)
+  assert open_photo(path).size == expected.shape[:2]
   np.testing.assert_array_equal(read.seen(), expected)
   assert (read.alpha is not None) == KINDS[kind][3]
   assert list(read.notes) == [note for note in notes if "over white" not in note]
@@ -482,9 +484,9 @@ def test_more_exif_than_fits_into_a_jpeg_is_left_out(photo):
 # Files that are refused
 
 
-def _refused(path, **options):
+def _refused(path, read=read_photo, **options):
   with pytest.raises(ImageError) as caught:
-    read_photo(path, **options)
+    read(path, **options)
   message = str(caught.value)
   assert message.startswith(str(path))
   assert ";" in message  # there is a remedy
@@ -530,14 +532,14 @@ def test_several_frames_are_refused(tmp_path, photo, suffix):
     film.save(path)
   else:
     frames[0].save(path, save_all=True, append_images=frames[1:])
-  assert "single still picture, got several frames" in _refused(path)
+  assert "single still picture, got several frames" in _refused(path, open_photo)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (31, 400), (400, 31)])
 def test_sides_without_a_scene_are_refused(tmp_path, shape):
   path = tmp_path / "strip.png"
   Image.fromarray(np.full((*shape, 3), 9, np.uint8)).save(path)
-  message = _refused(path)
+  message = _refused(path, open_photo)
   assert f"at least 32 pixels on both sides, got {shape[1]}x{shape[0]}" in message
 
 
@@ -565,7 +567,7 @@ def _announced(width, height):
 )
 def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path, size, options, most):
   (tmp_path / "large.png").write_bytes(_announced(*size))
-  message = _refused(tmp_path / "large.png", **options)
+  message = _refused(tmp_path / "large.png", open_photo, **options)
   assert f"must have at most {most} pixels" in message
   assert str(size[0] * size[1]) in message
 
@@ -592,14 +594,14 @@ def test_max_pixels_must_be_a_number_of_pixels(tmp_path, max_pixels):
 def test_raw_photos_are_refused_by_their_suffix(tmp_path, photo, suffix):
   path = tmp_path / f"photo{suffix}"
   Image.fromarray(photo).save(path, format="TIFF")  # the preview that Pillow would find
-  assert "camera's raw file; export it as JPEG, PNG or TIFF" in _refused(path)
+  assert "camera's raw file; export it as JPEG, PNG or TIFF" in _refused(path, open_photo)
 
 
 @pytest.mark.parametrize("tag", [{50706: b"\1\4\0\0"}, {254: 1}], ids=["dng", "preview"])
 def test_raw_photos_are_refused_by_their_content(tmp_path, photo, tag):
   path = tmp_path / "photo.tif"
   Image.fromarray(photo).save(path, tiffinfo=tag)
-  assert "camera's raw file" in _refused(path)
+  assert "camera's raw file" in _refused(path, open_photo)
 
 
 def test_places_without_a_file(tmp_path, monkeypatch):
