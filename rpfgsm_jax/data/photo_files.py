@@ -134,7 +134,9 @@ class OpenedPhoto:
     )
 
 
-def open_photo(path: PathLike, *, max_pixels: int = images.USUAL_PIXELS) -> OpenedPhoto:
+def open_photo(
+  path: PathLike, *, max_pixels: int = images.USUAL_PIXELS, min_side: int = MIN_SIDE
+) -> OpenedPhoto:
   """Reads a photo's file and checks its header: all of `read_photo` but the decoding of pixels."""
   if not isinstance(max_pixels, int) or max_pixels < 1:
     raise ValueError(
@@ -153,7 +155,7 @@ def open_photo(path: PathLike, *, max_pixels: int = images.USUAL_PIXELS) -> Open
       f"{path} must be a single still picture, got several frames or pages, of which all but one "
       "would be lost; export those you want one by one, as PNG or JPEG."
     )
-  check_sides(path, opened.size)
+  check_sides(path, opened.size, min_side)
   return OpenedPhoto(
     path=path,
     size=opened.size,
@@ -185,12 +187,12 @@ def read_photo(path: PathLike, *, max_pixels: int = images.USUAL_PIXELS) -> Phot
   return open_photo(path, max_pixels=max_pixels).decode()
 
 
-def check_sides(name: object, size: tuple[int, int]) -> None:
+def check_sides(name: object, size: tuple[int, int], min_side: int = MIN_SIDE) -> None:
   """Refuses a photo, (height, width) pixels, in which no scene can be recognized."""
   height, width = size
-  if min(height, width) < MIN_SIDE:
+  if min(height, width) < min_side:
     raise ImageError(
-      f"{name} must have at least {MIN_SIDE} pixels on both sides, got {width}x{height}; so few "
+      f"{name} must have at least {min_side} pixels on both sides, got {width}x{height}; so few "
       "show no scene that could be hidden, leave it out."
     )
 
