@@ -127,8 +127,9 @@ def describe_settings(job: Job) -> dict[str, Any]:
   attacked = len(job.networks)
   photos = {field.name: getattr(job.photos, field.name) for field in dataclasses.fields(job.photos)}
   del photos["attack"], photos["size"]
-  if job.photos.size == "photo":
-    del photos["preprocess"]
+  network_size = job.photos.size == "network"
+  for name in ("shrink", "working_pixels") if network_size else ("preprocess",):
+    del photos[name]  # without a meaning at this size
   return {
     "size": job.photos.size,
     "networks": [each._asdict() for each in job.identities[:attacked]],
