@@ -90,6 +90,11 @@ class Photo:
   notes: tuple[str, ...] = ()
   sha256: str = ""
 
+  @property
+  def size(self) -> tuple[int, int]:
+    """(height, width), pixels."""
+    return self.pixels.shape[:2]
+
   def seen(self) -> np.ndarray:
     """Returns what a classifier is shown: the photo over white.
 
@@ -226,9 +231,9 @@ def encode_photo(
   return file.getvalue()
 
 
-def check_encodable(photo: Photo, encoding: Encoding) -> None:
+def check_encodable(photo: Photo | OpenedPhoto, encoding: Encoding) -> None:
   """Refuses a photo that is too long for a format; to be asked before it is protected."""
-  height, width = photo.pixels.shape[:2]
+  height, width = photo.size
   longest = _LONGEST_SIDES.get(encoding.format)
   if longest is not None and max(height, width) > longest:
     raise ImageError(

@@ -58,11 +58,7 @@ def _is_safe(name: str) -> bool:
 
 
 def index_tar(path: pathlib.Path) -> Found:
-  """The images of an archive by name; links, devices, absolute names and `..` are left out.
-
-  Raises:
-    tarfile.TarError: it is compressed, cut off or damaged.
-  """
+  """The images of an archive by name; links, devices, absolute names and `..` are left out."""
   found: Found = {}
   with tarfile.open(path, "r:") as archive:
     for member in archive:

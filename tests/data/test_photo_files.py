@@ -714,9 +714,9 @@ def test_notes_belong_to_their_own_file_in_threads(tmp_path, photo, monkeypatch)
   """Pillow warns about every second file; catching warnings is a matter of the whole process."""
   parse = metadata.parse_header
 
-  def parse_slowly(content, max_pixels):
+  def parse_slowly(path, content, max_pixels):
     time.sleep(len(content) % 5 / 1000)  # else another thread hardly ever comes in between
-    return parse(content, max_pixels)
+    return parse(path, content, max_pixels)
 
   monkeypatch.setattr(metadata, "parse_header", parse_slowly)
   for place in range(40):
