@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rpfgsm_jax import quality
+from rpfgsm_jax.atomic import PathLike
 from rpfgsm_jax.comparison import reading
 from rpfgsm_jax.comparison.judging import Judge
 from rpfgsm_jax.comparison.outcome import Example, FolderComparison, PhotoFacts
 from rpfgsm_jax.comparison.pairs import (
   ComparisonError,
   FolderPairs,
-  PathLike,
   list_folder,
   pair_folders,
 )

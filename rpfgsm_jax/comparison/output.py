@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rpfgsm_jax import atomic, result_folder
+from rpfgsm_jax.atomic import PathLike
 from rpfgsm_jax.comparison import tables
 from rpfgsm_jax.comparison.outcome import (
   ORIGINAL,
@@ -18,7 +19,7 @@ from rpfgsm_jax.comparison.outcome import (
   FolderComparison,
   NetworkOutcome,
 )
-from rpfgsm_jax.comparison.pairs import ComparisonError, PathLike
+from rpfgsm_jax.comparison.pairs import ComparisonError
 from rpfgsm_jax.report import (
   Comparison,
   Group,

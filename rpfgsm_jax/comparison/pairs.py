@@ -6,9 +6,9 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+from rpfgsm_jax.atomic import PathLike
 from rpfgsm_jax.data import ImageRecord, list_images
 
-PathLike = str | os.PathLike[str]
 _SHOWN = 3  # names of each side in a message
 
 
@@ -27,19 +27,12 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FolderPairs:
-  """What two folders have in common.
+  """What two folders have in common."""
 
-  Attributes:
-    pairs: at least one, sorted by name.
-    only_original: relative paths without a partner.
-    only_protected: likewise.
-    ambiguous: relative paths, after the name of their folder, that have several possible partners.
-  """
-
-  pairs: tuple[Pair, ...]
-  only_original: tuple[str, ...]
-  only_protected: tuple[str, ...]
-  ambiguous: tuple[str, ...]
+  pairs: tuple[Pair, ...]  # at least one, sorted by name
+  only_original: tuple[str, ...]  # relative paths without a partner
+  only_protected: tuple[str, ...]  # likewise
+  ambiguous: tuple[str, ...]  # "FOLDER: RELATIVE" of files with several possible partners
 
 
 def pair_folders(original: PathLike, protected: PathLike) -> FolderPairs:

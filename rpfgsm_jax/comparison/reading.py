@@ -34,38 +34,23 @@ _large_turn = threading.Lock()
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Wanted:
-  """What to make of each pair.
+  """What to make of each pair."""
 
-  Attributes:
-    image_sizes: (height, width) of the networks, each once.
-    preprocess: see `data.preprocess`.
-    model: of BRISQUE; None leaves it out.
-    examples: places of the pairs that are kept to look at.
-  """
-
-  image_sizes: tuple[tuple[int, int], ...]
-  preprocess: str
-  model: quality.BrisqueModel | None
-  examples: frozenset[int]
+  image_sizes: tuple[tuple[int, int], ...]  # (height, width) of the networks, each once
+  preprocess: str  # see `data.preprocess`
+  model: quality.BrisqueModel | None  # of BRISQUE; None leaves it out
+  examples: frozenset[int]  # indices of the pairs that are kept to look at
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class ReadPair:
-  """A pair that could be read.
+  """A pair that could be read."""
 
-  Attributes:
-    place: of the pair among those asked for.
-    facts: what its files measure.
-    inputs: image size -> `(2, height, width, 3)` uint8, the original and the protected one.
-    shown: the two pictures to look at and whether they were made smaller; None for most.
-    notes: sentences about what was lost in reading.
-  """
-
-  place: int
-  facts: PhotoFacts
-  inputs: dict[tuple[int, int], np.ndarray]
-  shown: tuple[np.ndarray, np.ndarray, bool] | None
-  notes: tuple[str, ...]
+  place: int  # of the pair among those asked for
+  facts: PhotoFacts  # what its files measure
+  inputs: dict[tuple[int, int], np.ndarray]  # by image size: `(2, height, width, 3)`
+  shown: tuple[np.ndarray, np.ndarray, bool] | None  # to look at, and whether smaller
+  notes: tuple[str, ...]  # sentences about what was lost in reading
 
 
 def read_pairs(

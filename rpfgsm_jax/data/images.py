@@ -15,10 +15,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from rpfgsm_jax import atomic
+from rpfgsm_jax.atomic import PathLike
 from rpfgsm_jax.data import colors, metadata
 from rpfgsm_jax.data.metadata import OpenedImage
-
-PathLike = str | os.PathLike[str]
 
 USUAL_PIXELS = 2**30 // 12
 """Of a picture, unless more are asked for: Pillow's own limit, which a program may have lifted."""

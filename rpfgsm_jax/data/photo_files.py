@@ -8,18 +8,17 @@ noted. A written photo tells nothing but its pixels, unless its EXIF is to be ke
 import dataclasses
 import hashlib
 import io
-import os
 import pathlib
 from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image
 
+from rpfgsm_jax.atomic import PathLike
 from rpfgsm_jax.data import colors, images, metadata
 from rpfgsm_jax.data.folders import RAW_SUFFIXES
 from rpfgsm_jax.data.images import ImageError
 
-PathLike = str | os.PathLike[str]
 Format = Literal["png", "webp", "jpeg"]
 Subsampling = Literal["4:2:0", "4:4:4"]
 
@@ -37,17 +36,11 @@ _WEBP_OPTIONS = {"lossless": True, "exact": True, "method": 1, "quality": 0}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Encoding:
-  """How a protected photo is written.
+  """How a protected photo is written."""
 
-  Attributes:
-    format: "png" and "webp" are lossless and keep transparency; "jpeg" is smaller.
-    quality: of a JPEG, 1..100.
-    subsampling: of a JPEG's colors: "4:2:0" (half size in both directions) or "4:4:4".
-  """
-
-  format: Format = "png"
-  quality: int = 90
-  subsampling: Subsampling = "4:2:0"
+  format: Format = "png"  # "png" and "webp" are lossless and keep transparency; "jpeg" is smaller
+  quality: int = 90  # of a JPEG, 1..100
+  subsampling: Subsampling = "4:2:0"  # of a JPEG's colors: half size in both directions, or "4:4:4"
 
   def __post_init__(self) -> None:
     for name, choices in (("format", Format), ("subsampling", Subsampling)):
@@ -106,17 +99,11 @@ class Photo:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class OpenedPhoto:
-  """A photo whose header says that it can be read; its pixels may still be encoded.
-
-  Attributes:
-    path: its file.
-    size: (height, width) of the upright photo, pixels.
-    sha256: of the file's bytes, hexadecimal.
-  """
+  """A photo whose header says that it can be read; its pixels may still be encoded."""
 
   path: pathlib.Path
-  size: tuple[int, int]
-  sha256: str
+  size: tuple[int, int]  # (height, width) of the upright photo, pixels
+  sha256: str  # of the file's bytes, hexadecimal
   _image: images.OpenedImage
   _exif: bytes | None
 
