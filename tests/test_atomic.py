@@ -125,19 +125,19 @@ def test_a_folder_is_refused(tmp_path):
 
 @pytest.mark.parametrize("earlier", [False, True], ids=["new", "earlier"])
 def test_a_folder_is_the_old_one_or_the_whole_new_one(tmp_path, earlier):
-  place = tmp_path / "deep" / "results"
+  place, link = tmp_path / "deep" / "results", tmp_path / "link"
+  link.symlink_to(place)
   if earlier:
     atomic.write_text(place / "old.txt", "old")
-  before = list(tmp_path.rglob("*"))
-  with pytest.raises(KeyboardInterrupt), atomic.replacing_folder(place) as folder:  # noqa: PT012
+  with pytest.raises(KeyboardInterrupt), atomic.replacing_folder(link) as folder:  # noqa: PT012
     (folder / "half.txt").write_text("half")
     raise KeyboardInterrupt
-  assert [path for path in tmp_path.rglob("*") if path.name != "deep"] == [
-    path for path in before if path.name != "deep"
-  ]
-  with atomic.replacing_folder(place) as folder:
+  assert os.listdir(place.parent) == ["results"] * earlier
+  assert [path.name for path in place.glob("*")] == ["old.txt"] * earlier
+  with atomic.replacing_folder(link) as folder:
     assert folder.parent == place.parent
     assert folder.name.startswith(".")
     (folder / "new.txt").write_text("new")
+  assert link.is_symlink()
   assert os.listdir(place.parent) == ["results"]
   assert os.listdir(place) == ["new.txt"]

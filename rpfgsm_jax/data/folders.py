@@ -10,10 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rpfgsm_jax.atomic import PathLike
 from rpfgsm_jax.data import images as image_files
 from rpfgsm_jax.data.batches import in_batches, read_ahead
-
-PathLike = str | os.PathLike[str]
 
 # HEIC is listed although Pillow alone cannot read it, and so are photos that nothing here can read:
 # somebody who protects a folder must hear about those that were left out.

@@ -8,18 +8,17 @@ noted. A written photo tells nothing but its pixels, unless its EXIF is to be ke
 import dataclasses
 import hashlib
 import io
-import os
 import pathlib
 from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image
 
+from rpfgsm_jax.atomic import PathLike
 from rpfgsm_jax.data import colors, images, metadata
 from rpfgsm_jax.data.folders import RAW_SUFFIXES
 from rpfgsm_jax.data.images import ImageError
 
-PathLike = str | os.PathLike[str]
 Format = Literal["png", "webp", "jpeg"]
 Subsampling = Literal["4:2:0", "4:4:4"]
 
@@ -37,17 +36,11 @@ _WEBP_OPTIONS = {"lossless": True, "exact": True, "method": 1, "quality": 0}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Encoding:
-  """How a protected photo is written.
+  """How a protected photo is written."""
 
-  Attributes:
-    format: "png" and "webp" are lossless and keep transparency; "jpeg" is smaller.
-    quality: of a JPEG, 1..100.
-    subsampling: of a JPEG's colors: "4:2:0" (half size in both directions) or "4:4:4".
-  """
-
-  format: Format = "png"
-  quality: int = 90
-  subsampling: Subsampling = "4:2:0"
+  format: Format = "png"  # "png" and "webp" are lossless and keep transparency; "jpeg" is smaller
+  quality: int = 90  # of a JPEG, 1..100
+  subsampling: Subsampling = "4:2:0"  # of a JPEG's colors: half size in both directions, or "4:4:4"
 
   def __post_init__(self) -> None:
     for name, choices in (("format", Format), ("subsampling", Subsampling)):
@@ -90,6 +83,11 @@ class Photo:
   notes: tuple[str, ...] = ()
   sha256: str = ""
 
+  @property
+  def size(self) -> tuple[int, int]:
+    """(height, width), pixels."""
+    return self.pixels.shape[:2]
+
   def seen(self) -> np.ndarray:
     """Returns what a classifier is shown: the photo over white.
 
@@ -101,17 +99,11 @@ class Photo:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class OpenedPhoto:
-  """A photo whose header says that it can be read; its pixels may still be encoded.
-
-  Attributes:
-    path: its file.
-    size: (height, width) of the upright photo, pixels.
-    sha256: of the file's bytes, hexadecimal.
-  """
+  """A photo whose header says that it can be read; its pixels may still be encoded."""
 
   path: pathlib.Path
-  size: tuple[int, int]
-  sha256: str
+  size: tuple[int, int]  # (height, width) of the upright photo, pixels
+  sha256: str  # of the file's bytes, hexadecimal
   _image: images.OpenedImage
   _exif: bytes | None
 
@@ -228,9 +220,9 @@ def encode_photo(
   return file.getvalue()
 
 
-def check_encodable(photo: Photo, encoding: Encoding) -> None:
+def check_encodable(photo: Photo | OpenedPhoto, encoding: Encoding) -> None:
   """Refuses a photo that is too long for a format; to be asked before it is protected."""
-  height, width = photo.pixels.shape[:2]
+  height, width = photo.size
   longest = _LONGEST_SIDES.get(encoding.format)
   if longest is not None and max(height, width) > longest:
     raise ImageError(
