@@ -1,86 +1,65 @@
-"""What the options of every experiment have in common, checked before any work."""
+"""What a study may be told, from Python or from a command line, checked before any work."""
 
 import dataclasses
-import os
 import pathlib
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
-from experiments import folder
-
-if TYPE_CHECKING:
-  from experiments.study_plan import StudyConfig
-
-
-class Options(Protocol):
-  """The fields that the configs of all experiments share."""
-
-  data: str | pathlib.Path | None
-  out: pathlib.Path
-  seed: int | None
-  limit: int | None
-  epsilon: float
-  batch_size: int
+import rpfgsm_jax as rp
+from experiments.variants import PAPER_EPSILON
+from rpfgsm_jax.attacks.minimal import Budget, check_budget
 
 
-def check_options(
-  options: Options, experiment: str, entries: tuple[str, ...] | None
-) -> pathlib.Path:
-  """Checks the options that experiments share.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+  """What a run of any table or figure may be told; `run.py NAME --set FIELD=VALUE` sets any field.
 
-  Args:
-    options: of the experiment.
-    experiment: its name.
-    entries: what its results folder consists of; None: see `folder.check_place`.
-
-  Returns:
-    The absolute path of the results folder.
-
-  Raises:
-    ValueError: one cannot be used; the message names it.
+  `limit` photographs for most attacks, `slow_limit` for JSMA, CW and SparseFool. Fields that change
+  a row's numbers must stay the same within a results folder.
   """
-  check_counts(limit=options.limit, batch_size=options.batch_size)
-  if options.seed is not None and not 0 <= options.seed < 2**32:
-    raise ValueError(f"seed must be in 0..2^32-1, got {options.seed}.")
-  if not 0 <= options.epsilon <= 255:
-    raise ValueError(f"epsilon must be in 0..255 gray levels, got {options.epsilon}.")
-  place = pathlib.Path(os.path.abspath(options.out))
-  folder.check_place(place, experiment, entries)
-  if options.data is not None:
-    folder.check_apart(place, pathlib.Path(options.data))
-  return place
+
+  data: str | pathlib.Path | None = None  # see `photos.Choice`; None: scikit-image's photographs
+  labels: pathlib.Path | None = None  # places365_val.txt
+  mepp18: bool = False  # the paper's 3,000 test images out of `data`
+  preprocess: str = "paper"  # or "places365"
+  train: pathlib.Path | None = None  # clean training photographs for the detection thresholds
+  train_limit: int = 1000  # of these
+  out: pathlib.Path = pathlib.Path("results/study")
+  seed: int | None = None  # None: from the system's entropy, so that nobody can guess the targets
+  limit: int | None = 100  # photographs at most
+  slow_limit: int | None = 50  # of these, for JSMA, CW and SparseFool
+  epsilon: float = PAPER_EPSILON  # gray levels
+  budget: Budget = "quick"  # of the slow attacks
+  batch_size: int = 25  # photographs on the device at once
+  keep: int = 3  # photographs whose images are kept; -1: all
+  timed: int = 20  # photographs timed one at a time, for fig6
+  oracle_defenses: bool = False  # evaluate behind Pillow and SciPy instead of our own defenses
+  seen: tuple[str, ...] = ("scenes25/resnet18", "scenes25/resnet50", "scenes25/alexnet")
+  unseen: tuple[str, ...] = ("scenes25/densenet161",)
+  reference: str | None = None  # the one network of single-network attacks; None: ResNet50
+  bank: rp.defenses.DefenseBank = dataclasses.field(default_factory=rp.defenses.paper_bank)
+  command: str = "python experiments/run.py"  # for the tables
 
 
-def check_counts(**counts: int | None) -> None:
-  """Checks numbers of photographs; None is no limit.
-
-  Raises:
-    ValueError: one is below 1.
-  """
-  for name, value in counts.items():
+def check_options(config: StudyConfig) -> None:
+  """Refuses a config that names something impossible."""
+  check_budget(config.budget)
+  for name in ("limit", "batch_size", "slow_limit", "train_limit", "timed"):
+    value = getattr(config, name)
     if value is not None and value < 1:
       raise ValueError(f"{name} must be at least 1, got {value}.")
+  if config.keep < -1:
+    raise ValueError(f"keep must be -1 (all) or a number of photographs, got {config.keep}.")
+  if config.seed is not None and not 0 <= config.seed < 2**32:
+    raise ValueError(f"seed must be in 0..2^32-1, got {config.seed}.")
+  if not 0 <= config.epsilon <= 255:
+    raise ValueError(f"epsilon must be in 0..255 gray levels, got {config.epsilon}.")
 
 
-def even_size(count: int, batch_size: int) -> int:
-  """Returns the size of even batches: of 9 photographs by 8, two of 5, not 8 and 1 filled up."""
-  return -(-count // -(-count // batch_size))
+def study_config(options: dict[str, Any]) -> StudyConfig:
+  """Returns a config from a command line's options, where None and () mean the default.
 
-
-def study_config(options: dict[str, Any]) -> "StudyConfig":
-  """Returns the config of a study from what a command line gave.
-
-  Args:
-    options: fields of `StudyConfig`, where None and () mean the default; and `classifiers`, a
-      collection or folder of the four networks; and `changes`, texts `FIELD=VALUE`.
-
-  Returns:
-    The config.
-
-  Raises:
-    ValueError: an unknown field, or a value that is not of the field's type.
+  `classifiers` is a collection or a folder of the four networks, `changes` are texts FIELD=VALUE.
   """
-  from experiments.study_plan import StudyConfig
-
   options = dict(options)
   classifiers, changes = options.pop("classifiers", None), options.pop("changes", ())
   chosen = {name: value for name, value in options.items() if value not in (None, ())}
@@ -91,7 +70,7 @@ def study_config(options: dict[str, Any]) -> "StudyConfig":
     name, equals, text = change.partition("=")
     if not equals:
       raise ValueError(f"--set must be FIELD=VALUE, got {change!r}.")
-    chosen[name] = _parse(name, text, StudyConfig)
+    chosen[name] = _parse(name, text)
   return StudyConfig(**chosen)
 
 
@@ -99,13 +78,15 @@ _SEEN, _UNSEEN = ("resnet18", "resnet50", "alexnet"), ("densenet161",)
 _WORDS = {"true": True, "false": False, "none": None}
 
 
-def _parse(name: str, text: str, config: type) -> Any:
+def _parse(name: str, text: str) -> Any:
   """A field's value from text; what it may be is read off the field's annotation."""
-  kinds = {field.name: str(field.type) for field in dataclasses.fields(config)}
-  fixed = ("bank", "command")
-  if name not in kinds or name in fixed:
-    known = ", ".join(field for field in kinds if field not in fixed)
-    raise ValueError(f"--set must name one of {known}; got {name!r}.")
+  kinds = {
+    field.name: str(field.type)
+    for field in dataclasses.fields(StudyConfig)
+    if field.name not in ("bank", "command")
+  }
+  if name not in kinds:
+    raise ValueError(f"--set must name one of {', '.join(kinds)}; got {name!r}.")
   kind = kinds[name]
   if text.lower() in _WORDS and ("bool" in kind or "None" in kind):
     return _WORDS[text.lower()]

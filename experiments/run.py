@@ -1,9 +1,11 @@
 """Runs an experiment: `python experiments/run.py [NAME] [OPTIONS]`; without a name, the demo."""
 
+import contextlib
 import pathlib
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 if __name__ == "__main__":
   sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
@@ -12,7 +14,11 @@ import click
 
 from experiments import runtime
 
+if TYPE_CHECKING:
+  from rpfgsm_jax.process import CompileCache
+
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_Option = Callable[[Callable[..., None]], Callable[..., None]]
 FOLDER = click.Path(file_okay=False, path_type=pathlib.Path)
 FILE = click.Path(dir_okay=False, path_type=pathlib.Path)
 
@@ -55,19 +61,62 @@ class _DemoByDefault(click.Group):
     return super().parse_args(ctx, args)
 
 
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+  """Ends the command with one line about what a user can mend."""
+  try:
+    yield
+  except (ValueError, OSError) as error:
+    raise click.ClickException(str(error)) from error
+
+
+@contextlib.contextmanager
+def _working() -> Iterator["CompileCache"]:
+  """Prepares the process, and turns what a user can mend into one line."""
+  cache = runtime.prepare()
+  click.echo("loading JAX, the networks and the photographs", err=True)
+  with _errors():
+    yield cache
+
+
+def _say(line: str) -> None:
+  # Through tqdm, so that a line does not run into the bar.
+  from tqdm import tqdm
+
+  tqdm.write(line, file=sys.stderr)
+
+
+def _command() -> str:
+  return shlex.join(["python", "experiments/run.py", *sys.argv[1:]])
+
+
 @click.group(cls=_DemoByDefault, context_settings=_SETTINGS)
 def cli() -> None:
   """Runs an experiment of the paper or of this project; the demo when none is named."""
 
 
-@cli.command()
-@click.option("--data", type=FOLDER, help="Folder of images.  [default: scikit-image's own]")
-@click.option(
-  "--out", type=FOLDER, default=pathlib.Path("results/demo"), show_default=True, help="Results."
+def _out(name: str) -> _Option:
+  place = pathlib.Path("results") / name
+  return click.option("--out", type=FOLDER, default=place, show_default=True, help="Results.")
+
+
+_IMAGES = click.option(
+  "--data", type=FOLDER, help="Folder of images.  [default: scikit-image's own]"
 )
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="[default: drawn; in run.json]")
+_SEED = click.option(
+  "--seed", type=click.IntRange(0, 2**32 - 1), help="[default: drawn; in run.json]"
+)
+_EPSILON = click.option(
+  "--epsilon", type=float, default=16.0, show_default=True, help="Gray levels."
+)
+
+
+@cli.command()
+@_IMAGES
+@_out("demo")
+@_SEED
 @click.option("--limit", type=click.IntRange(1), help="Images at most, of all classes alike.")
-@click.option("--epsilon", type=float, default=16.0, show_default=True, help="Gray levels.")
+@_EPSILON
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
 @click.option("--seen", multiple=True, help="A network for the attacks; may be repeated.")
 @click.option("--unseen", multiple=True, help="A network kept from the attacks; may be repeated.")
@@ -77,27 +126,14 @@ def demo(**options: object) -> None:
 
   Class sub-folders of --data whose names the networks know give true classes.
   """
-  cache = runtime.prepare()
-  click.echo("loading JAX, the networks and the photographs", err=True)
-  from experiments import demo as experiment
-  from experiments import verify
+  with _working() as cache:
+    from experiments import demo as experiment
 
-  chosen = {name: value for name, value in options.items() if value not in (None, ())}
-  config = experiment.DemoConfig(**chosen, command=_command())
-  try:
-    plan = experiment.prepare(config)
+    chosen = {name: value for name, value in options.items() if value not in (None, ())}
+    plan = experiment.prepare(experiment.config_of(**chosen, command=_command()))
     place = experiment.run(plan, cache=cache, say=_say)
-  except (ValueError, OSError, verify.VerificationError) as error:
-    raise click.ClickException(str(error)) from error
   click.echo((place / "report.md").read_text(encoding="utf-8").split("\n## ", 1)[0])
   click.echo(f"results: {place}")
-
-
-def _study_options(command: Callable[..., None]) -> Callable[..., None]:
-  """Adds the options that all tables and figures share."""
-  for option in reversed(_STUDY_OPTIONS):
-    command = option(command)
-  return command
 
 
 _STUDY_OPTIONS = (
@@ -118,10 +154,8 @@ _STUDY_OPTIONS = (
     "--train", type=FOLDER, help="Clean training images, for the thresholds of detectability."
   ),
   click.option("--train-limit", type=click.IntRange(1), default=1000, show_default=True),
-  click.option(
-    "--out", type=FOLDER, default=pathlib.Path("results/study"), show_default=True, help="Results."
-  ),
-  click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="[default: drawn; in run.json]"),
+  _out("study"),
+  _SEED,
   click.option(
     "--limit", type=click.IntRange(1), default=100, show_default=True, help="Images at most."
   ),
@@ -132,7 +166,7 @@ _STUDY_OPTIONS = (
     show_default=True,
     help="Images at most for JSMA, CW and SparseFool.",
   ),
-  click.option("--epsilon", type=float, default=16.0, show_default=True, help="Gray levels."),
+  _EPSILON,
   click.option(
     "--budget",
     type=click.Choice(["quick", "paper"]),
@@ -165,35 +199,25 @@ _STUDY_OPTIONS = (
 )
 
 
-def _add_study_commands() -> None:
-  for name, title in TITLES.items():
+def _add_study_command(name: str, title: str) -> None:
+  def study(**options: object) -> None:
+    with _working() as cache:
+      from experiments import catalog, study_plan
+      from experiments.options import study_config
 
-    def command(name: str = name, **options: object) -> None:
-      _run_study(name, options)
+      config = study_config({**options, "command": _command()})
+      catalog.run(study_plan.prepare(config), name, cache=cache, say=_say)
+    click.echo(f"results: {config.out}")
 
-    command.__doc__ = f"{title}\n\nRun again with the same options, it goes on where it stopped."
-    cli.command(name)(_study_options(command))
-
-
-def _run_study(name: str, options: dict[str, object]) -> None:
-  cache = runtime.prepare()
-  click.echo("loading JAX, the networks and the photographs", err=True)
-  from experiments import catalog, study_plan
-  from experiments.options import study_config
-
-  try:
-    config = study_config({**options, "command": _command()})
-    catalog.run(study_plan.prepare(config), name, cache=cache, say=_say)
-  except (ValueError, OSError) as error:
-    raise click.ClickException(str(error)) from error
-  click.echo(f"results: {config.out}")
+  study.__doc__ = f"{title}\n\nRun again with the same options, it goes on where it stopped."
+  for option in reversed(_STUDY_OPTIONS):
+    study = option(study)
+  cli.command(name)(study)
 
 
 @cli.command()
-@click.option("--data", type=FOLDER, help="Folder of images.  [default: scikit-image's own]")
-@click.option(
-  "--out", type=FOLDER, default=pathlib.Path("results/fullsize"), show_default=True, help="Results."
-)
+@_IMAGES
+@_out("fullsize")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True)
 @click.option(
   "--megapixels",
@@ -212,16 +236,13 @@ def fullsize(**options: object) -> None:
 
   Run again with the same options, it goes on where it stopped.
   """
-  cache = runtime.prepare()
-  from experiments import fullsize as experiment
-  from experiments import show_fullsize
+  with _working() as cache:
+    from experiments import fullsize as experiment
+    from experiments import show_fullsize
 
-  config = experiment.FullsizeConfig(**options, command=_command())
-  try:
+    config = experiment.FullsizeConfig(**options, command=_command())
     experiment.run(config, cache=cache, say=_say)
     show_fullsize.show(config.out)
-  except (ValueError, OSError) as error:
-    raise click.ClickException(str(error)) from error
   click.echo(f"results: {config.out}")
 
 
@@ -229,22 +250,20 @@ def fullsize(**options: object) -> None:
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=pathlib.Path))
 def report(folder: pathlib.Path) -> None:
   """Makes the tables and figures of a results FOLDER again, from its rows and kept images."""
-  from experiments import catalog, rows, show_fullsize
-  from experiments import report as demo_report
+  with _errors():
+    from experiments import catalog, rows, show_fullsize
+    from experiments import report as demo_report
 
-  writers = {
-    "demo": demo_report.report_from_rows,
-    "study": catalog.show,
-    "fullsize": show_fullsize.show,
-  }
-  try:
+    writers = {
+      "demo": demo_report.report_from_rows,
+      "study": catalog.show,
+      "fullsize": show_fullsize.show,
+    }
     header, _ = rows.read_run(rows.find_rows(folder))
     experiment = header["experiment"]
     if experiment not in writers:
       raise rows.RowsError(f"{folder} must hold the rows of {' or '.join(writers)}.")
     writers[experiment](folder)
-  except (ValueError, OSError) as error:
-    raise click.ClickException(str(error)) from error
   click.echo(f"made from its rows: {folder}")
 
 
@@ -252,27 +271,15 @@ def report(folder: pathlib.Path) -> None:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=pathlib.Path))
 def fill(file: pathlib.Path) -> None:
   """Writes the tables that FILE names between its `table` and `end` marks into it anew."""
-  from experiments import document
+  with _errors():
+    from experiments import document
 
-  try:
     document.fill(file)
-  except (ValueError, OSError) as error:
-    raise click.ClickException(str(error)) from error
   click.echo(f"filled: {file}")
 
 
-def _say(line: str) -> None:
-  # Through tqdm, so that a line does not run into the bar.
-  from tqdm import tqdm
-
-  tqdm.write(line, file=sys.stderr)
-
-
-def _command() -> str:
-  return shlex.join(["python", "experiments/run.py", *sys.argv[1:]])
-
-
-_add_study_commands()
+for _name, _title in TITLES.items():
+  _add_study_command(_name, _title)
 
 
 def main() -> None:
