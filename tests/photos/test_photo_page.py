@@ -99,8 +99,8 @@ def test_the_strength_is_told_in_words_and_levels(tmp_path):
   line = "Strength of the change: strong, at most 16 gray levels of 255. Files: PNG."
   assert line in texts(parsed)
   jpeg = {"format": "jpeg", "quality": 90, "subsampling": "4:2:0"}
-  entries = [written(tmp_path), *(written(tmp_path, f"{n}", epsilon=12.5) for n in range(2))]
-  entries[1].facts["encoding"] = jpeg
+  facts = [{}, {"epsilon": 12.5, "encoding": jpeg}, {"epsilon": 12.5}]
+  entries = [written(tmp_path, f"{n}", **each) for n, each in enumerate(facts)]
   line = next(text for text in read(tmp_path, entries).text("p") if text.startswith("Strength"))
   assert "at most 12.5 gray levels of 255 (2 photos); strong, at most 16" in line
   assert "Files: JPEG, PNG. A JPEG's encoder changes some values further." in line
