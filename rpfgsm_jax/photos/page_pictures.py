@@ -42,52 +42,35 @@ WORDS: dict[Status, tuple[str, Tone]] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Entry:
-  """One photo of a run, what was asked for and what became of it.
+  """One photo of a run, what was asked for and what became of it."""
 
-  Attributes:
-    relative: its name for people.
-    original: its file, whose SHA-256 was `original_sha256`.
-    output: the file that was written, whose SHA-256 was `output_sha256`.
-    written_as: the name of that file for people.
-    file_format: "png", "jpeg" or "webp".
-    size: (width, height), pixels.
-    working_size: likewise, of what was attacked; None: the photo itself.
-    epsilon: largest change, gray levels.
-    notes: sentences on how it was read.
-    verdict: on the result.
-  """
-
-  relative: str
+  relative: str  # its name for people
   original: pathlib.Path
-  original_sha256: str
-  output: pathlib.Path
-  output_sha256: str
-  written_as: str
-  file_format: str
-  size: tuple[int, int]
-  working_size: tuple[int, int] | None
-  epsilon: float
-  notes: tuple[str, ...]
+  output: pathlib.Path  # the file that was written
+  written_as: str  # that file's name for people
+  file_format: str  # "png", "jpeg" or "webp"
   verdict: Verdict
+  source_sha256: str  # of the two files, when they were judged
+  output_sha256: str
+  size: Sequence[int]  # (width, height), pixels
+  working_size: Sequence[int] | None  # likewise, of what was attacked; None: the photo itself
+  epsilon: float  # largest change, gray levels
+  notes: Sequence[str]  # on how the photo was read
 
   @classmethod
   def of(
     cls, relative: str, original: pathlib.Path, output: pathlib.Path, record: dict[str, Any]
   ) -> "Entry":
     """Returns the entry of a photo's private record; KeyError or TypeError where it is none."""
+    same = ("source_sha256", "output_sha256", "size", "working_size", "epsilon", "notes")
     return cls(
       relative=relative,
       original=original,
-      original_sha256=record["source_sha256"],
       output=output,
-      output_sha256=record["output_sha256"],
       written_as=record["output"],
       file_format=record["encoding"]["format"],
-      size=record["size"],
-      working_size=record["working_size"],
-      epsilon=float(record["epsilon"]),
-      notes=record["notes"],
       verdict=Verdict.from_json(record["verdict"]),
+      **{name: record[name] for name in same},
     )
 
   @property
@@ -125,7 +108,7 @@ def _read(entry: Entry) -> tuple[np.ndarray, np.ndarray]:
     if not os.path.exists(path):
       raise ImageError(f"the {whose} is not there any more.")
   photo = read_photo(entry.original, max_pixels=images.MAX_PIXELS)
-  if photo.sha256 != entry.original_sha256:
+  if photo.sha256 != entry.source_sha256:
     raise ImageError("the original has changed since it was protected.")
   content = images.read_file(entry.output)
   if hashlib.sha256(content).hexdigest() != entry.output_sha256:
