@@ -154,10 +154,7 @@ STRANGER = Text(["not on the page"])
     (lambda: Bars("", []), "title must not be empty"),
     (lambda: Bars("b", "ab"), "columns must be a list or tuple, got str"),
     (lambda: Bars("b", ["ab"]), r"columns\[0\] must be a list or tuple, got str"),
-    (
-      lambda: Bars("b", [("h",)]),
-      r"columns\[0\] must be a pair, got 1 values; write \(text, list\)",
-    ),
+    (lambda: Bars("b", [("h",)]), r"columns\[0\] must be a pair, got 1 .* write \(text, list\)"),
     (lambda: Bars("b", [(1, [])]), r"columns\[0\]\[0\] must be a text, got int"),
     (lambda: Bars("b", [("h", [("x", 1.1)])]), r"\[1\]\[0\]\[1\] must be a share in 0\.\.1.*1\.1"),
     (lambda: Bars("b", [("h", [("x", -0.1)])]), r"must be a share in 0\.\.1, got -0\.1; divide"),
@@ -189,10 +186,7 @@ STRANGER = Text(["not on the page"])
       lambda: Comparison("c", *[file_of(noise(), "gif")] * 2),
       "before must be the bytes of a PNG, JPEG or WebP file.*b'GIF8",
     ),
-    (
-      lambda: Comparison("c", noise(), noise(), details=[noise()]),
-      r"details\[0\] must be a Text, Table or",
-    ),
+    (lambda: Comparison("c", noise(), noise(), details=[noise()]), r"details\[0\].* Table or Bars"),
     (lambda: Comparison("c", noise(), noise(), state="bad"), "state must be a Cell or None"),
   ],
   ids=lambda part: part[:40] if isinstance(part, str) else "refused",
