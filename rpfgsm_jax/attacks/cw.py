@@ -5,7 +5,6 @@ attack.
 """
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from rpfgsm_jax.attacks import inputs, minimal
+from rpfgsm_jax.attacks.config import static_except
 from rpfgsm_jax.attacks.rows import run_rows_until
 from rpfgsm_jax.attacks.steps import AttackResult
 from rpfgsm_jax.attacks.targets import likely_classes
@@ -31,21 +31,7 @@ _LEAST_BETWEEN_LOOKS = 100  # steps; Adam's first ones raise the loss whatever t
 _PROGRESS = 0.9999
 
 
-@functools.partial(
-  jax.tree_util.register_dataclass,
-  data_fields=[],
-  meta_fields=[
-    "budget",
-    "search_steps",
-    "num_steps",
-    "initial_c",
-    "learning_rate",
-    "confidence",
-    "abort_early",
-    "quantize",
-    "micro_batch",
-  ],
-)
+@static_except()
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CWConfig:
   """Settings of CW-L2; the defaults are its authors' but for the budget. Static.

@@ -5,7 +5,6 @@ networks", CVPR 2016.
 """
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from rpfgsm_jax.attacks import inputs, minimal
+from rpfgsm_jax.attacks.config import static_except
 from rpfgsm_jax.attacks.rows import run_rows_until
 from rpfgsm_jax.attacks.steps import AttackResult
 from rpfgsm_jax.attacks.targets import likely_classes
@@ -22,11 +22,7 @@ from rpfgsm_jax.typing import Array, ArrayLike, Images, Key, Labels
 _PUSH = 1e-4 * 255.0  # gray levels beyond the boundary, as in the authors' release
 
 
-@functools.partial(
-  jax.tree_util.register_dataclass,
-  data_fields=[],
-  meta_fields=["overshoot", "num_steps", "num_classes", "quantize", "micro_batch"],
-)
+@static_except()
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DeepFoolConfig:
   """Settings of DeepFool; the defaults are its authors'. Static."""

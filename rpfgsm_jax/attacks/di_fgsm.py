@@ -1,13 +1,11 @@
 """DI-FGSM: all networks at each iteration, every other time through a resized and padded image."""
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 
-import jax
-
+from rpfgsm_jax.attacks.config import static_except
 from rpfgsm_jax.attacks.signed import Recipe, run_signed
-from rpfgsm_jax.attacks.steps import AttackResult, Loop
+from rpfgsm_jax.attacks.steps import AttackResult
 from rpfgsm_jax.attacks.targets import draw_other
 from rpfgsm_jax.attacks.transfer import PLAIN, TransferOptions
 from rpfgsm_jax.defenses.bank import IDENTITY, DefenseBank
@@ -16,16 +14,12 @@ from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.typing import ArrayLike, Images, Key
 
 # Two families drawn independently each iteration: a probability of one half.
-_LOOP = Loop(bank=DefenseBank((IDENTITY, INPUT_DIVERSITY)))
-_UNTARGETED = Recipe(name="di_fgsm", networks="ensemble", loop=_LOOP, draw="iid")
+_BANK = DefenseBank((IDENTITY, INPUT_DIVERSITY))
+_UNTARGETED = Recipe(name="di_fgsm", networks="ensemble", bank=_BANK, draw="iid")
 _TARGETED = dataclasses.replace(_UNTARGETED, aim=draw_other)
 
 
-@functools.partial(
-  jax.tree_util.register_dataclass,
-  data_fields=["epsilon", "step_size"],
-  meta_fields=["targeted", "num_steps", "transfer", "micro_batch", "record_draws"],
-)
+@static_except("epsilon", "step_size")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DIFGSMConfig:
   """Settings of DI-FGSM; the defaults are the paper's (Sec. V-B), untargeted.
@@ -38,6 +32,7 @@ class DIFGSMConfig:
   targeted: bool = False  # the paper has both
   num_steps: int | None = None  # N; None: floor(min(1.25 eps, eps + 4))
   transfer: TransferOptions = PLAIN  # momentum and the like; all off
+  random_start: bool = False  # begin anywhere in the ball, on whole gray levels, as PGD does
   micro_batch: int = 4  # images computed together; results are the same bits for the same value
   record_draws: bool = False  # put each iteration's draws into the result
 

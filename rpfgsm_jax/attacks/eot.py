@@ -1,16 +1,14 @@
 """EOT: a signed step behind one random transformation, held near the original in CIELAB."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Sequence
 
-import jax
-
 from rpfgsm_jax.attacks import inputs
+from rpfgsm_jax.attacks.config import static_except
 from rpfgsm_jax.attacks.lab import lab_distance
 from rpfgsm_jax.attacks.signed import Recipe, run_signed
-from rpfgsm_jax.attacks.steps import AttackResult, Loop
+from rpfgsm_jax.attacks.steps import AttackResult
 from rpfgsm_jax.attacks.targets import draw_other
 from rpfgsm_jax.attacks.transfer import PLAIN, TransferOptions
 from rpfgsm_jax.defenses.bank import DefenseBank
@@ -19,18 +17,7 @@ from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.typing import Array, ArrayLike, Images, Key
 
 
-@functools.partial(
-  jax.tree_util.register_dataclass,
-  data_fields=["epsilon", "step_size"],
-  meta_fields=[
-    "visual_weight",
-    "transforms",
-    "num_steps",
-    "transfer",
-    "micro_batch",
-    "record_draws",
-  ],
-)
+@static_except("epsilon", "step_size")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EOTConfig:
   """Settings of EOT; the defaults are the paper's (Sec. V-B).
@@ -44,6 +31,7 @@ class EOTConfig:
   transforms: DefenseBank = dataclasses.field(default_factory=eot_bank)  # one drawn an iteration
   num_steps: int | None = None  # N; None: floor(min(1.25 eps, eps + 4))
   transfer: TransferOptions = PLAIN  # momentum and the like; all off
+  random_start: bool = False  # begin anywhere in the ball, on whole gray levels, as PGD does
   micro_batch: int = 4  # images computed together; results are the same bits for the same value
   record_draws: bool = False  # put each iteration's draws into the result
 
@@ -113,10 +101,8 @@ def eot(
   recipe = Recipe(
     name="eot",
     aim=draw_other,
-    loop=Loop(
-      bank=config.transforms,
-      penalty=_LabPenalty(float(config.visual_weight)) if config.visual_weight else None,
-    ),
+    bank=config.transforms,
+    penalty=_LabPenalty(float(config.visual_weight)) if config.visual_weight else None,
     draw="iid",
   )
   return run_signed(

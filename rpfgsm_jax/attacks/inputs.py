@@ -16,7 +16,7 @@ from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.typing import Array, ArrayLike, Images, Labels
 
 
-def known(value: Any) -> np.ndarray | None:
+def concrete_or_none(value: Any) -> np.ndarray | None:
   """Returns the value as a NumPy array, or None while it is traced."""
   return None if isinstance(value, jax.core.Tracer) else np.asarray(value)
 
@@ -159,7 +159,7 @@ def check_images(images: ArrayLike, classifiers: tuple[Classifier, ...]) -> Imag
       f"images must be (B, {size[0]}, {size[1]}, channels) for {classifiers[0].name}, got {shape}; "
       "one image needs a leading axis, another size must be resized first."
     )
-  values = known(images)
+  values = concrete_or_none(images)
   if values is not None and values.dtype != np.uint8 and values.size:
     check_gray_levels(values)
   return jnp.asarray(images).astype(jnp.float32)
@@ -191,7 +191,7 @@ def check_image_ids(image_ids: ArrayLike | None, batch: int) -> Array | np.ndarr
   """
   if image_ids is None:
     return np.arange(batch, dtype=np.uint32)
-  values = known(image_ids)
+  values = concrete_or_none(image_ids)
   if values is not None:
     if values.shape != (batch,) or not np.issubdtype(values.dtype, np.integer):
       raise ValueError(
@@ -216,7 +216,7 @@ def check_labels(name: str, labels: ArrayLike, batch: int, num_classes: int) -> 
   shape, dtype = np.shape(labels), jnp.result_type(labels)
   if shape not in ((), (batch,)) or not jnp.issubdtype(dtype, jnp.integer):
     raise ValueError(f"{name} must be one class or ({batch},) integers, got {dtype} {shape}.")
-  values = known(labels)
+  values = concrete_or_none(labels)
   if values is None:
     return jnp.broadcast_to(labels.astype(jnp.int32), (batch,))
   if values.size and (values.min() < 0 or values.max() >= num_classes):

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from rpfgsm_jax.attacks import inputs, minimal
+from rpfgsm_jax.attacks.config import static_except
 from rpfgsm_jax.attacks.rows import run_rows_until
 from rpfgsm_jax.attacks.steps import AttackResult, cross_entropy
 from rpfgsm_jax.attacks.targets import likely_classes
@@ -27,19 +28,7 @@ _BUDGETS = {
 _AT_ONCE = 2  # values changed a step
 
 
-@functools.partial(
-  jax.tree_util.register_dataclass,
-  data_fields=[],
-  meta_fields=[
-    "budget",
-    "num_candidates",
-    "num_steps",
-    "theta",
-    "largest_share",
-    "quantize",
-    "micro_batch",
-  ],
-)
+@static_except()
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JSMAConfig:
   """Settings of JSMA; the defaults are its authors' but for the budget. Static."""

@@ -5,40 +5,23 @@ networks for privacy protection", IEEE Transactions on Multimedia, 2020.
 """
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Literal
 
-import jax
-
 from rpfgsm_jax.attacks import inputs
+from rpfgsm_jax.attacks.config import static_except
 from rpfgsm_jax.attacks.schedule import Draw
 from rpfgsm_jax.attacks.signed import Recipe, run_signed
-from rpfgsm_jax.attacks.steps import AttackResult, Loop
+from rpfgsm_jax.attacks.steps import AttackResult
 from rpfgsm_jax.attacks.targets import draw_target
 from rpfgsm_jax.attacks.transfer import PLAIN, TransferOptions
 from rpfgsm_jax.defenses.bank import DefenseBank, paper_bank
 from rpfgsm_jax.models.classifier import Classifier
-from rpfgsm_jax.rounding import Rounding, check_rounding
+from rpfgsm_jax.rounding import Rounding
 from rpfgsm_jax.typing import ArrayLike, Images, Key
 
 
-@functools.partial(
-  jax.tree_util.register_dataclass,
-  data_fields=["epsilon", "step_size", "gamma"],
-  meta_fields=[
-    "targeted",
-    "num_steps",
-    "draw",
-    "classifier_choice",
-    "defenses",
-    "rounding",
-    "gray",
-    "transfer",
-    "micro_batch",
-    "record_draws",
-  ],
-)
+@static_except("epsilon", "step_size", "gamma")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RPFGSMConfig:
   """Settings of RP-FGSM; the defaults are the paper's (Sec. V-B).
@@ -59,6 +42,7 @@ class RPFGSMConfig:
   rounding: Rounding = "straight_through"  # backward rule of the defenses' roundings
   gray: bool = False  # one step for all channels of a pixel: brightness changes, color does not
   transfer: TransferOptions = PLAIN  # momentum and the like; all off
+  random_start: bool = False  # begin anywhere in the ball, on whole gray levels, as PGD does
   micro_batch: int = 4  # images computed together; results are the same bits for the same value
   record_draws: bool = False  # put each iteration's draws into the result
 
@@ -103,8 +87,7 @@ def rp_fgsm(
     The result; `adversarial` is integer-valued, in [0, 255], and within epsilon of `images`.
 
   Raises:
-    ValueError: an argument breaks its rule; values are checked where they are known (outside
-      tracing).
+    ValueError: an argument breaks its rule; values are checked outside tracing.
 
   Note:
     Where Eq. 17 leaves no class, gamma is lowered for that image until one is left, and reported.
@@ -117,26 +100,16 @@ def rp_fgsm(
     name="rp_fgsm",
     aim=draw_target if config.targeted else None,
     networks=config.classifier_choice,
-    loop=Loop(bank=config.defenses, rounding=config.rounding, gray=config.gray),
+    bank=config.defenses,
     draw=config.draw,
+    rounding=config.rounding,
+    gray=config.gray,
   )
-  return run_signed(
-    recipe,
-    key,
-    images,
-    classifiers,
-    config,
-    gamma=config.gamma,
-    image_ids=image_ids,
-    target=target,
-    label=label,
-  )
+  goal = {"image_ids": image_ids, "target": target, "label": label}
+  return run_signed(recipe, key, images, classifiers, config, gamma=config.gamma, **goal)
 
 
 def _check_config(config: RPFGSMConfig) -> None:
-  check_rounding(config.rounding)
-  if config.draw not in ("balanced", "iid"):
-    raise ValueError(f"draw must be 'balanced' or 'iid', got {config.draw!r}.")
   if config.classifier_choice not in ("random", "ensemble"):
     raise ValueError(
       f"classifier_choice must be 'random' or 'ensemble', got {config.classifier_choice!r}."

@@ -1,65 +1,174 @@
 """The whole of a signed-gradient attack from its recipe: checks, draws, target, loop, success.
 
-A new attack of the family is a recipe, a config with `epsilon` and `step_size`, and one function
-that calls `run_signed`; see `fgsm.py`.
+A new attack of the family is one call of `signed_attack`; see `fgsm.py`.
 """
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from rpfgsm_jax.attacks import inputs
+from rpfgsm_jax.attacks.config import (
+  FGSMConfig,
+  SignedConfig,
+  check_signed_config,
+  number_of_steps,
+)
 from rpfgsm_jax.attacks.schedule import Draw, Draws, draw_schedule
 from rpfgsm_jax.attacks.steps import (
   AttackResult,
   Loop,
+  Penalty,
   all_logits,
   goal_reached,
-  iterations_for,
   signed_gradient_attack,
 )
-from rpfgsm_jax.attacks.transfer import TransferOptions, check_transfer
+from rpfgsm_jax.defenses.bank import DefenseBank, no_defenses
 from rpfgsm_jax.models.classifier import Classifier
-from rpfgsm_jax.typing import Array, ArrayLike, Images, Key, Logits
+from rpfgsm_jax.rounding import Rounding, check_rounding
+from rpfgsm_jax.typing import Array, ArrayLike, Image, Images, Key, Logits
 
 Aim = Callable[[Key, Logits, ArrayLike], tuple[Array, Array | None]]
 """A rule of `targets`."""
 
+Attack = Callable[..., AttackResult]
+"""`attack(key, images, classifiers, config, *, image_ids, target, label) -> AttackResult`."""
 
-class SignedConfig(Protocol):
-  """What the configs of all signed-gradient attacks have in common."""
-
-  epsilon: ArrayLike
-  step_size: ArrayLike
-  num_steps: int | None
-  transfer: TransferOptions
-  micro_batch: int
-  record_draws: bool
+# An image's key is split in two, for its target and its schedule. `fold_in(key, i)` may be the i-th
+# of the keys that `split` gives, so the start has the third.
+_START = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-  """What makes a signed-gradient attack the one it is; static.
-
-  Attributes:
-    name: for messages.
-    aim: how its target is found; None: it is untargeted.
-    networks: "one": it takes a single network; "random": one of K is drawn each iteration;
-      "ensemble": all K each iteration.
-    loop: its transformations, penalty and further options; direction and the like are filled in.
-    draw: how networks and transformations are drawn.
-  """
+  """What makes a signed-gradient attack the one it is; static. See `signed_attack`."""
 
   name: str
-  aim: Aim | None = None
   networks: Literal["one", "random", "ensemble"] = "one"
-  loop: Loop = dataclasses.field(default_factory=Loop)
+  bank: DefenseBank = dataclasses.field(default_factory=no_defenses)
+  aim: Aim | None = None
+  penalty: Penalty | None = None
   draw: Draw = "balanced"
+  rounding: Rounding = "straight_through"
+  gray: bool = False
+
+  def __post_init__(self) -> None:
+    if self.networks not in ("one", "random", "ensemble"):
+      raise ValueError(f"networks must be 'one', 'random' or 'ensemble', got {self.networks!r}.")
+    if self.draw not in ("balanced", "iid"):
+      raise ValueError(f"draw must be 'balanced' or 'iid', got {self.draw!r}.")
+    inputs.check_bank("bank", self.bank, "no_defenses() has the identity alone")
+    check_rounding(self.rounding)
+
+
+def signed_attack(
+  name: str,
+  *,
+  networks: Literal["one", "random", "ensemble"] = "one",
+  bank: DefenseBank | None = None,
+  aim: Aim | None = None,
+  penalty: Penalty | None = None,
+  draw: Draw = "balanced",
+  rounding: Rounding = "straight_through",
+  gray: bool = False,
+  doc: str = "",
+) -> Attack:
+  """Returns a new attack by signed gradient steps inside the eps-ball, with `FGSMConfig`.
+
+  Each iteration is `clip(x +- step_size * sign(gradient of CE(M(phi(x)), y)))`, Sanchez-Matilla et
+  al. (2020), Eq. 9-16. Make it once, at module level, as a function is: an equal one made later is
+  compiled anew.
+
+  Example:
+    >>> rotating = rp.signed_attack("rotating", networks="random", bank=rp.defenses.paper_bank())
+    >>> result = rotating(jax.random.key(0), images, nets, rp.FGSMConfig(epsilon=8.0))
+
+  Args:
+    name: how messages call it; also its `__name__`: the variable's, so that it can be pickled.
+    networks: "one": it takes a single network; "random": one of K is drawn each iteration;
+      "ensemble": the gradients of all K are summed each iteration.
+    bank: phi, one member drawn each iteration; None: the image itself.
+    aim: `aim(key, logits, gamma) -> (target, gamma or None)` for one image and clean logits
+      `(K, D)`, such as those of `rpfgsm_jax.attacks.targets`; None: it is untargeted, and each
+      network leaves the class that it predicts.
+    penalty: `penalty(transformed, transformed_original) -> (m,)` for images `(m, H, W, C)`, added
+      to the cross-entropy. Compared by `==`: a function, or a frozen dataclass with `__call__`.
+    draw: "balanced": each network and each family of the bank serves equally often, shuffled;
+      "iid": all draws independent.
+    rounding: backward rule of the roundings in the bank.
+    gray: one step for all channels of a pixel, by the sum of their gradients.
+    doc: first lines of its docstring; arguments and results are described below them.
+
+  Returns:
+    `attack(key, images, classifiers, config, *, image_ids, target, label) -> AttackResult`, the
+    form of every attack.
+
+  Raises:
+    ValueError: an argument breaks its rule.
+  """
+  recipe = Recipe(
+    name=name,
+    networks=networks,
+    bank=no_defenses() if bank is None else bank,
+    aim=aim,
+    penalty=penalty,
+    draw=draw,
+    rounding=rounding,
+    gray=gray,
+  )
+  attack = _attack_of(recipe, doc or "Takes signed gradient steps inside the eps-ball.")
+  attack.__module__ = sys._getframe(1).f_globals["__name__"]  # pickled by name, like its neighbors
+  return attack
+
+
+def _attack_of(recipe: Recipe, doc: str) -> Attack:
+  def attack(
+    key: Key,
+    images: Images,
+    classifiers: Sequence[Classifier],
+    config: FGSMConfig | None = None,
+    *,
+    image_ids: ArrayLike | None = None,
+    target: ArrayLike | None = None,
+    label: ArrayLike | None = None,
+  ) -> AttackResult:
+    config = FGSMConfig() if config is None else config
+    goal = {"image_ids": image_ids, "target": target, "label": label}
+    return run_signed(recipe, key, images, classifiers, config, gamma=config.gamma, **goal)
+
+  several = "K >= 1 networks with the same classes and image size."
+  target = label = "not for this attack; must be None."
+  if recipe.aim is None:
+    label = (
+      "classes to leave, one or `(B,)`, instead of the predicted ones. The loop also runs\n"
+      "    where the network predicts another class already."
+    )
+  else:
+    target = "chosen classes, one or `(B,)`, instead of those of the attack's own rule."
+  attack.__name__ = attack.__qualname__ = recipe.name
+  attack.__doc__ = f"""{doc.strip()}
+
+Args:
+  key: root key; each image's own is `fold_in(key, image_id)`.
+  images: `(B, H, W, 3)`, whole gray levels 0..255, any real dtype, of the networks' image_size.
+  classifiers: {"one network." if recipe.networks == "one" else several}
+  config: settings; None: the paper's.
+  image_ids: `(B,)` stable integers in 0..2^32-1; default 0..B-1.
+  target: {target}
+  label: {label}
+
+Returns:
+  The result; `adversarial` is integer-valued, in [0, 255], and within epsilon of `images`.
+
+Raises:
+  ValueError: an argument breaks its rule.
+"""
+  return attack
 
 
 def run_signed(
@@ -74,62 +183,39 @@ def run_signed(
   target: ArrayLike | None = None,
   label: ArrayLike | None = None,
 ) -> AttackResult:
-  """Runs one attack of the family.
-
-  Args:
-    recipe: which attack.
-    key: root key; each image's own is `fold_in(key, image_id)`.
-    images: `(B, H, W, 3)`, whole gray levels 0..255.
-    classifiers: the networks.
-    config: its settings.
-    gamma: of Eq. 17, for the recipes that draw their target by it.
-    image_ids: `(B,)`, see `rp_fgsm`.
-    target: chosen classes instead of the recipe's.
-    label: chosen classes to leave instead of the predicted ones.
-
-  Returns:
-    The attack's result.
-
-  Raises:
-    ValueError: an argument breaks its rule.
-  """
+  """Runs one attack of the family; `gamma` is for the recipes that draw their target by Eq. 17."""
   classifiers = inputs.check_classifiers(classifiers)
   if recipe.networks == "one":
     inputs.check_single(recipe.name, classifiers)
   images = inputs.check_images(images, classifiers)
-  _check_config(config, gamma)
+  check_signed_config(config, gamma)
   targeted = recipe.aim is not None
   chosen = inputs.check_goal(recipe.name, targeted, target, label, len(images), classifiers)
   if targeted and chosen is None:
     inputs.check_enough_classes(classifiers)
   numbers = {
-    name: inputs.per_image(name, value, len(images))
-    for name, value in (
-      ("step_size", config.step_size),
-      ("gamma", gamma),
-    )
+    "step_size": inputs.per_image("step_size", config.step_size, len(images)),
+    "gamma": inputs.per_image("gamma", gamma, len(images)),
+    "epsilon": inputs.per_pixel("epsilon", config.epsilon, images.shape),
   }
-  numbers["epsilon"] = inputs.per_pixel("epsilon", config.epsilon, images.shape)
   image_ids = inputs.check_image_ids(image_ids, len(images))
-  recipe = dataclasses.replace(
-    recipe,
-    loop=dataclasses.replace(
-      recipe.loop,
-      direction=-1.0 if targeted else 1.0,
-      ensemble=recipe.networks == "ensemble",
-      transfer=config.transfer,
-      micro_batch=config.micro_batch,
-    ),
+  loop = Loop(
+    direction=-1.0 if targeted else 1.0,
+    ensemble=recipe.networks == "ensemble",
+    bank=recipe.bank,
+    rounding=recipe.rounding,
+    penalty=recipe.penalty,
+    gray=recipe.gray,
+    transfer=config.transfer,
+    micro_batch=config.micro_batch,
   )
-  num_steps = _resolve_num_steps(config, len(classifiers) if recipe.networks == "random" else 1)
+  num_steps = number_of_steps(config, len(classifiers) if recipe.networks == "random" else 1)
   # The same program before and after: compiled once.
   clean = all_logits(classifiers, images, config.micro_batch)
-  result, labels = _run(
-    recipe, num_steps, key, images, classifiers, clean, numbers, image_ids, chosen
-  )
-  reached = goal_reached(
-    all_logits(classifiers, result.adversarial, config.micro_batch), labels, targeted=targeted
-  )
+  static = (recipe, loop, num_steps, config.random_start)
+  result, labels = _run(*static, key, images, classifiers, clean, numbers, image_ids, chosen)
+  after = all_logits(classifiers, result.adversarial, config.micro_batch)
+  reached = goal_reached(after, labels, targeted=targeted)
   if targeted:
     reached &= ~jnp.any(jnp.argmax(clean, axis=-1) == labels, axis=-1)
   return dataclasses.replace(
@@ -137,10 +223,12 @@ def run_signed(
   )
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _run(
   recipe: Recipe,
+  loop: Loop,
   num_steps: int,
+  random_start: bool,
   key: Key,
   images: Images,
   classifiers: tuple[Classifier, ...],
@@ -154,7 +242,7 @@ def _run(
   def draw_image(image_id: Array) -> tuple[Key, Draws]:
     key_target, key_schedule = jax.random.split(jax.random.fold_in(key, image_id))
     return key_target, draw_schedule(
-      key_schedule, num_steps, len(classifiers), recipe.loop.bank, recipe.draw
+      key_schedule, num_steps, len(classifiers), recipe.bank, recipe.draw
     )
 
   key_target, draws = jax.vmap(draw_image)(image_ids)
@@ -168,14 +256,13 @@ def _run(
     if target is None:
       target, gamma = jax.vmap(recipe.aim)(key_target, clean, numbers["gamma"])
     labels = jnp.broadcast_to(target[:, None], clean.shape[:2])
+  epsilon = jnp.floor(numbers["epsilon"])  # the whole gray levels inside the ball
+  start = images
+  if random_start:
+    draw_start = functools.partial(_draw_start, key, loop.gray)
+    start = jax.vmap(draw_start)(image_ids, images, epsilon)
   adversarial, evaluations = signed_gradient_attack(
-    recipe.loop,
-    classifiers,
-    images,
-    labels,
-    draws,
-    jnp.floor(numbers["epsilon"]),  # the whole gray levels inside the ball
-    numbers["step_size"],
+    loop, classifiers, images, start, labels, draws, epsilon, numbers["step_size"]
   )
   result = AttackResult(
     adversarial=adversarial,
@@ -188,34 +275,15 @@ def _run(
   return result, labels
 
 
-def _resolve_num_steps(config: SignedConfig, rounds: int) -> int:
-  if config.num_steps is not None:
-    return config.num_steps
-  epsilon = inputs.known(config.epsilon)
-  if epsilon is None:
-    raise ValueError(
-      "num_steps must be given when epsilon is traced (N is a shape); for eps = 16 the paper's is "
-      f"num_steps={20 * rounds} here."
-    )
-  return rounds * iterations_for(float(np.max(epsilon, initial=0.0)))
+def _draw_start(key: Key, gray: bool, image_id: Array, image: Image, epsilon: Array) -> Image:
+  """Draws whole gray levels uniformly from one image's ball, clipped to 0..255.
 
-
-def _check_config(config: SignedConfig, gamma: ArrayLike) -> None:
-  inputs.check_counts(config, num_steps=0, micro_batch=1)
-  check_transfer(config.transfer)
-  epsilon, step_size, gamma = map(inputs.known, (config.epsilon, config.step_size, gamma))
-  if epsilon is not None and not np.all((epsilon >= 0) & np.isfinite(epsilon)):
-    raise ValueError(f"epsilon must be >= 0 gray levels and finite, got {epsilon}.")
-  if step_size is not None and not np.all((step_size >= 1) & (step_size == np.rint(step_size))):
-    raise ValueError(
-      f"step_size must be whole gray levels >= 1, got {step_size}; "
-      "a fraction would leave the 8-bit grid."
-    )
-  schedule = config.transfer.step_schedule
-  if schedule != "constant" and step_size is not None and step_size.size and np.max(step_size) <= 1:
-    raise ValueError(
-      f"step_schedule {schedule!r} goes from step_size down to 1: it needs step_size > 1, got "
-      f"{step_size}."
-    )
-  if gamma is not None and not np.all((gamma >= 0) & (gamma <= 1)):
-    raise ValueError(f"gamma must be a probability in 0..1, got {gamma}.")
+  Madry et al. (2018). With `gray` all channels of a pixel change alike.
+  """
+  key = jax.random.fold_in(jax.random.fold_in(key, image_id), _START)
+  if gray and epsilon.ndim:
+    epsilon = jnp.min(epsilon, axis=-1, keepdims=True)
+  shape = (*image.shape[:-1], 1) if gray else image.shape
+  reach = jnp.minimum(epsilon, 255.0).astype(jnp.int32)
+  change = jax.random.randint(key, shape, -reach, reach + 1)
+  return jnp.clip(image + change.astype(image.dtype), 0.0, 255.0)

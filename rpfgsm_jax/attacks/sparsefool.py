@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from rpfgsm_jax.attacks import inputs, minimal
+from rpfgsm_jax.attacks.config import static_except
 from rpfgsm_jax.attacks.deepfool import to_nearest_boundary
 from rpfgsm_jax.attacks.rows import run_rows_until
 from rpfgsm_jax.attacks.steps import AttackResult
@@ -28,20 +29,7 @@ _BEYOND = 1e-3 * 255.0  # gray levels beyond the boundary's tangent
 _APPROACH, _SOLVE = 0, 1
 
 
-@functools.partial(
-  jax.tree_util.register_dataclass,
-  data_fields=[],
-  meta_fields=[
-    "budget",
-    "num_loops",
-    "num_steps",
-    "num_classes",
-    "distance_factor",
-    "overshoot",
-    "quantize",
-    "micro_batch",
-  ],
-)
+@static_except()
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SparseFoolConfig:
   """Settings of SparseFool; the defaults are its authors' but for the budget. Static."""

@@ -137,6 +137,10 @@ def goal_reached(logits: Logits, labels: Array, *, targeted: bool) -> Array:
   return jnp.all(predicted == targeted, axis=-1)
 
 
+Penalty = Callable[[Images, Images], Array]
+"""`penalty(transformed, transformed_original) -> (m,)`, of images `(m, H, W, C)`."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Loop:
   """How a signed-gradient loop runs; static.
@@ -146,8 +150,7 @@ class Loop:
     ensemble: all networks at each iteration (Eq. 13) instead of the drawn one.
     bank: the transformations that `Draws.family` counts.
     rounding: rule for the roundings inside them.
-    penalty: `penalty(transformed, transformed_original) -> (m,)`, added to the cross-entropy; of
-      images `(m, H, W, C)`. Define it once, at module level: it is compared by identity.
+    penalty: added to the cross-entropy.
     gray: one step for all channels of a pixel, by the sum of their gradients.
     transfer: momentum, the schedule of steps and the like.
     micro_batch: images computed together.
@@ -157,7 +160,7 @@ class Loop:
   ensemble: bool = False
   bank: DefenseBank = dataclasses.field(default_factory=no_defenses)
   rounding: Rounding = "straight_through"
-  penalty: Callable[[Images, Images], Array] | None = None
+  penalty: Penalty | None = None
   gray: bool = False
   transfer: TransferOptions = PLAIN
   micro_batch: int = 4
@@ -167,6 +170,7 @@ def signed_gradient_attack(
   loop: Loop,
   classifiers: tuple[Classifier, ...],
   images: Images,
+  start: Images,
   labels: Array,
   draws: Draws,
   epsilon: Array,
@@ -175,19 +179,10 @@ def signed_gradient_attack(
   """Runs x <- clip(x + direction * step * sign(grad CE(M(phi(x)), y))) for all images.
 
   Sanchez-Matilla et al. (2020), Eq. 9-13, 15, 16. Images advance at their own pace, see `rows`; in
-  an ensemble each iteration sums the K gradients behind one drawn transformation.
-
-  Args:
-    loop: how it runs.
-    classifiers: K networks.
-    images: `(B, H, W, C)`, integer-valued gray levels.
-    labels: `(B, K)` int32, the class that each network's gradient speaks of.
-    draws: `(B, N)`.
-    epsilon: `(B,)`, or `(B, H, W, 1 or C)` for one a pixel; gray levels.
-    step_size: `(B,)`, gray levels an iteration; of a schedule the first.
-
-  Returns:
-    The adversarial images, `(B, H, W, C)`, and how many gradients each took, `(B,)` int32.
+  an ensemble each iteration sums the K gradients behind one drawn transformation. `labels` are
+  `(B, K)`, the class that each network's gradient speaks of; `draws` `(B, N)`; `epsilon` `(B,)` or
+  `(B, H, W, 1 or C)`, and `step_size` `(B,)`, gray levels, of a schedule the first. Returns the
+  adversarial images and how many gradients each took, `(B,)` int32.
   """
   num_classifiers = len(classifiers)
   groups = (
@@ -203,7 +198,7 @@ def signed_gradient_attack(
     "epsilon": epsilon,
     "move": loop.direction * step_size,
   }
-  state = {"adversarial": images, "evaluations": jnp.zeros_like(labels[:, 0])}
+  state = {"adversarial": start, "evaluations": jnp.zeros_like(labels[:, 0])}
   if loop.transfer.momentum:
     state["velocity"] = jnp.zeros_like(images)
   advance = functools.partial(_advance, loop, groups)
