@@ -9,8 +9,8 @@ import numpy as np
 import rpfgsm_jax as rp
 from rpfgsm_jax.attacks.inputs import check_classifiers
 from rpfgsm_jax.attacks.steps import iterations_for
+from rpfgsm_jax.engine import Attack, Protector, even_batches, to_uint8
 from rpfgsm_jax.models.classifier import Classifier
-from rpfgsm_jax.protect import Attack, Protector, even_batches, to_uint8
 
 ORIGINAL = "original"
 

@@ -30,10 +30,9 @@ from rpfgsm_jax.attacks.signed import signed_attack
 from rpfgsm_jax.attacks.sparsefool import SparseFoolConfig, sparsefool
 from rpfgsm_jax.attacks.steps import AttackResult
 from rpfgsm_jax.attacks.transfer import TransferOptions
+from rpfgsm_jax.engine import OutOfMemoryError, Protector, protect, protect_batches
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.models.weights import available_networks, load_classifier
-from rpfgsm_jax.protect import protect, protect_batches
-from rpfgsm_jax.protector import OutOfMemoryError, Protector
 
 __version__ = "0.1.0"
 

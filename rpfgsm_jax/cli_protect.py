@@ -1,32 +1,41 @@
-"""The command `rpfgsm protect`: progress, results and exit codes around `rpfgsm_jax.jobs`."""
+"""The command `rpfgsm protect`: from its options to a job; progress, results and exit codes."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from rpfgsm_jax import cli_protect_job
-from rpfgsm_jax.cli_protect_job import Asked
+from rpfgsm_jax.cli_protect_options import DEFAULT_HELD_OUT, DEFAULT_NETWORKS, all_options
 from rpfgsm_jax.cli_protect_options import PREPROCESSINGS as PREPROCESSINGS
-from rpfgsm_jax.cli_protect_options import all_options
 
 if TYPE_CHECKING:
-  from rpfgsm_jax.jobs import RunningJob
+  from rpfgsm_jax.jobs import Job, RunningJob
+  from rpfgsm_jax.jobs.engines import Engine
+  from rpfgsm_jax.photos.config import PhotoConfig
 
 NOT_PROTECTED = 3
 INTERRUPTED = 130
 _SAID_NOTES = 20
+_PAPERS_EPSILON = 16.0  # gray levels
+_MEGA = 1e6
+# Options that only have a meaning with one --size.
+_BELONGS_TO = {
+  "network": {"preprocess"},
+  "photo": {"held_out", "working_megapixels", "keep_metadata", "report", "strict", "texture"},
+}
 
 
 @click.command()
 @all_options
 @click.pass_context
-def protect(context: click.Context, **given: object) -> None:
+def protect(context: click.Context, **options: Any) -> None:
   """Protects photos with RP-FGSM and writes each under its own name into OUT.
 
   SOURCE is a folder, with all folders below, a photo, or a pattern such as 'trip/*.jpg'. Each photo
@@ -37,18 +46,17 @@ def protect(context: click.Context, **given: object) -> None:
   OUT/.rpfgsm holds the settings, what networks saw in each photo, and the seed, from which targets
   and draws can be computed: keep it private, and do not publish it with the photos.
 
-  With --size network SOURCE is one folder, and the PNGs have the size of the networks' input, not
-  that of the photos; a photo is done when its PNG exists.
+  With --size network the results have the size of the networks' input, not that of the photos, and
+  nobody judges them.
 
   Exit codes: 0 all done, 1 a photo could not be done or the job failed, 2 the command was wrong,
   3 with --strict, all done but not all protected, 130 interrupted.
   """
-  asked = Asked(**given)
-  cli_protect_job.check_together(asked, context)
-  if asked.report:
-    _check_page(asked)
+  check_together(context, options)
+  if options["report"]:
+    _check_page(options)
   with _exit_codes():
-    code = _list(asked) if asked.dry_run else _run(asked)
+    code = _list(options) if options["dry_run"] else _run(options)
   if code:
     raise click.exceptions.Exit(code)
 
@@ -62,12 +70,12 @@ def leave_at_once() -> None:
 
 @contextlib.contextmanager
 def _exit_codes() -> Iterator[None]:
-  from rpfgsm_jax.jobs import JobError, SettingsError
+  from rpfgsm_jax.jobs import FolderError, JobError, SettingsError
   from rpfgsm_jax.models.weights import WeightsError
 
   try:
     yield
-  except (SettingsError, WeightsError) as error:
+  except (SettingsError, FolderError, WeightsError) as error:
     raise click.UsageError(str(error)) from error
   except (JobError, OSError) as error:
     raise click.ClickException(str(error)) from error
@@ -76,43 +84,151 @@ def _exit_codes() -> Iterator[None]:
     raise click.exceptions.Exit(INTERRUPTED) from None
 
 
-def _run(asked: Asked) -> int:
+def check_together(context: click.Context, options: dict[str, Any]) -> None:
+  """Refuses options that exclude each other, or that have no meaning beside another."""
+  names = {option.name: option.opts[0] for option in context.command.params}
+  given = {
+    name for name in names if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+  }
+  other = "photo" if options["size"] == "network" else "network"
+  for name in sorted(_BELONGS_TO[other] & given):
+    raise click.UsageError(
+      f"{names[name]} belongs to --size {other}; leave it out or change the size."
+    )
+  if {"strength", "epsilon"} <= given:
+    raise click.UsageError("--strength and --epsilon say the same; leave one out.")
+  for name in sorted({"quality", "subsampling"} & given):
+    if options["encoding_format"] != "jpeg":
+      raise click.UsageError(f"{names[name]} is JPEG's; add --format jpeg or leave it out.")
+  if options["shard"] is not None and options["distributed"]:
+    raise click.UsageError("--shard and --distributed exclude each other; leave one out.")
+  if options["engine"] == "ray" and (options["shard"] is not None or options["distributed"]):
+    raise click.UsageError(
+      "--engine ray divides the photos itself; leave --shard and --distributed out."
+    )
+  if options["engine"] == "local" and options["address"] is not None:
+    raise click.UsageError("--address is Ray's; add --engine ray or leave it out.")
+
+
+def job_of(options: dict[str, Any]) -> "Job":
+  """Returns the job that the options describe."""
+  from PIL import Image
+
+  from rpfgsm_jax.jobs import Job
+
+  largest = options["max_megapixels"]
+  choices = {"working_pixels": "working_megapixels", "micro_batch": "micro_batch"}
+  return Job(
+    sources=options["sources"],
+    out=options["out"],
+    networks=options["networks"],
+    held_out=_held_out(options),
+    photos=_photos(options),
+    by_device=frozenset(name for name, option in choices.items() if options[option] == "auto"),
+    seed=options["seed"],
+    batch_size=options["batch_size"],
+    devices=options["devices"] if options["engine"] == "local" else None,
+    shard=_shard(options),
+    max_pixels=Image.MAX_IMAGE_PIXELS if largest is None else round(_MEGA * largest),
+    overwrite=options["overwrite"],
+  )
+
+
+def _held_out(options: dict[str, Any]) -> tuple[str, ...]:
+  bundled = {*DEFAULT_NETWORKS}.issuperset(options["networks"])
+  if options["held_out"] or options["size"] == "network" or not bundled:
+    return options["held_out"]
+  return (DEFAULT_HELD_OUT,)
+
+
+def _photos(options: dict[str, Any]) -> "PhotoConfig":
+  from rpfgsm_jax.data.photo_files import Encoding
+  from rpfgsm_jax.photos.config import PhotoConfig, photo_attack
+
+  epsilon = options["epsilon"] if options["strength"] is None else options["strength"]
+  if epsilon is None and options["size"] == "network":
+    epsilon = _PAPERS_EPSILON
+  chosen = {
+    "targeted": options["targeted"],
+    "num_steps": options["steps"],
+    "epsilon": epsilon,
+    "micro_batch": options["micro_batch"],
+  }
+  pixels, jpeg = options["working_megapixels"], ("quality", "subsampling")
+  try:
+    return PhotoConfig(
+      attack=dataclasses.replace(photo_attack(), **_given(chosen)),
+      size=options["size"],
+      preprocess=options["preprocess"],
+      texture=options["texture"],
+      working_pixels=round(_MEGA * pixels) if isinstance(pixels, float) else None,
+      encoding=Encoding(
+        format=options["encoding_format"], **_given({name: options[name] for name in jpeg})
+      ),
+      keep_metadata=options["keep_metadata"],
+    )
+  except ValueError as error:
+    raise click.UsageError(str(error)) from error
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+  """Returns what has a value already; with "auto" the job finds it itself."""
+  return {name: value for name, value in values.items() if value not in (None, "auto")}
+
+
+def _shard(options: dict[str, Any]) -> Any:
+  from rpfgsm_jax.jobs import Shard
+  from rpfgsm_jax.jobs.distributed import shard_of_this_process
+
+  if options["distributed"]:
+    return shard_of_this_process()
+  return None if options["shard"] is None else Shard.parse(options["shard"])
+
+
+def engine_of(options: dict[str, Any]) -> "Engine":
+  """Returns the engine that the options describe; with Ray, devices are its workers."""
+  if options["engine"] == "local":
+    from rpfgsm_jax.jobs.engines import LocalEngine
+
+    return LocalEngine()
+  from rpfgsm_jax.jobs.ray_engine import RayEngine
+
+  return RayEngine(options["address"], options["devices"])
+
+
+def _run(options: dict[str, Any]) -> int:
   """Does the work; returns the exit code."""
   from rpfgsm_jax import process
 
   cache = process.prepare()
   from rpfgsm_jax import jobs
-  from rpfgsm_jax.jobs import telling
 
-  job = cli_protect_job.job_of(asked)
-  with jobs.open_job(job, cli_protect_job.engine_of(asked)) as running:
+  with jobs.open_job(job_of(options), engine_of(options)) as running:
     if running.to_do:
       click.echo(f"{running.to_do} to do; {cache.describe()}", err=True)
     try:
       interrupted = _follow(running)
     finally:
       summary = running.summary()
-      click.echo(summary.to_text(), err=asked.as_json)
-      if asked.as_json:
-        each = {"photos": telling.each_photo(running)} if job.photo else {}
-        click.echo(json.dumps(summary.to_json() | each))
+      click.echo(summary.to_text(), err=options["as_json"])
+      if options["as_json"]:
+        click.echo(json.dumps(running.to_json()))
     if interrupted:
       click.echo("interrupted; the same command goes on", err=True)
       return INTERRUPTED
-    if asked.report:
-      _write_report(_page_of(asked.out), running)
+    if options["report"]:
+      _write_report(_page_of(options["out"]), running)
   if summary.failures:
     return 1
   lacking = {"partly", "not"} & set(running.statuses.values())
-  return NOT_PROTECTED if asked.strict and lacking else 0
+  return NOT_PROTECTED if options["strict"] and lacking else 0
 
 
 def _follow(running: "RunningJob") -> bool:
   """Does the work with a progress bar; True when Ctrl-C ended it."""
   import tqdm
 
-  from rpfgsm_jax.jobs.summary import one_line
-  from rpfgsm_jax.jobs.telling import shortcoming
+  from rpfgsm_jax.jobs.messages import one_line, shortcoming
 
   said = 0
   for note in running.notes:
@@ -137,20 +253,20 @@ def _follow(running: "RunningJob") -> bool:
   return False
 
 
-def _list(asked: Asked) -> int:
+def _list(options: dict[str, Any]) -> int:
   """Says what would be done; returns the exit code that could be expected."""
   from rpfgsm_jax import jobs
-  from rpfgsm_jax.jobs.summary import one_line
+  from rpfgsm_jax.jobs.messages import one_line
 
-  found = jobs.preview(cli_protect_job.job_of(asked))
+  found = jobs.preview(job_of(options))
   counts = dict.fromkeys(("to do", "done", "refused"), 0)
   for each in found:
     counts[each.standing] += 1
-    if not asked.as_json:
+    if not options["as_json"]:
       target = "" if each.output is None else f" -> {each.output}"
       reason = f": {each.reason}" if each.reason else ""
       click.echo(one_line(f"{each.standing}: {each.relative}{target}{reason}"))
-  if asked.as_json:
+  if options["as_json"]:
     photos = [
       each._asdict() | {"output": None if each.output is None else str(each.output)}
       for each in found
@@ -166,11 +282,11 @@ def _page_of(out: pathlib.Path) -> pathlib.Path:
   return results.with_name(f"{results.name}-report.html")
 
 
-def _check_page(asked: Asked) -> None:
+def _check_page(options: dict[str, Any]) -> None:
   from rpfgsm_jax.report import is_page
 
-  path = _page_of(asked.out)
-  if os.path.lexists(path) and not asked.overwrite and not is_page(path):
+  path = _page_of(options["out"])
+  if os.path.lexists(path) and not options["overwrite"] and not is_page(path):
     raise click.UsageError(
       f"--report writes {path}, which is there and is no such page; move it away, or --overwrite "
       "replaces it."

@@ -58,7 +58,7 @@ OPTIONS = (
     type=click.Choice(["photo", "network"]),
     default="photo",
     show_default=True,
-    help="Each photo at its own size, or all of one folder at the networks' size.",
+    help="Each photo at its own size, or all at the networks' size, as data sets are.",
   ),
   click.option(
     "--network",
@@ -164,8 +164,17 @@ OPTIONS = (
     metavar="auto|N",
     default="auto",
     show_default=True,
-    help="With --size network, photos on each device at once; auto: many, halved until they fit. "
-    "Changes no result.",
+    help="Photos attacked together on each device; auto: what suits it. Halved where they do not "
+    "fit; changes no result.",
+  ),
+  click.option(
+    "--micro-batch",
+    type=_NumberOr(click.IntRange(min=1), ("auto",)),
+    metavar="auto|N",
+    default="auto",
+    show_default=True,
+    help="Photos computed together; last bits depend on it. auto: what OUT was begun with, else "
+    "what suits the machine.",
   ),
   click.option(
     "--devices",

@@ -48,7 +48,7 @@ def test_measures_two_folders_from_end_to_end(rpfgsm, folders, tmp_path):
   assert (result.exit_code, result.stderr) == (0, "")
   assert "3 pairs" in result.stdout
   assert "1 file that have no partner among the protected: alone.png" in result.stdout
-  assert "BRISQUE is n/a: copy allmodel" in result.stdout
+  assert "run 'rpfgsm weights fetch brisque', or" in result.stdout
   assert "true class" in result.stdout
   assert result.stdout.splitlines()[-1] == str(tmp_path / "out" / "index.html")
   header, *rows = map(json.loads, (tmp_path / "out" / "rows.jsonl").read_text().splitlines())
@@ -93,9 +93,15 @@ REFUSED = {
   "missing": (("NO", "PROTECTED"), "original must be a folder of images"),
   "same": (("ORIGINAL", "ORIGINAL"), "must be two folders"),
   "network": (("ORIGINAL", "PROTECTED", "--network", "scenes25/alexnot"), "did you mean scenes25"),
-  "inside": (("ORIGINAL", "PROTECTED", "--out", "ORIGINAL/new"), "out must lie apart"),
+  "inside": (
+    ("ORIGINAL", "PROTECTED", "--out", "ORIGINAL/new"),
+    "out and the folders that are read must lie apart",
+  ),
   "foreign": (("ORIGINAL", "PROTECTED", "--out", "FOREIGN"), "letter.txt"),
-  "training": (("ORIGINAL", "PROTECTED", "--train", "ORIGINAL"), "training must lie apart"),
+  "training": (
+    ("ORIGINAL", "PROTECTED", "--train", "ORIGINAL"),
+    "training and the compared folders must lie apart",
+  ),
 }
 
 

@@ -17,14 +17,14 @@ ROOMS = (
   "typing",
   "rounding",
   "atomic",
+  "result_folder",
   "devices",
   "models",
   "defenses",
   "attacks",
   "quality",
   "evaluation",
-  "protector",
-  "protect",
+  "engine",
   "data",
   "report",
   "photos",
@@ -32,11 +32,10 @@ ROOMS = (
   "process",
   "jobs",
   "cli_protect_options",
-  "cli_protect_job",
   "cli_protect",
   "cli",
 )
-FOUNDATIONS = ("typing", "rounding", "atomic", "devices")
+FOUNDATIONS = ("typing", "rounding", "atomic", "result_folder", "devices")
 LEAVES = ("experiments", "converters", "benchmarks", "tests", "conftest", "oracles")
 # One command-line leaf may use another's helpers; the package itself may use none.
 ALLOWED_BETWEEN_LEAVES = {("benchmarks", "experiments")}
@@ -168,9 +167,9 @@ def test_heavy_libraries_wait_until_they_are_needed(path):
     ("rpfgsm_jax.rounding", "from rpfgsm_jax.models import layers", True),
     ("rpfgsm_jax.rounding", "from rpfgsm_jax.typing import Array", False),
     ("rpfgsm_jax.attacks.steps", "from rpfgsm_jax.defenses.bank import DefenseBank", False),
-    ("rpfgsm_jax.attacks.steps", "import rpfgsm_jax.protect", True),
+    ("rpfgsm_jax.attacks.steps", "import rpfgsm_jax.engine", True),
     ("rpfgsm_jax.attacks.steps", "import rpfgsm_jax", True),
-    ("rpfgsm_jax.protect", "from experiments import run", True),
+    ("rpfgsm_jax.engine", "from experiments import run", True),
     ("rpfgsm_jax.cli", "from rpfgsm_jax.data.classes import places365_class_names", False),
   ],
 )

@@ -5,14 +5,15 @@ share the work of the defenses.
 """
 
 import collections
-import dataclasses
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from rpfgsm_jax.comparison.outcome import NetworkOutcome
+from rpfgsm_jax.comparison.pairs import ComparisonError
 from rpfgsm_jax.comparison.reading import ReadPair
-from rpfgsm_jax.data import ImageRecord, iterate_images
+from rpfgsm_jax.data import ImageRecord, iterate_images, labels_for
 from rpfgsm_jax.defenses.bank import DefenseBank
 from rpfgsm_jax.evaluation import measure
 from rpfgsm_jax.models.classifier import Classifier
@@ -20,17 +21,11 @@ from rpfgsm_jax.models.classifier import Classifier
 _FIELDS = ("ranks", "label_ranks", "distances", "answers", "confidences")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Group:
-  """Networks of one image size and one set of classes.
-
-  Attributes:
-    networks: at least one.
-    labels: of all pairs asked for, int; -1 where unknown.
-  """
+class _Group(NamedTuple):
+  """Networks of one image size and one set of classes."""
 
   networks: tuple[Classifier, ...]
-  labels: np.ndarray
+  labels: np.ndarray  # of all pairs asked for, int; -1 where unknown
 
   @property
   def image_size(self) -> tuple[int, int]:
@@ -41,8 +36,16 @@ class Group:
 class Judge:
   """Collects what networks make of photographs; only numbers of each are kept."""
 
-  def __init__(self, groups: Sequence[Group], bank: DefenseBank, size: int):
-    self.groups, self._bank, self.size = tuple(groups), bank, size
+  def __init__(
+    self,
+    networks: Sequence[Classifier],
+    originals: Sequence[ImageRecord],
+    bank: DefenseBank,
+    size: int,
+  ):
+    self.networks, self.bank, self.size = tuple(networks), bank, size
+    self.image_sizes = tuple(dict.fromkeys(each.image_size for each in networks))
+    self._groups = _grouped(networks, originals)
     self._found: dict[str, dict[str, list[np.ndarray]]] = collections.defaultdict(
       lambda: {field: [] for field in _FIELDS}
     )
@@ -51,12 +54,12 @@ class Judge:
 
   def judge(self, batch: Sequence[ReadPair]) -> None:
     """Adds 1 to `size` pairs."""
-    for group in self.groups:
+    for group in self._groups:
       versions = np.stack([read.inputs[group.image_size] for read in batch], axis=1)
       labels = group.labels[[read.place for read in batch]]
       clean = measure.predict(versions[0], group.networks, self.size)[0][..., 0]
       found = [
-        measure.evaluate(images, clean, labels, group.networks, self._bank, self.size)
+        measure.evaluate(images, clean, labels, group.networks, self.bank, self.size)
         for images in versions
       ]
       for place, network in enumerate(group.networks):
@@ -68,24 +71,15 @@ class Judge:
         mine["confidences"].append(np.stack([each.probabilities[:, place, 0] for each in found]))
 
   def learn(
-    self,
-    records: Sequence[ImageRecord],
-    preprocess: str,
-    advance: Callable[[int], None],
+    self, records: Sequence[ImageRecord], preprocess: str, advance: Callable[[int], None]
   ) -> list[str]:
-    """Adds clean training photographs.
+    """Adds clean training photographs, and returns sentences about files that cannot be read.
 
-    Args:
-      records: which.
-      preprocess: see `data.preprocess`.
-      advance: called with the number of photographs after each batch; each counts once a size.
-
-    Returns:
-      Sentences about files that could not be read.
+    `advance` is called with the number of photographs after each batch; each counts once a size.
     """
     failures: dict[str, None] = {}
-    for size in dict.fromkeys(group.image_size for group in self.groups):
-      groups = [group for group in self.groups if group.image_size == size]
+    for size in self.image_sizes:
+      groups = [group for group in self._groups if group.image_size == size]
       for batch in iterate_images(records, size, preprocess, batch_size=self.size):
         failures |= dict.fromkeys(reason for _, reason in batch.failures)
         if len(batch.images):
@@ -93,15 +87,18 @@ class Judge:
         advance(len(batch.images) + len(batch.failures))
     return list(failures)
 
-  def _learn(self, groups: Sequence[Group], images: np.ndarray) -> None:
+  def _learn(self, groups: Sequence[_Group], images: np.ndarray) -> None:
     for group in groups:
       asked = np.zeros((len(images), len(group.networks)), np.int32)
-      found = measure.evaluate(images, asked, asked[:, 0], group.networks, self._bank, self.size)
+      found = measure.evaluate(images, asked, asked[:, 0], group.networks, self.bank, self.size)
       for place, network in enumerate(group.networks):
         self._training[network.name].append(found.distances[:, place])
 
-  def outcome(self, network: Classifier) -> NetworkOutcome:
-    """Returns all that was found of a network; at least one batch must have been judged."""
+  def outcomes(self) -> tuple[NetworkOutcome, ...]:
+    """Returns all that was found of each network; at least one batch must have been judged."""
+    return tuple(self._outcome(network) for network in self.networks)
+
+  def _outcome(self, network: Classifier) -> NetworkOutcome:
     found = {
       field: np.concatenate(parts, axis=1) for field, parts in self._found[network.name].items()
     }
@@ -114,3 +111,18 @@ class Judge:
       training=np.concatenate([nothing, *self._training[network.name]]),
       **found,
     )
+
+
+def _grouped(
+  networks: Sequence[Classifier], originals: Sequence[ImageRecord]
+) -> tuple[_Group, ...]:
+  members: dict[tuple, list[Classifier]] = {}
+  for each in networks:
+    members.setdefault((each.image_size, each.class_names), []).append(each)
+  try:
+    return tuple(
+      _Group(tuple(group), labels_for(originals, class_names))
+      for (_, class_names), group in members.items()
+    )
+  except ValueError as error:  # two classes whose names differ in case only
+    raise ComparisonError(f"networks: {error}") from error

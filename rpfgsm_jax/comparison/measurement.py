@@ -1,27 +1,28 @@
 """`compare_folders`: what networks make of photographs and of what was made of them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from rpfgsm_jax import quality
+from rpfgsm_jax.atomic import PathLike
 from rpfgsm_jax.comparison import reading
-from rpfgsm_jax.comparison.judging import Group, Judge
+from rpfgsm_jax.comparison.judging import Judge
 from rpfgsm_jax.comparison.outcome import Example, FolderComparison, PhotoFacts
 from rpfgsm_jax.comparison.pairs import (
   ComparisonError,
-  Pair,
-  PathLike,
+  FolderPairs,
   list_folder,
-  overlap,
   pair_folders,
 )
-from rpfgsm_jax.data import ImageRecord, labels_for
+from rpfgsm_jax.data import ImageRecord
+from rpfgsm_jax.data.batches import in_batches
 from rpfgsm_jax.data.images import check_how
 from rpfgsm_jax.defenses.bank import DefenseBank, paper_bank
 from rpfgsm_jax.evaluation import measure
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.models.weights import load_classifier
+from rpfgsm_jax.result_folder import FolderError, check_apart
 
 Progress = Callable[[int, int], None]
 """`progress(done, total)`, photographs."""
@@ -46,14 +47,13 @@ def compare_folders(
 
   Photographs are paired by relative path, suffix aside. The networks see both at their own size;
   the measures of quality are taken at the size of the files, and left out for a pair whose files
-  differ in size. Files that cannot be read are reported in the result. Memory grows by about half
-  a kilobyte a photograph and network; SSIM and MAD take 300 bytes a pixel of the largest picture.
+  differ in size. Files that cannot be read are reported in the result. Memory grows by half a
+  kilobyte a photograph and network; SSIM and MAD take 300 bytes a pixel of the largest picture.
 
   Args:
     original: the folder of photographs as they were; its class sub-folders give true classes.
     protected: the folder of what was made of them.
-    networks: at least one, or their names as of `load_classifier`; each is asked alone, at its own
-      image size and among its own classes.
+    networks: at least one, or their names as of `load_classifier`; each is asked alone.
     training: a folder of clean photographs, none of them compared, that set the thresholds of
       detectability; None leaves it out.
     training_limit: how many of them at most, evenly spread over the sorted list; with 1,000 the
@@ -72,46 +72,29 @@ def compare_folders(
       kind none can be read.
     WeightsError: there is no network of that name.
   """
-  if not 0 <= num_examples <= _MOST_EXAMPLES:
-    raise ComparisonError(f"num_examples must be in 0..{_MOST_EXAMPLES}, got {num_examples}.")
-  if batch_size < 1:
-    raise ComparisonError(f"batch_size must be at least 1, got {batch_size}; 16 is the default.")
+  _check_numbers(batch_size, num_examples)
   check_how(preprocess)
   found = pair_folders(original, protected)
-  records = _training_records(training, training_limit, (original, protected))
-  classifiers = _loaded(networks)
-  groups = _grouped(classifiers, found.pairs)
-  bank = paper_bank()
-  sizes = tuple(dict.fromkeys(each.image_size for each in classifiers))
+  clean = _training_records(training, training_limit, (original, protected))
+  most = min(batch_size, max(len(found.pairs), len(clean)))
+  originals = [pair.original for pair in found.pairs]
+  judge = Judge(_loaded(networks), originals, paper_bank(), most)
   wanted = reading.Wanted(
-    image_sizes=sizes,
+    image_sizes=judge.image_sizes,
     preprocess=preprocess,
     model=brisque_model,
     examples=_spread(len(found.pairs), num_examples),
   )
-  judge = Judge(groups, bank, min(batch_size, max(len(found.pairs), len(records))))
-  advance = _counter(len(found.pairs) + len(sizes) * len(records), progress)
-  unlearned = judge.learn(records, preprocess, advance) if records else []
-  if records and len(unlearned) == len(records):
-    raise ComparisonError(f"training must have images that can be read, got none: {unlearned[0]}")
-  photos, examples, failures, notes = _judge_all(found.pairs, wanted, judge, advance)
-  return FolderComparison(
-    original=str(original),
-    protected=str(protected),
-    photos=tuple(photos),
-    networks=tuple(judge.outcome(each) for each in classifiers),
-    settings=tuple(setting.name for setting in measure.settings_of(bank)),
-    families=_families(bank),
-    training=None if training is None else str(training),
-    preprocess=preprocess,
-    only_original=found.only_original,
-    only_protected=found.only_protected,
-    ambiguous=found.ambiguous,
-    failures=(*failures, *unlearned),
-    notes=tuple(notes),
-    has_brisque=brisque_model is not None,
-    examples=tuple(examples),
-  )
+  places = (original, protected, training)
+  folders = [None if place is None else str(place) for place in places]
+  return _measure(folders, found, clean, wanted, judge, progress)
+
+
+def _check_numbers(batch_size: int, num_examples: int) -> None:
+  if not 0 <= num_examples <= _MOST_EXAMPLES:
+    raise ComparisonError(f"num_examples must be in 0..{_MOST_EXAMPLES}, got {num_examples}.")
+  if batch_size < 1:
+    raise ComparisonError(f"batch_size must be at least 1, got {batch_size}; 16 is the default.")
 
 
 def _training_records(
@@ -124,12 +107,12 @@ def _training_records(
       f"training_limit must be at least 1, got {limit}; leave training out for none."
     )
   records = list_folder("training", training)
-  for other in others:
-    if overlap(training, other):
-      raise ComparisonError(
-        f"training must lie apart from the compared folders, got {training} and {other}; a "
-        "threshold must come from other clean photos."
-      )
+  remedy = "a threshold must come from other clean photos"
+  try:
+    for other in others:
+      check_apart(training, other, "training and the compared folders", remedy)
+  except FolderError as error:
+    raise ComparisonError(str(error)) from error
   return [records[place] for place in sorted(_spread(len(records), limit))]
 
 
@@ -147,20 +130,6 @@ def _loaded(networks: Sequence[Classifier | str]) -> list[Classifier]:
       "one."
     )
   return classifiers
-
-
-def _grouped(classifiers: Sequence[Classifier], pairs: Sequence[Pair]) -> list[Group]:
-  members: dict[tuple, list[Classifier]] = {}
-  for each in classifiers:
-    members.setdefault((each.image_size, each.class_names), []).append(each)
-  originals = [pair.original for pair in pairs]
-  try:
-    return [
-      Group(networks=tuple(group), labels=labels_for(originals, class_names))
-      for (_, class_names), group in members.items()
-    ]
-  except ValueError as error:  # two classes whose names differ in case only
-    raise ComparisonError(f"networks: {error}") from error
 
 
 def _spread(count: int, limit: int) -> frozenset[int]:
@@ -181,16 +150,26 @@ def _counter(total: int, progress: Progress | None) -> Callable[[int], None]:
   return advance
 
 
-def _judge_all(
-  pairs: Sequence[Pair], wanted: reading.Wanted, judge: Judge, advance: Callable[[int], None]
-) -> tuple[list[PhotoFacts], list[Example], list[str], list[str]]:
-  """Judges all pairs that can be read; returns their facts and examples, failures and notes."""
+def _measure(
+  folders: Sequence[str | None],
+  found: FolderPairs,
+  clean: Sequence[ImageRecord],
+  wanted: reading.Wanted,
+  judge: Judge,
+  progress: Progress | None,
+) -> FolderComparison:
+  """Judges the clean training photographs and all pairs that can be read."""
+  advance = _counter(len(found.pairs) + len(judge.image_sizes) * len(clean), progress)
+  unlearned = judge.learn(clean, wanted.preprocess, advance)
+  if clean and len(unlearned) == len(clean):
+    raise ComparisonError(f"training must have images that can be read, got none: {unlearned[0]}")
   photos: list[PhotoFacts] = []
   examples: list[Example] = []
   failures: list[str] = []
   notes: list[str] = []
-  for batch, unread in _batches(reading.read_pairs(pairs, wanted), judge.size):
-    failures += [reason for each in unread for reason in each.reasons]
+  for good, unread in in_batches(reading.read_pairs(found.pairs, wanted), judge.size):
+    failures += [reason for _, error in unread for reason in error.args]
+    batch = [read for _, read in good]
     for read in batch:
       if read.shown is not None:
         examples.append(Example(len(photos), *read.shown))
@@ -201,28 +180,27 @@ def _judge_all(
     advance(len(batch) + len(unread))
   if not photos:
     raise ComparisonError(
-      f"original and protected must have pairs that can be read, got none of {len(pairs)}: "
+      f"original and protected must have pairs that can be read, got none of {len(found.pairs)}: "
       f"{failures[0]}"
     )
-  return photos, examples, failures, notes
-
-
-def _batches(
-  reads: Iterator[reading.ReadPair | reading.UnreadPair], size: int
-) -> Iterator[tuple[list[reading.ReadPair], list[reading.UnreadPair]]]:
-  """Yields up to `size` pairs that could be read, and those between them that could not."""
-  batch: list[reading.ReadPair] = []
-  unread: list[reading.UnreadPair] = []
-  for read in reads:
-    if isinstance(read, reading.UnreadPair):
-      unread.append(read)
-      continue
-    batch.append(read)
-    if len(batch) == size:
-      yield batch, unread
-      batch, unread = [], []
-  if batch or unread:
-    yield batch, unread
+  original, protected, training = folders
+  return FolderComparison(
+    original=original,
+    protected=protected,
+    photos=tuple(photos),
+    networks=judge.outcomes(),
+    settings=tuple(setting.name for setting in measure.settings_of(judge.bank)),
+    families=_families(judge.bank),
+    training=training,
+    preprocess=wanted.preprocess,
+    only_original=found.only_original,
+    only_protected=found.only_protected,
+    ambiguous=found.ambiguous,
+    failures=(*failures, *unlearned),
+    notes=tuple(notes),
+    has_brisque=wanted.model is not None,
+    examples=tuple(examples),
+  )
 
 
 def _families(bank: DefenseBank) -> dict[str, tuple[int, ...]]:

@@ -14,7 +14,7 @@ from rpfgsm_jax.evaluation import (
 )
 
 ORIGINAL, PROTECTED = 0, 1
-"""Places of the two versions of a photograph in the arrays."""
+"""Indices of the two versions of a photograph in the arrays."""
 
 MEASURES = ("psnr", "ssim", "mad", "brisque", "brisque_original", "changed", "l0", "l2", "linf")
 
@@ -23,22 +23,16 @@ MEASURES = ("psnr", "ssim", "mad", "brisque", "brisque_original", "changed", "l0
 class PhotoFacts:
   """One photograph and what was made of it, as files.
 
-  Attributes:
-    name: relative path without suffix.
-    original: relative path.
-    protected: relative path.
-    original_size: (height, width), pixels, upright.
-    protected_size: likewise.
-    measures: of `MEASURES`, at the files' own size; None where there is no number: the sizes
-      differ, the picture is too small, the model is absent, or PSNR is infinite. `changed` is the
-      share of values that differ.
+  `measures` are those of `MEASURES`, at the files' own size; None where there is no number: sizes
+  differ, the picture is too small, the model is absent, or PSNR is infinite. `changed` is the share
+  of values that differ.
   """
 
-  name: str
-  original: str
-  protected: str
-  original_size: tuple[int, int]
-  protected_size: tuple[int, int]
+  name: str  # relative path without suffix
+  original: str  # relative path
+  protected: str  # relative path
+  original_size: tuple[int, int]  # (height, width), pixels, upright
+  protected_size: tuple[int, int]  # likewise
   measures: dict[str, float | None]
 
   @property
@@ -54,31 +48,18 @@ class PhotoFacts:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class NetworkOutcome:
-  """What one network makes of N photographs; axes of two are the original and the protected one.
+  """What one network makes of N photographs; axes of two are the original and the protected one."""
 
-  Attributes:
-    name: of the network.
-    class_names: in the order of its logits.
-    image_size: (height, width) that it takes.
-    ranks: `(2, N, settings)` int, of its own answer on the original, undefended.
-    label_ranks: likewise of the true class; meaningless where `labels` is -1.
-    distances: likewise, float: how far the defense moves its probabilities (Eq. 4).
-    answers: `(2, N)` int, its undefended answers.
-    confidences: `(2, N)` float, their probabilities.
-    labels: `(N,)` int, the true classes; -1 where unknown.
-    training: `(n, settings)` distances of clean training photographs; n may be 0.
-  """
-
-  name: str
-  class_names: tuple[str, ...]
-  image_size: tuple[int, int]
-  ranks: np.ndarray
-  label_ranks: np.ndarray
-  distances: np.ndarray
-  answers: np.ndarray
-  confidences: np.ndarray
-  labels: np.ndarray
-  training: np.ndarray
+  name: str  # of the network
+  class_names: tuple[str, ...]  # in the order of its logits
+  image_size: tuple[int, int]  # (height, width) that it takes
+  ranks: np.ndarray  # `(2, N, settings)` int, of its own answer on the original, undefended
+  label_ranks: np.ndarray  # likewise of the true class; meaningless where `labels` is -1
+  distances: np.ndarray  # likewise, float: how far the defense moves its probabilities (Eq. 4)
+  answers: np.ndarray  # `(2, N)` int, its undefended answers
+  confidences: np.ndarray  # `(2, N)` float, their probabilities
+  labels: np.ndarray  # `(N,)` int, the true classes; -1 where unknown
+  training: np.ndarray  # `(n, settings)` distances of clean training photographs; n may be 0
 
   def misled(
     self, version: int, settings: Sequence[int], *, top: int = 1, true_class: bool = False
@@ -87,7 +68,7 @@ class NetworkOutcome:
 
     Args:
       version: ORIGINAL or PROTECTED.
-      settings: S places.
+      settings: S indices.
       top: k.
       true_class: asks about the true class, of the photographs that have one; else about the
         network's own answer on the original.
@@ -117,7 +98,7 @@ class NetworkOutcome:
     """Returns tau of the detector that joins some settings.
 
     Args:
-      group: places of the settings, joined by the largest distance.
+      group: indices of the settings, joined by the largest distance.
 
     Returns:
       What 95 % of the distances of `training` do not exceed.
@@ -145,62 +126,37 @@ class NetworkOutcome:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Example:
-  """A pair to look at.
+  """A pair to look at."""
 
-  Attributes:
-    place: of the photograph in the comparison.
-    before: `(H, W, 3)` uint8.
-    after: same shape.
-    scaled: whether they are smaller than the files.
-  """
-
-  place: int
-  before: np.ndarray
-  after: np.ndarray
-  scaled: bool
+  place: int  # index of the photograph in the comparison
+  before: np.ndarray  # `(H, W, 3)` uint8
+  after: np.ndarray  # same shape
+  scaled: bool  # whether they are smaller than the files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class FolderComparison:
-  """All that was measured.
+  """All that was measured."""
 
-  Attributes:
-    original: the folder, as it was given.
-    protected: likewise.
-    photos: N >= 1 pairs that could be read.
-    networks: one entry each, N photographs in the same order.
-    settings: names; the first is the image as it is.
-    families: defense family -> places of its settings.
-    training: the folder of clean training photographs; None without one.
-    preprocess: how photographs came to the networks' sizes.
-    only_original: files without a partner.
-    only_protected: likewise.
-    ambiguous: files with several possible partners.
-    failures: sentences about files that could not be read; those of pairs, then of `training`.
-    notes: sentences about what was lost in reading, such as transparency.
-    has_brisque: whether there was a model for it.
-    examples: a few pairs, evenly spread over all.
-  """
-
-  original: str
-  protected: str
-  photos: tuple[PhotoFacts, ...]
-  networks: tuple[NetworkOutcome, ...]
-  settings: tuple[str, ...]
-  families: dict[str, tuple[int, ...]]
-  training: str | None
-  preprocess: str
-  only_original: tuple[str, ...]
-  only_protected: tuple[str, ...]
-  ambiguous: tuple[str, ...]
-  failures: tuple[str, ...]
-  notes: tuple[str, ...]
-  has_brisque: bool
-  examples: tuple[Example, ...]
+  original: str  # the folder, as it was given
+  protected: str  # likewise
+  photos: tuple[PhotoFacts, ...]  # N >= 1 pairs that could be read
+  networks: tuple[NetworkOutcome, ...]  # one entry each, N photographs in the same order
+  settings: tuple[str, ...]  # names; the first is the image as it is
+  families: dict[str, tuple[int, ...]]  # defense family -> indices of its settings
+  training: str | None  # the folder of clean training photographs; None without one
+  preprocess: str  # how photographs came to the networks' sizes
+  only_original: tuple[str, ...]  # files without a partner
+  only_protected: tuple[str, ...]  # likewise
+  ambiguous: tuple[str, ...]  # files with several possible partners
+  failures: tuple[str, ...]  # sentences about files that could not be read: pairs, then `training`
+  notes: tuple[str, ...]  # sentences about what was lost in reading, such as transparency
+  has_brisque: bool  # whether there was a model for it
+  examples: tuple[Example, ...]  # a few pairs, evenly spread over all
 
   @property
   def defended(self) -> range:
-    """Places of all defenses."""
+    """Indices of all defenses."""
     return range(1, len(self.settings))
 
   @property

@@ -5,14 +5,12 @@ whatever else lies there is somebody's, and is never touched.
 """
 
 import json
-import os
 import pathlib
-import secrets
-import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rpfgsm_jax import atomic
+from rpfgsm_jax import atomic, result_folder
+from rpfgsm_jax.atomic import PathLike
 from rpfgsm_jax.comparison import tables
 from rpfgsm_jax.comparison.outcome import (
   ORIGINAL,
@@ -21,7 +19,7 @@ from rpfgsm_jax.comparison.outcome import (
   FolderComparison,
   NetworkOutcome,
 )
-from rpfgsm_jax.comparison.pairs import ComparisonError, PathLike, overlap
+from rpfgsm_jax.comparison.pairs import ComparisonError
 from rpfgsm_jax.report import (
   Comparison,
   Group,
@@ -31,6 +29,7 @@ from rpfgsm_jax.report import (
   markdown,
   write_page,
 )
+from rpfgsm_jax.result_folder import FolderError, check_apart
 
 FILES = ("index.html", "report.md", "rows.jsonl")
 _MADE_BY = "rpfgsm evaluate"
@@ -53,27 +52,12 @@ def check_place(out: PathLike, inputs: Sequence[PathLike]) -> None:
     ComparisonError: it lies in one of `inputs` or the other way round, is a file, holds anything
       that we did not write, or cannot be written.
   """
-  place = pathlib.Path(os.path.realpath(out))
-  for each in inputs:
-    if overlap(place, each):
-      raise ComparisonError(
-        f"out must lie apart from the folders that are read, got {out} and {each}; name another "
-        "place."
-      )
-  if place.exists() and not place.is_dir():
-    raise ComparisonError(f"out must name a folder, got the file {out}; name another place.")
-  names = sorted(path.name for path in place.iterdir()) if place.exists() else []
-  foreign = sorted(set(names) - set(FILES)) or (names if names and not _is_ours(place) else [])
-  if foreign:
-    raise ComparisonError(
-      f"out must be new, empty, or an earlier result of {_MADE_BY}, got {out}, which holds "
-      f"{', '.join(foreign[:3])}; name another folder."
-    )
-  parent = next(folder for folder in place.parents if folder.exists())
-  if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-    raise ComparisonError(
-      f"out must be in a folder that you can write to, got {out}; name another."
-    )
+  try:
+    for each in inputs:
+      check_apart(out, each, "out and the folders that are read")
+    result_folder.check_place(out, _MADE_BY, _is_ours, entries=FILES, option="out")
+  except FolderError as error:
+    raise ComparisonError(str(error)) from error
 
 
 def write_comparison(comparison: FolderComparison, out: PathLike) -> pathlib.Path:
@@ -92,20 +76,12 @@ def write_comparison(comparison: FolderComparison, out: PathLike) -> pathlib.Pat
   """
   inputs = (comparison.original, comparison.protected, comparison.training)
   check_place(out, [each for each in inputs if each is not None])
-  place = pathlib.Path(os.path.realpath(out))
-  temporary = place.with_name(f".{place.name}.{secrets.token_hex(4)}.partial")
-  temporary.mkdir(parents=True)
-  try:
-    with open(temporary / "rows.jsonl", "w", encoding="ascii", newline="\n") as file:
+  with atomic.replacing_folder(out) as folder:
+    with open(folder / "rows.jsonl", "w", encoding="ascii", newline="\n") as file:
       for row in rows(comparison):
         file.write(json.dumps(row, allow_nan=False) + "\n")
-    report = _report(comparison)
-    (temporary / "report.md").write_bytes(report.encode("utf-8"))
-    write_page(temporary / "index.html", "Protected photos, measured", _sections(comparison))
-    atomic.replace_folder(temporary, place)
-  except BaseException:
-    shutil.rmtree(temporary, ignore_errors=True)
-    raise
+    (folder / "report.md").write_bytes(_report(comparison).encode("utf-8"))
+    write_page(folder / "index.html", "Protected photos, measured", _sections(comparison))
   return pathlib.Path(out) / "index.html"
 
 
@@ -118,14 +94,7 @@ def _is_ours(place: pathlib.Path) -> bool:
 
 
 def rows(comparison: FolderComparison) -> Iterator[Row]:
-  """Yields the lines of rows.jsonl: one `run`, one `photo` each, one `left_out` each.
-
-  Args:
-    comparison: from `compare_folders`.
-
-  Yields:
-    Dictionaries that JSON can hold; `null` where there is no number.
-  """
+  """Yields the lines of rows.jsonl: one `run`, one `photo` each, one `left_out` each."""
   yield {
     "kind": "run",
     "made_by": _MADE_BY,

@@ -6,9 +6,9 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+from rpfgsm_jax.atomic import PathLike
 from rpfgsm_jax.data import ImageRecord, list_images
 
-PathLike = str | os.PathLike[str]
 _SHOWN = 3  # names of each side in a message
 
 
@@ -27,19 +27,12 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FolderPairs:
-  """What two folders have in common.
+  """What two folders have in common."""
 
-  Attributes:
-    pairs: at least one, sorted by name.
-    only_original: relative paths without a partner.
-    only_protected: likewise.
-    ambiguous: relative paths, after the name of their folder, that have several possible partners.
-  """
-
-  pairs: tuple[Pair, ...]
-  only_original: tuple[str, ...]
-  only_protected: tuple[str, ...]
-  ambiguous: tuple[str, ...]
+  pairs: tuple[Pair, ...]  # at least one, sorted by name
+  only_original: tuple[str, ...]  # relative paths without a partner
+  only_protected: tuple[str, ...]  # likewise
+  ambiguous: tuple[str, ...]  # "FOLDER: RELATIVE" of files with several possible partners
 
 
 def pair_folders(original: PathLike, protected: PathLike) -> FolderPairs:
@@ -60,14 +53,18 @@ def pair_folders(original: PathLike, protected: PathLike) -> FolderPairs:
     ComparisonError: a folder is missing or has no image, both are the same, or they share no name.
   """
   folders = {"original": pathlib.Path(original), "protected": pathlib.Path(protected)}
-  for name, folder in folders.items():
-    check_folder(name, folder)
+  listed = [list_folder(name, folder) for name, folder in folders.items()]
   if os.path.samefile(original, protected):
     raise ComparisonError(
       f"original and protected must be two folders, got {original} twice; name the folder of the "
       "changed photos second."
     )
-  sides = [_listed("original", folders), _listed("protected", folders)]
+  sides = [
+    _by_name(name, folder, records, other)
+    for (name, folder), records, other in zip(
+      folders.items(), listed, reversed(folders.values()), strict=True
+    )
+  ]
   pairs, ambiguous = [], []
   alone: tuple[list[str], list[str]] = ([], [])
   for name in sorted({*sides[0], *sides[1]}):
@@ -89,62 +86,25 @@ def pair_folders(original: PathLike, protected: PathLike) -> FolderPairs:
   )
 
 
-def check_folder(name: str, folder: PathLike) -> None:
-  """Refuses anything but a folder.
-
-  Args:
-    name: what the message calls it.
-    folder: the candidate.
-
-  Raises:
-    ComparisonError: it is something else, or nothing.
-  """
-  folder = pathlib.Path(folder)
-  if not folder.is_dir():
-    came = "a file" if folder.exists() else "nothing of that name"
-    raise ComparisonError(
-      f"{name} must be a folder of images, got {came}: {folder}; check the path."
-    )
-
-
 def list_folder(name: str, folder: PathLike) -> list[ImageRecord]:
-  """Returns the image files of a folder; see `data.list_images`.
-
-  Args:
-    name: what the message calls it.
-    folder: the folder.
-
-  Returns:
-    At least one record.
-
-  Raises:
-    ComparisonError: it is no folder, or has no image.
-  """
-  check_folder(name, folder)
+  """Returns the image files of a folder, at least one; `name` is what a message calls it."""
   try:
     return list_images(folder)
   except ValueError as error:
-    raise ComparisonError(f"{name}: {error}") from error
+    raise ComparisonError(f"{name}{str(error).removeprefix('folder')}") from error
 
 
-def overlap(place: PathLike, other: PathLike) -> bool:
-  """Returns whether two places are one, or one lies in the other; they need not exist."""
-  first, second = pathlib.Path(place).resolve(), pathlib.Path(other).resolve()
-  return first.is_relative_to(second) or second.is_relative_to(first)
-
-
-def _listed(name: str, folders: dict[str, pathlib.Path]) -> dict[str, list[ImageRecord]]:
-  """Returns the images of one folder by relative path without suffix, without the other's."""
-  folder = folders[name].resolve()
-  (other,) = (each.resolve() for key, each in folders.items() if key != name)
-  records = list_folder(name, folders[name])
-  if other.is_relative_to(folder):
-    inner = f"{other.relative_to(folder).as_posix()}/"
+def _by_name(
+  name: str, folder: pathlib.Path, records: Sequence[ImageRecord], other: pathlib.Path
+) -> dict[str, list[ImageRecord]]:
+  """Returns a folder's images outside `other` by relative path without suffix."""
+  if other.resolve().is_relative_to(folder.resolve()):
+    inner = f"{other.resolve().relative_to(folder.resolve()).as_posix()}/"
     records = [record for record in records if not record.relative.startswith(inner)]
     if not records:
       raise ComparisonError(
-        f"{name} must have images of its own, got {folders[name]}, which has none outside {other}; "
-        "name the folder that holds them."
+        f"{name} must have images of its own, got {folder}, which has none outside {other}; name "
+        "the folder that holds them."
       )
   found = collections.defaultdict(list)
   for record in records:

@@ -4,13 +4,12 @@ Threads work ahead of the networks. Of the pictures only small copies stay, so t
 on the largest picture and not on their number.
 """
 
-import collections
-import concurrent.futures
 import contextlib
 import dataclasses
-import os
+import functools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +17,11 @@ from rpfgsm_jax import quality
 from rpfgsm_jax.comparison.outcome import MEASURES, PhotoFacts
 from rpfgsm_jax.comparison.pairs import Pair
 from rpfgsm_jax.data import images as image_files
+from rpfgsm_jax.data.batches import read_ahead
+from rpfgsm_jax.data.images import ImageError, OpenedImage
+
+File = TypeVar("File")
+Result = TypeVar("Result")
 
 _MAX_WORKERS = 4
 _AHEAD = 8  # pairs opened ahead of the one being yielded
@@ -30,107 +34,55 @@ _large_turn = threading.Lock()
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Wanted:
-  """What to make of each pair.
+  """What to make of each pair."""
 
-  Attributes:
-    image_sizes: (height, width) of the networks, each once.
-    preprocess: see `data.preprocess`.
-    model: of BRISQUE; None leaves it out.
-    examples: places of the pairs that are kept to look at.
-  """
-
-  image_sizes: tuple[tuple[int, int], ...]
-  preprocess: str
-  model: quality.BrisqueModel | None
-  examples: frozenset[int]
+  image_sizes: tuple[tuple[int, int], ...]  # (height, width) of the networks, each once
+  preprocess: str  # see `data.preprocess`
+  model: quality.BrisqueModel | None  # of BRISQUE; None leaves it out
+  examples: frozenset[int]  # indices of the pairs that are kept to look at
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class ReadPair:
-  """A pair that could be read.
+  """A pair that could be read."""
 
-  Attributes:
-    place: of the pair among those asked for.
-    facts: what its files measure.
-    inputs: image size -> `(2, height, width, 3)` uint8, the original and the protected one.
-    shown: the two pictures to look at and whether they were made smaller; None for most.
-    notes: sentences about what was lost in reading.
-  """
-
-  place: int
-  facts: PhotoFacts
-  inputs: dict[tuple[int, int], np.ndarray]
-  shown: tuple[np.ndarray, np.ndarray, bool] | None
-  notes: tuple[str, ...]
+  place: int  # of the pair among those asked for
+  facts: PhotoFacts  # what its files measure
+  inputs: dict[tuple[int, int], np.ndarray]  # by image size: `(2, height, width, 3)`
+  shown: tuple[np.ndarray, np.ndarray, bool] | None  # to look at, and whether smaller
+  notes: tuple[str, ...]  # sentences about what was lost in reading
 
 
-@dataclasses.dataclass(frozen=True)
-class UnreadPair:
-  """A pair of which a file could not be read; `reasons` are sentences that name the file."""
-
-  reasons: tuple[str, ...]
-
-
-def read_pairs(pairs: Sequence[Pair], wanted: Wanted) -> Iterator[ReadPair | UnreadPair]:
-  """Yields every pair, in order.
-
-  Args:
-    pairs: which files.
-    wanted: what to make of each.
-
-  Yields:
-    What was read, or why it was not.
-  """
-  # Headers are parsed here because only in the caller's thread warnings can be caught.
-  workers = min(_MAX_WORKERS, os.cpu_count() or 1)
-  pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="compare")
-  waiting: collections.deque[concurrent.futures.Future] = collections.deque()
-  upcoming = iter(enumerate(pairs))
-  try:
-    while True:
-      while len(waiting) < _AHEAD and (following := next(upcoming, None)) is not None:
-        waiting.append(_begin(pool, *following, wanted))
-      if not waiting:
-        return
-      yield waiting.popleft().result()
-  finally:
-    pool.shutdown(cancel_futures=True)
+def read_pairs(
+  pairs: Sequence[Pair], wanted: Wanted
+) -> Iterator[tuple[tuple[int, Pair], ReadPair | ImageError]]:
+  """Yields every pair, after its place, with what was read; an error has a reason for each file."""
+  decode = functools.partial(_read, wanted=wanted)
+  return read_ahead(enumerate(pairs), _open, decode, ahead=_AHEAD, workers=_MAX_WORKERS)
 
 
-def _begin(
-  pool: concurrent.futures.Executor, place: int, pair: Pair, wanted: Wanted
-) -> concurrent.futures.Future:
-  opened, reasons = [], []
-  for record in (pair.original, pair.protected):
+def _open(item: tuple[int, Pair]) -> list[OpenedImage]:
+  _, pair = item
+  return _of_both(image_files.open_image, (pair.original.path, pair.protected.path))
+
+
+def _of_both(read: Callable[[File], Result], files: Sequence[File]) -> list[Result]:
+  """Returns what was read of two files; raises one ImageError with the reasons of both."""
+  found, reasons = [], []
+  for file in files:
     try:
-      opened.append(image_files.open_image(record.path))
-    except image_files.ImageError as error:
-      reasons.append(str(error))
+      found.append(read(file))
+    except ImageError as error:
+      reasons += error.args
   if reasons:
-    finished: concurrent.futures.Future = concurrent.futures.Future()
-    finished.set_result(UnreadPair(tuple(reasons)))
-    return finished
-  future = pool.submit(_read, place, pair, opened, wanted)
-  if any(each.decoded for each in opened):  # its pixels are large: done before the next is opened
-    concurrent.futures.wait([future])
-  return future
+    raise ImageError(*reasons)
+  return found
 
 
-def _read(
-  place: int, pair: Pair, opened: Sequence[image_files.OpenedImage], wanted: Wanted
-) -> ReadPair | UnreadPair:
-  pictures, notes, reasons = [], [], []
-  for each in opened:
-    try:
-      picture, found = image_files.decode_image(each)
-    except image_files.ImageError as error:
-      reasons.append(str(error))
-    else:
-      pictures.append(picture)
-      notes += found
-  if reasons:
-    return UnreadPair(tuple(reasons))
-  before, after = pictures
+def _read(item: tuple[int, Pair], opened: Sequence[OpenedImage], wanted: Wanted) -> ReadPair:
+  place, pair = item
+  decoded = _of_both(image_files.decode_image, opened)
+  before, after = pictures = [picture for picture, _ in decoded]
   facts = PhotoFacts(
     name=pair.name,
     original=pair.original.relative,
@@ -148,7 +100,7 @@ def _read(
     facts=facts,
     inputs=inputs,
     shown=_small(before, after) if place in wanted.examples else None,
-    notes=tuple(notes),
+    notes=tuple(note for _, found in decoded for note in found),
   )
 
 

@@ -9,8 +9,8 @@ from rpfgsm_jax.report.cells import number_cell, rate_cell
 _TOPS = (1, 5)
 _INTERVAL = "In brackets: 95 % Wilson interval over photos, a photo's defenses averaged first."
 NO_BRISQUE = (
-  "BRISQUE is n/a: copy allmodel and allrange of LIVE's BRISQUE_release.zip to a folder and name "
-  "it in RPFGSM_BRISQUE."
+  "BRISQUE is n/a: LIVE's model is not here; run 'rpfgsm weights fetch brisque', or name the "
+  "folder of its files allmodel and allrange in RPFGSM_BRISQUE."
 )
 _MEASURES = (
   ("psnr", "PSNR, dB (higher is better)", 1, 1),

@@ -3,38 +3,17 @@
 import functools
 import importlib.resources
 
-_SCENES25 = (
-  "aquarium",
-  "art_gallery",
-  "auditorium",
-  "bamboo_forest",
-  "bathroom",
-  "bedroom",
-  "campus",
-  "computer_room",
-  "desert",
-  "dining_room",
-  "entrance_hall",
-  "garden",
-  "highway",
-  "ice_skating",
-  "kitchen",
-  "laundromat",
-  "library",
-  "living_room",
-  "mountain",
-  "ocean",
-  "park",
-  "sky",
-  "tennis_court",
-  "waterfall",
-  "windmill",
-)
+
+def read_words(name: str) -> tuple[str, ...]:
+  """The words of one of the package's text files."""
+  file = importlib.resources.files("rpfgsm_jax.data").joinpath(name)
+  return tuple(file.read_text(encoding="utf-8").split())
 
 
+@functools.cache
 def scenes25_class_names() -> tuple[str, ...]:
   """The 25 scene classes of the bundled networks, in alphabetical order."""
-  return _SCENES25
+  return read_words("scenes25_classes.txt")
 
 
 @functools.cache
@@ -44,5 +23,4 @@ def places365_class_names() -> tuple[str, ...]:
   The letter folder of the official list is left out (`/a/airfield` is `airfield`); a variant stays
   behind a slash (`church/indoor`).
   """
-  names = importlib.resources.files("rpfgsm_jax.data").joinpath("places365_classes.txt")
-  return tuple(names.read_text(encoding="utf-8").split())
+  return read_words("places365_classes.txt")

@@ -17,19 +17,9 @@ _BAND = 256  # rows converted at a time, so that a large picture needs few copie
 
 
 def _scale_to_8_bits(image: Image.Image, top: int, inverted: bool, notes: list[str]) -> Image.Image:
-  """Gray of up to 16 bits as 8-bit gray: round(255 v / top), ties upward.
+  """Gray of up to 16 bits as 8-bit gray: round(255 v / top), ties upward, and alpha if any.
 
-  Args:
-    image: one channel of integers.
-    top: the code of white, 65535 for 16 bits and 4095 for 12.
-    inverted: zero is white.
-    notes: a note about the precision lost is added here.
-
-  Returns:
-    An 8-bit gray picture, with alpha when the file names a transparent code.
-
-  Raises:
-    ValueError: a value outside 0..top.
+  `top` is the code of white, or of black where the picture is `inverted`.
   """
   codes = np.asarray(image).astype(np.int64)
   if codes.min() < 0 or codes.max() > top:
@@ -48,11 +38,6 @@ def _apply_profile(image: Image.Image, profile: bytes | None, notes: list[str]) 
   """An RGB picture: through the color profile where there is a usable one, else plainly converted.
 
   A profile that calls itself sRGB is not applied: the transform would only add rounding errors.
-
-  Args:
-    image: mode L, RGB or CMYK.
-    profile: bytes of an ICC profile, or None.
-    notes: a note about a conversion, or a profile that cannot be used, is added here.
   """
   if not profile:
     if image.mode == "CMYK":
@@ -86,19 +71,10 @@ def _apply_profile(image: Image.Image, profile: bytes | None, notes: list[str]) 
 def to_srgb(
   image: Image.Image, notes: list[str], *, top: int = 65535, inverted: bool = False
 ) -> tuple[Image.Image, Image.Image | None]:
-  """Converts a decoded picture of any mode to 8-bit sRGB, its transparency apart.
+  """Converts a decoded picture of any mode to 8-bit sRGB: colors in mode RGB, and alpha in mode L.
 
-  Args:
-    image: the decoded picture.
-    notes: what was lost or changed on the way is added here, a short sentence each.
-    top: the code of white where a channel has more than 8 bits.
-    inverted: zero is white (for channels of more than 8 bits; Pillow inverts the others itself).
-
-  Returns:
-    The colors in mode RGB, and alpha in mode L or None for an opaque picture; same size.
-
-  Raises:
-    ValueError: the pixels have no known range (floating point), or a value lies outside it.
+  Alpha is None for an opaque picture. `notes` receives what was lost. Where a channel has more than
+  8 bits, `top` is the code of white, or of black in an `inverted` picture; Pillow inverts others.
   """
   profile = image.info.get("icc_profile")
   if image.mode == "F":
@@ -130,27 +106,13 @@ def _as_mode(image: Image.Image, mode: str) -> Image.Image:
 
 
 def bands(height: int) -> Iterator[slice]:
-  """Cuts a picture into bands of rows.
-
-  Args:
-    height: number of rows.
-
-  Yields:
-    The rows of each band, from the top.
-  """
+  """Cuts a picture of so many rows into bands of rows, from the top."""
   for top in range(0, height, _BAND):
     yield slice(top, min(top + _BAND, height))
 
 
 def to_array(image: Image.Image) -> np.ndarray:
-  """Copies a picture's pixels, without the two further copies that `np.array` makes.
-
-  Args:
-    image: mode RGB or L.
-
-  Returns:
-    `(H, W, 3)` or `(H, W)` uint8.
-  """
+  """Copies a picture of mode RGB or L to uint8, without the two further copies of `np.array`."""
   width, height = image.size
   pixels = np.empty((height, width, 3)[: 3 if image.mode == "RGB" else 2], np.uint8)
   for rows in bands(height):
@@ -159,15 +121,7 @@ def to_array(image: Image.Image) -> np.ndarray:
 
 
 def over_white(colors: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-  """Lays colors over white, in Pillow's integer arithmetic.
-
-  Args:
-    colors: `(H, W, 3)` uint8.
-    alpha: `(H, W)` uint8.
-
-  Returns:
-    `(H, W, 3)` uint8, a new array.
-  """
+  """Lays colors `(H, W, 3)` over white by alpha `(H, W)`, in Pillow's integer arithmetic."""
   seen = np.empty_like(colors)
   for rows in bands(len(colors)):
     layer = Image.fromarray(np.dstack([colors[rows], alpha[rows]]))

@@ -1,8 +1,7 @@
 """Folders of images: what lies in them, under which id and label, and their pixels in order."""
 
-import collections
-import concurrent.futures
 import dataclasses
+import functools
 import hashlib
 import os
 import pathlib
@@ -11,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rpfgsm_jax.atomic import PathLike
 from rpfgsm_jax.data import images as image_files
-
-PathLike = str | os.PathLike[str]
+from rpfgsm_jax.data.batches import in_batches, read_ahead
 
 # HEIC is listed although Pillow alone cannot read it, and so are photos that nothing here can read:
 # somebody who protects a folder must hear about those that were left out.
@@ -52,23 +51,24 @@ class ImageBatch(NamedTuple):
   failures: list[tuple[ImageRecord, str]]  # and why, a sentence naming the file
 
 
-def image_id(relative: str) -> int:
+def image_id(relative: str | bytes) -> int:
   """The stable id of an image: the first 31 bits of the SHA-256 of its relative path.
 
   It fits a non-negative int32 and depends on nothing but the path, so adding files, sharding a
   folder or moving it elsewhere changes no image's random draws.
 
   Args:
-    relative: path relative to the image folder, with forward slashes.
+    relative: path relative to the image folder, with forward slashes; or, of an image that has no
+      name, the bytes of its pixels.
 
   Returns:
     An integer in 0..2^31 - 1.
   """
-  digest = hashlib.sha256(relative.encode("utf-8", "surrogateescape")).digest()
-  return int.from_bytes(digest[:4], "big") >> 1
+  content = relative.encode("utf-8", "surrogateescape") if isinstance(relative, str) else relative
+  return int.from_bytes(hashlib.sha256(content).digest()[:4], "big") >> 1
 
 
-def _assign_ids(relatives: Sequence[str]) -> list[int]:
+def unique_image_ids(relatives: Sequence[str]) -> list[int]:
   """One id a path, all different.
 
   Of paths with the same 31 bits (among 36,500 images there is such a pair in one folder of four)
@@ -89,19 +89,44 @@ def _assign_ids(relatives: Sequence[str]) -> list[int]:
   return ids
 
 
-def _walk(folder: pathlib.Path, above: tuple[tuple[int, int], ...]) -> Iterator[pathlib.Path]:
-  """All files below a folder that are not hidden; a link back to a folder above is not followed."""
-  status = folder.stat()
+def walk(
+  folder: pathlib.Path,
+  *,
+  skip: Callable[[pathlib.Path], bool] = lambda inner: False,
+  on_error: Callable[[pathlib.Path, OSError], None] | None = None,
+) -> Iterator[pathlib.Path]:
+  """All files below a folder that are not hidden; a link back to a folder above is not followed.
+
+  `skip` says which inner folders are left out. A folder that cannot be read is given to `on_error`,
+  without which its error is raised.
+  """
+  return _walk(folder, (), skip, on_error)
+
+
+def _walk(
+  folder: pathlib.Path,
+  above: tuple[tuple[int, int], ...],
+  skip: Callable[[pathlib.Path], bool],
+  on_error: Callable[[pathlib.Path, OSError], None] | None,
+) -> Iterator[pathlib.Path]:
+  try:
+    status = folder.stat()
+    entries = sorted(folder.iterdir())
+  except OSError as error:
+    if on_error is None:
+      raise
+    on_error(folder, error)
+    return
   identity = (status.st_dev, status.st_ino)
   if identity in above:
     return
-  for entry in folder.iterdir():
+  for entry in entries:
     if entry.name.startswith("."):
       continue
-    if entry.is_dir():
-      yield from _walk(entry, (*above, identity))
-    else:
+    if not os.path.isdir(entry):
       yield entry
+    elif not skip(entry):
+      yield from _walk(entry, (*above, identity), skip, on_error)
 
 
 def list_images(
@@ -135,7 +160,7 @@ def list_images(
     came = "a file" if root.exists() else "nothing of that name"
     remedy = "name the folder it is in" if root.exists() else "check the path"
     raise ValueError(f"folder must be a folder of images, got {came}: {root}; {remedy}.")
-  files = list(_walk(root, ()))
+  files = list(walk(root))
   found = {
     path.relative_to(root).as_posix(): path for path in files if path.suffix.lower() in suffixes
   }
@@ -148,7 +173,7 @@ def list_images(
   relatives = sorted(found)
   table = _class_table(class_names) if class_names is not None else {}
   records = []
-  for relative, identity in zip(relatives, _assign_ids(relatives), strict=True):
+  for relative, identity in zip(relatives, unique_image_ids(relatives), strict=True):
     folders = relative.split("/")[:-1]
     index = _match_folders(folders, table)
     name = (folders[0] if folders else None) if index is None else class_names[index]
@@ -212,50 +237,6 @@ def labels_for(records: Sequence[ImageRecord], class_names: Sequence[str]) -> np
   return labels
 
 
-def _decode(
-  opened: image_files.OpenedImage, image_size: tuple[int, int], how: str
-) -> tuple[np.ndarray, list[str]]:
-  image, notes = image_files.decode_image(opened)
-  return image_files.preprocess(image, image_size, how), notes
-
-
-def _decode_ahead(
-  records: Sequence[ImageRecord], image_size: tuple[int, int], how: str
-) -> Iterator[tuple[ImageRecord, np.ndarray | str, list[str]]]:
-  """Yields (record, image or why there is none, notes) in order, working ahead.
-
-  Headers are parsed in the caller's thread because only there warnings can be caught.
-  """
-  workers = min(_MAX_WORKERS, os.cpu_count() or 1)
-  pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="decode")
-  waiting = collections.deque()
-  upcoming = iter(records)
-  try:
-    while True:
-      while len(waiting) < _AHEAD and (record := next(upcoming, None)) is not None:
-        future = concurrent.futures.Future()
-        try:
-          opened = record.opener() if record.opener else image_files.open_image(record.path)
-          if opened.decoded:  # its pixels are large: shrink it before the next one is opened
-            future.set_result(_decode(opened, image_size, how))
-          else:
-            future = pool.submit(_decode, opened, image_size, how)
-        except image_files.ImageError as error:
-          future.set_exception(error)
-        waiting.append((record, future))
-      if not waiting:
-        return
-      record, future = waiting.popleft()
-      try:
-        image, notes = future.result()
-      except image_files.ImageError as error:
-        yield record, str(error), []
-      else:
-        yield record, image, notes
-  finally:
-    pool.shutdown(cancel_futures=True)
-
-
 def iterate_images(
   records: Sequence[ImageRecord],
   image_size: tuple[int, int],
@@ -287,36 +268,40 @@ def iterate_images(
   image_files.check_how(how)
   if batch_size < 1:
     raise ValueError(f"batch_size must be at least 1, got {batch_size}; 32 is the default.")
-  return _iterate_batches(records, image_size, how, batch_size, notes)
+  decode = functools.partial(_decode, image_size=image_size, how=how)
+  read = in_batches(
+    read_ahead(records, _open, decode, ahead=_AHEAD, workers=_MAX_WORKERS), batch_size
+  )
+  return (_make_batch(good, failed, image_size, notes) for good, failed in read)
 
 
-def _iterate_batches(
-  records: Sequence[ImageRecord],
+def _open(record: ImageRecord) -> list[image_files.OpenedImage]:
+  return [record.opener() if record.opener else image_files.open_image(record.path)]
+
+
+def _decode(
+  record: ImageRecord,
+  opened: Sequence[image_files.OpenedImage],
   image_size: tuple[int, int],
   how: str,
-  batch_size: int,
+) -> tuple[np.ndarray, list[str]]:
+  image, notes = image_files.decode_image(opened[0])
+  return image_files.preprocess(image, image_size, how), notes
+
+
+def _make_batch(
+  good: Sequence[tuple[ImageRecord, tuple[np.ndarray, list[str]]]],
+  failed: Sequence[tuple[ImageRecord, image_files.ImageError]],
+  image_size: tuple[int, int],
   notes: list[str] | None,
-) -> Iterator[ImageBatch]:
-  images, kept, failures = [], [], []
-
-  def finish() -> ImageBatch:
-    shape = (len(images), *image_size, 3)
-    return ImageBatch(np.stack(images) if images else np.empty(shape, np.uint8), kept, failures)
-
-  for record, image, found in _decode_ahead(records, image_size, how):
-    if isinstance(image, str):
-      failures.append((record, image))
-      continue
-    # A full batch waits for the next good image, so that failures at the end have a batch.
-    if len(images) == batch_size:
-      yield finish()
-      images, kept, failures = [], [], []
-    images.append(image)
-    kept.append(record)
+) -> ImageBatch:
+  images = np.empty((len(good), *image_size, 3), np.uint8)
+  for place, (_, (image, found)) in enumerate(good):
+    images[place] = image
     if notes is not None:
       notes.extend(found)
-  if images or failures:
-    yield finish()
+  failures = [(record, str(error)) for record, error in failed]
+  return ImageBatch(images, [record for record, _ in good], failures)
 
 
 def load_folder(

@@ -5,7 +5,6 @@ What a file can get wrong is reported as one exception, `ImageError`; what a fil
 (further frames, transparency, a color profile) is reported as a note.
 """
 
-import dataclasses
 import os
 import pathlib
 import stat
@@ -16,9 +15,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from rpfgsm_jax import atomic
+from rpfgsm_jax.atomic import PathLike
 from rpfgsm_jax.data import colors, metadata
-
-PathLike = str | os.PathLike[str]
+from rpfgsm_jax.data.metadata import OpenedImage
 
 USUAL_PIXELS = 2**30 // 12
 """Of a picture, unless more are asked for: Pillow's own limit, which a program may have lifted."""
@@ -46,36 +45,8 @@ class ImageError(ValueError):
   """An image file that cannot be read; the message names the file, the rule and the remedy."""
 
 
-@dataclasses.dataclass(frozen=True)
-class OpenedImage:
-  """An image file whose header has been read and whose pixels may still be encoded."""
-
-  path: pathlib.Path
-  picture: Image.Image
-  orientation: int  # EXIF 1..8
-  decoded: bool  # its pixels are in memory already
-  animated: bool  # several frames or pages
-  notes: tuple[str, ...]
-
-  @property
-  def size(self) -> tuple[int, int]:
-    """(height, width) of the upright picture, pixels."""
-    width, height = self.picture.size
-    return (width, height) if self.orientation in range(5, 9) else (height, width)
-
-
 def read_file(path: pathlib.Path) -> bytes:
-  """Reads an image file's bytes.
-
-  Args:
-    path: the file; it must not change meanwhile.
-
-  Returns:
-    Its content, at least one byte.
-
-  Raises:
-    ImageError: no such file, not a plain one, empty, above a gigabyte, unreadable, or changed.
-  """
+  """Reads a file's bytes: of a plain file that is not empty, nor above a gigabyte, nor changing."""
   try:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
@@ -110,15 +81,6 @@ def open_image(path: PathLike) -> OpenedImage:
 
   Pillow's warnings become notes here. Catching warnings swaps state that all threads share, so one
   thread at a time is in this half, while `decode_image` runs side by side in workers.
-
-  Args:
-    path: the image file.
-
-  Returns:
-    The opened image, to be given to `decode_image`.
-
-  Raises:
-    ImageError: no such file, not an image, too large, or a header that cannot be parsed.
   """
   path = pathlib.Path(path)
   return open_bytes(path, read_file(path))
@@ -127,24 +89,15 @@ def open_image(path: PathLike) -> OpenedImage:
 def open_bytes(
   path: pathlib.Path, content: bytes, *, max_pixels: int = USUAL_PIXELS
 ) -> OpenedImage:
-  """Parses the header of a picture that is in memory already, as `open_image` does of a file.
+  """Parses the header of a picture in memory, as `open_image` does; `path` is for messages.
 
-  Args:
-    path: where it comes from, for messages.
-    content: the encoded picture.
-    max_pixels: a picture of more is not decoded; at most `MAX_PIXELS`.
-
-  Returns:
-    The opened image.
-
-  Raises:
-    ImageError: not an image, too large, or a header that cannot be parsed.
+  A picture of more than `max_pixels`, at most `MAX_PIXELS`, is refused.
   """
   with _CATCHING, warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels decides
     try:
-      header = metadata.parse_header(content, max_pixels)
+      opened = metadata.parse_header(path, content, max_pixels)
     except UnidentifiedImageError as error:
       raise ImageError(
         f"{path} must be a JPEG, PNG, WebP, AVIF, TIFF, GIF, BMP, PPM or HEIC picture, got "
@@ -165,12 +118,10 @@ def open_bytes(
     # attached.
     except Exception as error:
       raise _broken(path, error) from error
-  notes = [*(f"Pillow warned: {warning.message}" for warning in caught), *header.notes]
-  if header.animated:
+  notes = [*(f"Pillow warned: {warning.message}" for warning in caught), *opened.notes]
+  if opened.animated:
     notes.append("several frames, only the first was read")
-  return OpenedImage(
-    path, header.picture, header.orientation, header.decoded, header.animated, tuple(notes)
-  )
+  return opened._replace(notes=tuple(notes))
 
 
 def _broken(path: pathlib.Path, error: Exception) -> ImageError:
@@ -181,16 +132,9 @@ def _broken(path: pathlib.Path, error: Exception) -> ImageError:
 
 
 def decode_image(opened: OpenedImage) -> tuple[np.ndarray, list[str]]:
-  """Decodes an opened image: the costly half of `read_image`, safe in a worker thread.
+  """Decodes an opened image, once, to `(H, W, 3)` uint8 over white, and its notes.
 
-  Args:
-    opened: what `open_image` returned; used once.
-
-  Returns:
-    The picture, `(H, W, 3)` uint8, and its notes, each naming the file.
-
-  Raises:
-    ImageError: the file is truncated, damaged or has pixels without a known range.
+  This is the costly half of `read_image`, safe in a worker thread.
   """
   pixels, alpha, notes = decode_layers(opened)
   if alpha is None:
@@ -200,17 +144,7 @@ def decode_image(opened: OpenedImage) -> tuple[np.ndarray, list[str]]:
 
 
 def decode_layers(opened: OpenedImage) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
-  """Decodes an opened image as `decode_image` does, its transparency kept apart.
-
-  Args:
-    opened: what `open_image` returned; used once, its picture is closed.
-
-  Returns:
-    The colors, `(H, W, 3)` uint8; alpha, `(H, W)` uint8, or None when it is opaque; the notes.
-
-  Raises:
-    ImageError: as `decode_image`.
-  """
+  """Decodes an opened image, once: colors `(H, W, 3)`, alpha `(H, W)` or None, and the notes."""
   picture, notes = opened.picture, list(opened.notes)
   tags = getattr(picture, "tag_v2", {})  # TIFF only
   bits = (tags.get(_BITS_TAG) or (16,))[0]
@@ -238,6 +172,7 @@ def decode_layers(opened: OpenedImage) -> tuple[np.ndarray, np.ndarray | None, l
     picture.close()
     opened.picture.close()
   pixels = colors.to_array(layer)
+  layer.close()
   transparency = None if alpha is None else colors.to_array(alpha)
   return pixels, transparency, [f"{opened.path}: {note}" for note in notes]
 
@@ -275,14 +210,7 @@ def read_image(
 
 
 def check_size(image_size: tuple[int, int]) -> None:
-  """Refuses anything but a (height, width) of positive integers.
-
-  Args:
-    image_size: the candidate.
-
-  Raises:
-    ValueError: it is something else.
-  """
+  """Refuses anything but a (height, width) of positive integers."""
   try:
     height, width = (int(side) for side in image_size)
     valid = height >= 1 and width >= 1 and (height, width) == tuple(image_size)
@@ -296,15 +224,7 @@ def check_size(image_size: tuple[int, int]) -> None:
 
 
 def check_pixels(image: np.ndarray, *, channels: tuple[int, ...]) -> None:
-  """Refuses anything but one picture of bytes.
-
-  Args:
-    image: the candidate.
-    channels: the numbers of channels that are allowed.
-
-  Raises:
-    ValueError: it is something else.
-  """
+  """Refuses anything but one picture of bytes with one of these numbers of channels."""
   if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
     came = f"dtype {image.dtype}" if hasattr(image, "dtype") else type(image).__name__
     raise ValueError(
@@ -385,14 +305,7 @@ def preprocess(image: np.ndarray, image_size: tuple[int, int], how: str = "paper
 
 
 def check_how(how: str) -> None:
-  """Refuses an unknown preprocessing.
-
-  Args:
-    how: the candidate's name.
-
-  Raises:
-    ValueError: there is none of that name.
-  """
+  """Refuses an unknown preprocessing."""
   if how not in _PREPROCESSINGS:
     raise ValueError(f"how must be one of {', '.join(_PREPROCESSINGS)}, got {how!r}; pick one.")
 

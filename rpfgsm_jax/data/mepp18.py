@@ -6,28 +6,22 @@ the 60 private classes. Lists: github.com/multimediaeval/2018-Pixel-Privacy-Task
 
 import collections
 import functools
-import importlib.resources
 from collections.abc import Sequence
 
 from rpfgsm_jax.data import folders, places365
-from rpfgsm_jax.data.classes import places365_class_names
-
-
-def _read_words(name: str) -> tuple[str, ...]:
-  file = importlib.resources.files("rpfgsm_jax.data").joinpath(name)
-  return tuple(file.read_text(encoding="utf-8").split())
+from rpfgsm_jax.data.classes import places365_class_names, read_words
 
 
 @functools.cache
 def mepp18_private_classes() -> tuple[str, ...]:
   """The 60 private classes, spelled and ordered as in `places365_class_names`."""
-  return _read_words("mepp18_private_classes.txt")
+  return read_words("mepp18_private_classes.txt")
 
 
 @functools.cache
 def mepp18_test_names() -> tuple[str, ...]:
   """The file names of the 3,000 test images, sorted: Places365_val_00014191.jpg and so on."""
-  return tuple(places365.validation_name(int(word)) for word in _read_words("mepp18_test.txt"))
+  return tuple(places365.validation_name(int(word)) for word in read_words("mepp18_test.txt"))
 
 
 def select_mepp18(records: Sequence[folders.ImageRecord]) -> list[folders.ImageRecord]:

@@ -5,6 +5,7 @@ fields named here: a field nobody has named may show the picture (thumbnails, ma
 """
 
 import io
+import pathlib
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -46,31 +47,28 @@ _SHORT, _LONG, _DIRECTORY = 3, 4, 13
 _Directory = dict[int, tuple[int, int, bytes]]  # tag: type, number of values, their bytes
 
 
-class Header(NamedTuple):
-  """What is known of a picture before its pixels are decoded."""
+class OpenedImage(NamedTuple):
+  """An image file whose header has been read and whose pixels may still be encoded."""
 
+  path: pathlib.Path
   picture: Image.Image
   orientation: int  # EXIF 1..8, or what the file says instead
   animated: bool  # several frames or pages
   decoded: bool  # its pixels are in memory already
   notes: tuple[str, ...]  # what decoding it will lose
 
+  @property
+  def size(self) -> tuple[int, int]:
+    """(height, width) of the upright picture, pixels."""
+    width, height = self.picture.size
+    return (width, height) if self.orientation in range(5, 9) else (height, width)
 
-def parse_header(content: bytes, max_pixels: int) -> Header:
-  """Parses what stands before the pixels.
 
-  Args:
-    content: the encoded picture.
-    max_pixels: largest number of pixels that is decoded.
+def parse_header(path: pathlib.Path, content: bytes, max_pixels: int) -> OpenedImage:
+  """Parses what stands before the pixels of a picture of at most `max_pixels`.
 
-  Returns:
-    The header.
-
-  Raises:
-    PIL.UnidentifiedImageError: another format.
-    PIL.Image.DecompressionBombError: more pixels.
-    ImportError: a HEIC picture, and pillow-heif is not installed.
-    Exception: whatever else Pillow raises on a broken file.
+  Raises Pillow's errors: of another format, too many pixels (`DecompressionBombError`), a broken
+  file; and ImportError of a HEIC picture where pillow-heif is not installed.
   """
   if _is_heic(content):
     import pillow_heif
@@ -90,7 +88,8 @@ def parse_header(content: bytes, max_pixels: int) -> Header:
   orientation = Image.Image.getexif(picture).get(_ORIENTATION, 1)
   # An MPO file is a photograph with a preview or a second view; its first picture is the photo.
   animated = picture.format != "MPO" and getattr(picture, "is_animated", False)
-  return Header(picture, orientation, animated, decoded, tuple(_losses(picture, content)))
+  notes = tuple(_losses(picture, content))
+  return OpenedImage(path, picture, orientation, animated, decoded, notes)
 
 
 def _is_heic(content: bytes) -> bool:
@@ -134,14 +133,9 @@ def _losses(picture: Image.Image, content: bytes) -> Iterator[str]:
 
 
 def is_raw(picture: Image.Image, content: bytes) -> bool:
-  """Tells a camera's raw file that looks like TIFF: its first picture is but a preview.
+  """Tells a camera's raw file that looks like TIFF, whose first picture is but a preview.
 
-  Args:
-    picture: as opened.
-    content: its file's bytes.
-
-  Returns:
-    Whether it is one: DNG, Canon's CR2, or a file that calls its first picture a smaller copy.
+  It is DNG, Canon's CR2, or a file that calls its first picture a smaller copy.
   """
   if picture.format != "TIFF":
     return False
@@ -150,20 +144,12 @@ def is_raw(picture: Image.Image, content: bytes) -> bool:
 
 
 def kept_exif(picture: Image.Image, content: bytes, size: tuple[int, int]) -> bytes | None:
-  """Returns a photo's EXIF without anything that shows its pixels.
+  """Returns a photo's EXIF, as Pillow takes it, without anything that shows its pixels.
 
   Kept are the fields about exposure, time, place (GPS), camera, lens, owner and serial numbers, and
   texts. Left out are thumbnails, the maker's note, what described the original file's pixels, and
   values too long for words. Orientation, size and color space are set to those of an upright sRGB
-  picture.
-
-  Args:
-    picture: as opened, metadata parsed.
-    content: its file's bytes.
-    size: (height, width) of the upright picture, pixels.
-
-  Returns:
-    The EXIF as Pillow takes it (`Exif\\0\\0` and a TIFF structure); None: there is nothing to keep.
+  picture of (height, width) `size`. None: there is nothing to keep.
   """
   tiff = _exif_structure(picture, content)
   order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])

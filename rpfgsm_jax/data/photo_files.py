@@ -8,18 +8,17 @@ noted. A written photo tells nothing but its pixels, unless its EXIF is to be ke
 import dataclasses
 import hashlib
 import io
-import os
 import pathlib
 from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image
 
+from rpfgsm_jax.atomic import PathLike
 from rpfgsm_jax.data import colors, images, metadata
 from rpfgsm_jax.data.folders import RAW_SUFFIXES
 from rpfgsm_jax.data.images import ImageError
 
-PathLike = str | os.PathLike[str]
 Format = Literal["png", "webp", "jpeg"]
 Subsampling = Literal["4:2:0", "4:4:4"]
 
@@ -37,17 +36,11 @@ _WEBP_OPTIONS = {"lossless": True, "exact": True, "method": 1, "quality": 0}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Encoding:
-  """How a protected photo is written.
+  """How a protected photo is written."""
 
-  Attributes:
-    format: "png" and "webp" are lossless and keep transparency; "jpeg" is smaller.
-    quality: of a JPEG, 1..100.
-    subsampling: of a JPEG's colors: "4:2:0" (half size in both directions) or "4:4:4".
-  """
-
-  format: Format = "png"
-  quality: int = 90
-  subsampling: Subsampling = "4:2:0"
+  format: Format = "png"  # "png" and "webp" are lossless and keep transparency; "jpeg" is smaller
+  quality: int = 90  # of a JPEG, 1..100
+  subsampling: Subsampling = "4:2:0"  # of a JPEG's colors: half size in both directions, or "4:4:4"
 
   def __post_init__(self) -> None:
     for name, choices in (("format", Format), ("subsampling", Subsampling)):
@@ -90,6 +83,11 @@ class Photo:
   notes: tuple[str, ...] = ()
   sha256: str = ""
 
+  @property
+  def size(self) -> tuple[int, int]:
+    """(height, width), pixels."""
+    return self.pixels.shape[:2]
+
   def seen(self) -> np.ndarray:
     """Returns what a classifier is shown: the photo over white.
 
@@ -97,6 +95,66 @@ class Photo:
       `(H, W, 3)` uint8; `pixels` itself when the photo is opaque.
     """
     return self.pixels if self.alpha is None else colors.over_white(self.pixels, self.alpha)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class OpenedPhoto:
+  """A photo whose header says that it can be read; its pixels may still be encoded."""
+
+  path: pathlib.Path
+  size: tuple[int, int]  # (height, width) of the upright photo, pixels
+  sha256: str  # of the file's bytes, hexadecimal
+  _image: images.OpenedImage
+  _exif: bytes | None
+
+  def decode(self) -> Photo:
+    """Returns the photo, or raises ImageError where its pixels are damaged; to be called once."""
+    pixels, alpha, notes = images.decode_layers(self._image)
+    if self._image.picture.format == "MPO":
+      notes.append(f"{self.path}: further pictures (previews or views) left out")
+    if alpha is not None:
+      pixels[alpha == 0] = 255
+      alpha.setflags(write=False)
+    pixels.setflags(write=False)
+    return Photo(
+      path=self.path,
+      pixels=pixels,
+      alpha=alpha,
+      exif=self._exif,
+      notes=tuple(notes),
+      sha256=self.sha256,
+    )
+
+
+def open_photo(
+  path: PathLike, *, max_pixels: int = images.USUAL_PIXELS, min_side: int = MIN_SIDE
+) -> OpenedPhoto:
+  """Reads a photo's file and checks its header: all of `read_photo` but the decoding of pixels."""
+  if not isinstance(max_pixels, int) or max_pixels < 1:
+    raise ValueError(
+      f"max_pixels must be a positive integer, got {max_pixels!r}; leave it out for "
+      f"{images.USUAL_PIXELS}."
+    )
+  path = pathlib.Path(path)
+  if path.suffix.lower() in RAW_SUFFIXES:
+    raise _raw(path)
+  content = images.read_file(path)
+  opened = images.open_bytes(path, content, max_pixels=max_pixels)
+  if metadata.is_raw(opened.picture, content):
+    raise _raw(path)
+  if opened.animated:
+    raise ImageError(
+      f"{path} must be a single still picture, got several frames or pages, of which all but one "
+      "would be lost; export those you want one by one, as PNG or JPEG."
+    )
+  check_sides(path, opened.size, min_side)
+  return OpenedPhoto(
+    path=path,
+    size=opened.size,
+    sha256=hashlib.sha256(content).hexdigest(),
+    _image=opened,
+    _exif=metadata.kept_exif(opened.picture, content, opened.size),
+  )
 
 
 def read_photo(path: PathLike, *, max_pixels: int = images.USUAL_PIXELS) -> Photo:
@@ -118,54 +176,27 @@ def read_photo(path: PathLike, *, max_pixels: int = images.USUAL_PIXELS) -> Phot
       animated or of several pages, too large or too small.
     ValueError: `max_pixels` is no positive integer.
   """
-  if not isinstance(max_pixels, int) or max_pixels < 1:
-    raise ValueError(
-      f"max_pixels must be a positive integer, got {max_pixels!r}; leave it out for "
-      f"{images.USUAL_PIXELS}."
+  return open_photo(path, max_pixels=max_pixels).decode()
+
+
+def check_sides(name: object, size: tuple[int, int], min_side: int = MIN_SIDE) -> None:
+  """Refuses a photo, (height, width) pixels, in which no scene can be recognized."""
+  height, width = size
+  if min(height, width) < min_side:
+    raise ImageError(
+      f"{name} must have at least {min_side} pixels on both sides, got {width}x{height}; so few "
+      "show no scene that could be hidden, leave it out."
     )
-  path = pathlib.Path(path)
-  if path.suffix.lower() in RAW_SUFFIXES:
-    raise _raw(path)
-  content = images.read_file(path)
-  opened = images.open_bytes(path, content, max_pixels=max_pixels)
-  _check_content(opened, content)
-  lost: list[str] = []
-  if opened.picture.format == "MPO":
-    lost.append(f"{path}: further pictures (previews or views) left out")
-  sha256 = hashlib.sha256(content).hexdigest()
-  exif = metadata.kept_exif(opened.picture, content, opened.size)
-  del content  # decoding needs the memory
-  pixels, alpha, notes = images.decode_layers(opened)
-  if alpha is not None:
-    pixels[alpha == 0] = 255
-    alpha.setflags(write=False)
-  pixels.setflags(write=False)
-  return Photo(
-    path=path, pixels=pixels, alpha=alpha, exif=exif, notes=(*notes, *lost), sha256=sha256
-  )
 
 
 def encode_photo(
   photo: Photo, pixels: np.ndarray, encoding: Encoding, *, keep_metadata: bool = False
 ) -> bytes:
-  """Encodes a protected photo.
+  """Returns the bytes of a protected photo's file; `pixels` is the protected `photo.seen()`.
 
   PNG and WebP keep the photo's transparency; the change is added to its colors as it is, so what is
-  seen through half transparent pixels changes half as much. A JPEG is laid over white.
-
-  Args:
-    photo: the original.
-    pixels: `(H, W, 3)` uint8, the protected `photo.seen()`.
-    encoding: how.
-    keep_metadata: write `photo.exif`; nothing else beside the pixels is ever written.
-
-  Returns:
-    The bytes of a file; `decode_photo` gives `pixels` again when the photo is opaque and the format
-    lossless.
-
-  Raises:
-    ValueError: `pixels` is of another kind or size.
-    ImageError: the format cannot hold so large a photo, see `check_encodable`.
+  seen through half transparent pixels changes half as much. A JPEG is laid over white. Nothing
+  beside the pixels is written but `photo.exif`, if metadata is to be kept.
   """
   images.check_pixels(pixels, channels=(3,))
   if pixels.shape != photo.pixels.shape:
@@ -189,17 +220,9 @@ def encode_photo(
   return file.getvalue()
 
 
-def check_encodable(photo: Photo, encoding: Encoding) -> None:
-  """Refuses a photo that is too long for a format; to be asked before it is protected.
-
-  Args:
-    photo: the photo.
-    encoding: how it is to be written.
-
-  Raises:
-    ImageError: a side is longer than 16383 (WebP) or 65500 (JPEG) pixels.
-  """
-  height, width = photo.pixels.shape[:2]
+def check_encodable(photo: Photo | OpenedPhoto, encoding: Encoding) -> None:
+  """Refuses a photo that is too long for a format; to be asked before it is protected."""
+  height, width = photo.size
   longest = _LONGEST_SIDES.get(encoding.format)
   if longest is not None and max(height, width) > longest:
     raise ImageError(
@@ -209,18 +232,7 @@ def check_encodable(photo: Photo, encoding: Encoding) -> None:
 
 
 def decode_photo(content: bytes, name: PathLike | None) -> np.ndarray:
-  """Decodes a written photo into what a classifier is shown.
-
-  Args:
-    content: the bytes of the file.
-    name: the file, for messages; None: there is none.
-
-  Returns:
-    `(H, W, 3)` uint8, over white: what `read_image` gives for such a file.
-
-  Raises:
-    ImageError: they are not a whole picture.
-  """
+  """Returns what a classifier is shown of a written file: `(H, W, 3)` uint8, over white."""
   opened = images.open_bytes(_name(name), content, max_pixels=images.MAX_PIXELS)
   return images.decode_image(opened)[0]
 
@@ -233,23 +245,6 @@ def _raw(path: pathlib.Path) -> ImageError:
   return ImageError(
     f"{path} must be a finished picture, got a camera's raw file; export it as JPEG, PNG or TIFF."
   )
-
-
-def _check_content(opened: images.OpenedImage, content: bytes) -> None:
-  path, picture = opened.path, opened.picture
-  if metadata.is_raw(picture, content):
-    raise _raw(path)
-  if opened.animated:
-    raise ImageError(
-      f"{path} must be a single still picture, got several frames or pages, of which all but one "
-      "would be lost; export those you want one by one, as PNG or JPEG."
-    )
-  width, height = picture.size
-  if min(width, height) < MIN_SIDE:
-    raise ImageError(
-      f"{path} must have at least {MIN_SIDE} pixels on both sides, got {width}x{height}; so few "
-      "show no scene that could be hidden, leave it out."
-    )
 
 
 def _with_alpha(photo: Photo, pixels: np.ndarray) -> np.ndarray:

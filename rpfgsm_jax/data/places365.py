@@ -11,10 +11,11 @@ import re
 import tarfile
 from collections.abc import Mapping
 
+from rpfgsm_jax.atomic import PathLike
 from rpfgsm_jax.data import folders
 from rpfgsm_jax.data import places365_archives as archives
 from rpfgsm_jax.data.classes import places365_class_names
-from rpfgsm_jax.data.places365_archives import GET_IMAGES, NAME_PATTERN, Opener, PathLike, name_some
+from rpfgsm_jax.data.places365_archives import GET_IMAGES, NAME_PATTERN, Opener, name_some
 
 VALIDATION_IMAGES = 36_500
 _GET_LABELS = f"get places365_val.txt out of {archives.ADDRESS}/filelist_places365-standard.tar"

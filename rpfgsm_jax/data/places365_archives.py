@@ -5,17 +5,16 @@ with the pictures still encoded. Nothing is downloaded and nothing is unpacked.
 """
 
 import functools
-import os
 import pathlib
 import re
 import tarfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rpfgsm_jax.atomic import PathLike
 from rpfgsm_jax.data.classes import places365_class_names
 from rpfgsm_jax.data.images import ImageError, OpenedImage, open_bytes
 
-PathLike = str | os.PathLike[str]
 Opener = Callable[[], OpenedImage]
 Found = dict[str, tuple[pathlib.Path, Opener]]
 """Where each image lies, and how it is opened, by its file name."""
@@ -58,11 +57,7 @@ def _is_safe(name: str) -> bool:
 
 
 def index_tar(path: pathlib.Path) -> Found:
-  """The images of an archive by name; links, devices, absolute names and `..` are left out.
-
-  Raises:
-    tarfile.TarError: it is compressed, cut off or damaged.
-  """
+  """The images of an archive by name; links, devices, absolute names and `..` are left out."""
   found: Found = {}
   with tarfile.open(path, "r:") as archive:
     for member in archive:

@@ -3,17 +3,16 @@
 Sources, engines, shards, locks and the private records stand here; decoding and the attack do not.
 """
 
-from rpfgsm_jax.jobs.errors import JobError, SettingsError
-from rpfgsm_jax.jobs.job import open_job
-from rpfgsm_jax.jobs.order import Job
-from rpfgsm_jax.jobs.plan import Shard
-from rpfgsm_jax.jobs.preview import Preview, preview
-from rpfgsm_jax.jobs.running import RunningJob
-from rpfgsm_jax.jobs.summary import Summary
+from rpfgsm_jax.jobs.messages import Outcome, Summary
+from rpfgsm_jax.jobs.run import Preview, RunningJob, open_job, preview
+from rpfgsm_jax.jobs.spec import Job, JobError, SettingsError, Shard
+from rpfgsm_jax.result_folder import FolderError
 
 __all__ = [
+  "FolderError",
   "Job",
   "JobError",
+  "Outcome",
   "Preview",
   "RunningJob",
   "SettingsError",

@@ -4,8 +4,7 @@ import os
 
 import jax
 
-from rpfgsm_jax.jobs.errors import JobError, SettingsError
-from rpfgsm_jax.jobs.plan import Shard
+from rpfgsm_jax.jobs.spec import JobError, SettingsError, Shard
 
 _VARIABLES = ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")  # beside JAX's own JAX_COORDINATOR_ADDRESS
 
@@ -16,13 +15,6 @@ def shard_of_this_process() -> Shard:
   JAX knows the clusters it can ask (TPU pods, Slurm, Open MPI, Kubernetes); elsewhere
   JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID say it. Afterwards the processes
   have nothing to tell each other: one that dies or takes longer stops no other.
-
-  Returns:
-    The share.
-
-  Raises:
-    SettingsError: there is no cluster, or a variable is no integer.
-    JobError: the others did not answer.
   """
   try:
     count, index = (int(os.environ[name]) if name in os.environ else None for name in _VARIABLES)

@@ -16,8 +16,7 @@ from typing import IO
 
 import portalocker
 
-from rpfgsm_jax.jobs.errors import JobError
-from rpfgsm_jax.jobs.plan import Shard
+from rpfgsm_jax.jobs.spec import JobError, Shard
 
 _LOCK = "lock"
 _PATIENCE = 0.5  # seconds; a refused run looks for a moment at the locks of those in its way
@@ -25,15 +24,7 @@ _PATIENCE = 0.5  # seconds; a refused run looks for a moment at the locks of tho
 
 @contextlib.contextmanager
 def hold(state: pathlib.Path, shard: Shard | None) -> Iterator[None]:
-  """Keeps other runs of the same work away while the block runs.
-
-  Args:
-    state: the folder for the lock files; it exists.
-    shard: this run's share; None: the whole folder.
-
-  Raises:
-    JobError: somebody holds what this run needs, or the file system has no locks.
-  """
+  """Keeps other runs of the same work away while the block runs."""
   with contextlib.ExitStack() as held:
     folder = _take(state / _LOCK, exclusive=shard is None, patience=_PATIENCE)
     if folder is None:
@@ -52,14 +43,7 @@ def hold(state: pathlib.Path, shard: Shard | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def briefly(path: pathlib.Path) -> Iterator[None]:
-  """Lets one process at a time through the block; the others wait.
-
-  Args:
-    path: the lock file; made if absent.
-
-  Raises:
-    JobError: it stayed locked for a minute, or the file system has no locks.
-  """
+  """Lets one process at a time through the block; the others wait."""
   file = _take(path, exclusive=True, patience=60.0)
   if file is None:
     raise JobError(f"{path} has been locked for a minute; {_describe(path)}. Try again.")

@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from rpfgsm_jax import atomic
-from rpfgsm_jax.jobs.plan import STATE, Task
+from rpfgsm_jax.jobs.plan import Task
+from rpfgsm_jax.jobs.record import STATE
+from rpfgsm_jax.jobs.spec import Job
 from rpfgsm_jax.photos.verdict import Status
 
 FORMAT = 1
@@ -30,54 +32,28 @@ Facts = dict[str, Any]
 """A photo's record: JSON values."""
 
 
-class Standing(NamedTuple):
-  """How a photo stands before a run; without facts and refusal it is to be done."""
+class OutputState(NamedTuple):
+  """What is in a result's place; without facts and refusal the photo is to be done."""
 
   facts: Facts | None = None  # it is done, and this is its record
   refusal: str | None = None  # a sentence: why it must not be done
 
 
 def path_of(out: pathlib.Path, output: str) -> pathlib.Path:
-  """Returns where the record of a result lies.
-
-  Args:
-    out: the folder of results.
-    output: the result's path in it, with forward slashes.
-
-  Returns:
-    The path.
-  """
+  """Returns where the record of a result lies, which is named by its path in `out`."""
   digest = hashlib.sha256(output.encode("utf-8", "surrogateescape")).hexdigest()
   return out / STATE / FOLDER / f"{digest[:32]}.json"
 
 
 def write(out: pathlib.Path, facts: Facts) -> Facts:
-  """Writes a photo's record, in one step.
-
-  Args:
-    out: the folder of results.
-    facts: the record, its "format" aside.
-
-  Returns:
-    The record as it will be read.
-
-  Raises:
-    OSError: it could not be written; an earlier one is untouched.
-  """
+  """Writes a photo's record in one step, and returns it as it will be read."""
   content = json.dumps({"format": FORMAT, **facts})
   atomic.write_text(path_of(out, facts["output"]), f"{content}\n")
   return json.loads(content)
 
 
 def read(path: pathlib.Path) -> Facts | None:
-  """Reads a record.
-
-  Args:
-    path: where it lies.
-
-  Returns:
-    The record; None where there is none that this version wrote.
-  """
+  """Reads a record; None where there is none that this version wrote."""
   try:
     facts = json.loads(path.read_bytes())
   except (OSError, ValueError):
@@ -87,40 +63,26 @@ def read(path: pathlib.Path) -> Facts | None:
 
 
 def read_all(out: pathlib.Path) -> Iterator[Facts]:
-  """Yields every record of a folder of results.
-
-  Args:
-    out: the folder.
-
-  Yields:
-    The records, in no order.
-  """
+  """Yields every record of a folder of results, in no order."""
   for path in (out / STATE / FOLDER).glob("*.json"):
     facts = read(path)
     if facts is not None:
       yield facts
 
 
-def status_of(facts: Facts | None) -> Status | None:
-  """Returns a record's verdict in one word; None without a record.
+def status_of(facts: Facts) -> Status | None:
+  """Returns a record's verdict in one word; None where nobody judged."""
+  return facts["verdict"] and facts["verdict"]["status"]
 
-  Args:
-    facts: the record, if there is one.
 
-  Returns:
-    The word.
-  """
-  return facts["verdict"]["status"] if facts else None
+def changes_pixels(facts: Facts) -> bool:
+  """Says whether a result is another picture than its original."""
+  return facts["verdict"] is None or facts["verdict"]["largest_change"] > 0
 
 
 def mark(path: pathlib.Path) -> list[int] | None:
-  """Returns what changes with a file's content, and costs nothing to know.
-
-  Args:
-    path: the file.
-
-  Returns:
-    Its size in bytes and the time of its last change in nanoseconds; None where there is none.
+  """Returns what changes with a file's content and costs nothing to know: its size in bytes and
+  the time of its last change in nanoseconds; None where there is no file.
   """
   try:
     status = path.stat()
@@ -129,34 +91,24 @@ def mark(path: pathlib.Path) -> list[int] | None:
   return [status.st_size, status.st_mtime_ns]
 
 
-def stand(task: Task, out: pathlib.Path, settings: str, *, overwrite: bool) -> Standing:
-  """Says whether a photo is done, to be done, or to be left alone.
-
-  Args:
-    task: the photo.
-    out: the folder of results.
-    settings: digest of what decides the bytes of results.
-    overwrite: files that are there may be replaced, unless they are this very result.
-
-  Returns:
-    Its standing.
-  """
+def output_state(job: Job, task: Task) -> OutputState:
+  """Says whether a photo is done, to be done, or to be left alone."""
   try:
     found = os.lstat(task.output)
   except (FileNotFoundError, NotADirectoryError):  # the latter is the whole job's failure
-    return Standing()
+    return OutputState()
   except OSError as error:
     why = error.strerror or error
-    return Standing(refusal=f"{task.output} cannot be written: {why}; rename the photo.")
+    return OutputState(refusal=f"{task.output} cannot be written: {why}; rename the photo.")
   if not stat.S_ISREG(found.st_mode):
-    return Standing(
+    return OutputState(
       refusal=f"{task.output} must be new or a file, got a folder or a link; move it away."
     )
-  facts = read(path_of(out, task.output.relative_to(out).as_posix()))
-  why = _why_not(task, facts, settings)
+  facts = read(path_of(job.out, task.output.relative_to(job.out).as_posix()))
+  why = _why_not(task, facts, job.settings)
   if why is None:
-    return Standing(facts=facts)
-  return Standing() if overwrite else Standing(refusal=why)
+    return OutputState(facts=facts)
+  return OutputState() if job.overwrite else OutputState(refusal=why)
 
 
 def _why_not(task: Task, facts: Facts | None, settings: str) -> str | None:

@@ -3,7 +3,7 @@
 import os
 import socket
 
-from rpfgsm_jax.jobs.errors import JobError, SettingsError
+from rpfgsm_jax.jobs.spec import JobError, SettingsError
 
 ANSWER_WITHIN = 10.0  # seconds for a cluster to answer
 # HTTP/2's opening: the preface and an empty SETTINGS frame. A gRPC server answers with its own.
@@ -12,15 +12,7 @@ _SETTINGS_FRAME = b"\x04"
 
 
 def check_answers(address: str) -> None:
-  """Asks a cluster for a sign of life; Ray would wait two minutes and then end the process.
-
-  Args:
-    address: `HOST:PORT`.
-
-  Raises:
-    SettingsError: it is something else.
-    JobError: no cluster is there.
-  """
+  """Asks a cluster for a sign of life; Ray would wait two minutes and then end the process."""
   host, _, port = address.rpartition(":")
   if not host or not port.isdecimal():
     raise SettingsError(f"--address must be HOST:PORT, got {address!r}.")

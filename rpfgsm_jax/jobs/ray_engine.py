@@ -23,14 +23,11 @@ import numpy as np
 from rpfgsm_jax import process
 from rpfgsm_jax.data.folders import ImageRecord
 from rpfgsm_jax.jobs import ray_address, tries
-from rpfgsm_jax.jobs.engines import make_worker
-from rpfgsm_jax.jobs.errors import JobError, SettingsError
-from rpfgsm_jax.jobs.order import Order
-from rpfgsm_jax.jobs.photo_worker import PhotoWorker
-from rpfgsm_jax.jobs.pipeline import Outcome
+from rpfgsm_jax.jobs.engines import describe_environment, make_worker
+from rpfgsm_jax.jobs.messages import Outcome
+from rpfgsm_jax.jobs.photo_records import output_state
 from rpfgsm_jax.jobs.plan import Task
-from rpfgsm_jax.jobs.settings import describe_environment
-from rpfgsm_jax.jobs.survey import stand
+from rpfgsm_jax.jobs.spec import Job, JobError, SettingsError
 from rpfgsm_jax.jobs.worker import Worker
 from rpfgsm_jax.models.weights import WeightsError
 
@@ -47,15 +44,7 @@ class RayEngine:
   idle_share = None  # the workers' devices are not watched from here
 
   def __init__(self, address: str | None = None, workers: int | None = None):
-    """Remembers where.
-
-    Args:
-      address: `HOST:PORT` of a running cluster; None: a new one on this machine.
-      workers: how many; None: one a GPU, without any GPU one a machine.
-
-    Returns:
-      Nothing.
-    """
+    """Remembers where."""
     self._address, self._wanted = address, workers
     self._kind, self._workers = "CPU", 1
 
@@ -114,23 +103,11 @@ class RayEngine:
   def _device(self) -> dict[str, int]:
     return {"num_gpus": 1} if self._kind == "GPU" else {"num_cpus": 1}
 
-  def run(self, order: Order, tasks: Sequence[Task]) -> Iterator[Outcome]:
-    """Protects the photos on the workers.
-
-    Args:
-      order: what is to be done with each; its `devices` were the workers' number.
-      tasks: the photos.
-
-    Yields:
-      One outcome a photo, block by block.
-
-    Raises:
-      JobError: a worker met what no photo could be done with.
-      SettingsError: the workers' networks are not the order's, or the attack refuses its settings.
-    """
+  def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[Outcome]:
+    """Protects the photos on the workers."""
     import ray
 
-    tries.forget(order.out)
+    tries.forget(job.out)
     block = min(-(-len(tasks) // (self._workers * _BLOCKS_A_WORKER)), _LARGEST_BLOCK[self._kind])
     rows = ray.data.from_items(
       [{"task": _encode(task)} for task in tasks], override_num_blocks=-(-len(tasks) // block)
@@ -139,7 +116,7 @@ class RayEngine:
       _RayWorker,
       batch_size=None,  # a block
       compute=ray.data.ActorPoolStrategy(size=self._workers),
-      fn_constructor_args=(order, block),
+      fn_constructor_args=(job, block),
       **self._device(),
     )
     try:
@@ -154,9 +131,9 @@ class RayEngine:
 class _RayWorker:
   """What each worker keeps from block to block. What stops the job comes back as an outcome too."""
 
-  def __init__(self, order: Order, count: int):
-    self._order, self._count = order, count
-    self._worker: Worker | PhotoWorker | None = None
+  def __init__(self, job: Job, count: int):
+    self._job, self._count = job, count
+    self._worker: Worker | None = None
 
   def __call__(self, rows: dict[str, np.ndarray]) -> dict[str, list[str]]:
     try:
@@ -166,13 +143,13 @@ class _RayWorker:
     return {"outcome": [json.dumps(outcome) for outcome in found]}
 
   def _run(self, tasks: Sequence[Task]) -> list[Outcome]:
-    out, names = self._order.out, [str(task.output) for task in tasks]
+    out, names = self._job.out, [str(task.output) for task in tasks]
     with tries.trying(out, "\0".join(names)) as deaths:
       worker = self._started("\0".join(("start", *names)))
       # Those are a worker's that died in the middle of this block.
-      standings = [(task, stand(self._order, task).facts) for task in tasks]
+      standings = [(task, output_state(self._job, task).facts) for task in tasks]
       found = [
-        Outcome(task.record.relative, None, (), facts or None)
+        Outcome(task.record.relative, None, (), facts)
         for task, facts in standings
         if facts is not None
       ]
@@ -181,20 +158,20 @@ class _RayWorker:
         return found + list(worker.run(rest))
       return found + [outcome for task in rest for outcome in _alone(worker, task, out)]
 
-  def _started(self, name: str) -> Worker | PhotoWorker:
+  def _started(self, name: str) -> Worker:
     if self._worker is None:
-      with tries.trying(self._order.out, name) as deaths:
+      with tries.trying(self._job.out, name) as deaths:
         if deaths >= _DEATHS_AT_START:
           raise JobError(
             f"workers of Ray end while they load the networks, {deaths} of them one after the "
             "other; look at their machines' memory and at Ray's own logs."
           )
         process.prepare()
-        self._worker = make_worker(self._order, self._count)
+        self._worker = make_worker(self._job, self._count)
     return self._worker
 
 
-def _alone(worker: Worker | PhotoWorker, task: Task, out: pathlib.Path) -> Iterator[Outcome]:
+def _alone(worker: Worker, task: Task, out: pathlib.Path) -> Iterator[Outcome]:
   with tries.trying(out, str(task.output)) as deaths:
     if deaths < _DEATHS_ALONE:
       yield from worker.run([task])

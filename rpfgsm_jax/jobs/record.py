@@ -9,134 +9,78 @@ import json
 import os
 import pathlib
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from rpfgsm_jax import atomic
+from rpfgsm_jax import atomic, result_folder
+from rpfgsm_jax.engine import MAX_SEED
 from rpfgsm_jax.jobs import locks
-from rpfgsm_jax.jobs.errors import SettingsError
-from rpfgsm_jax.protector import MAX_SEED
+from rpfgsm_jax.jobs.spec import SettingsError
+from rpfgsm_jax.result_folder import FolderError, Record
+
+STATE = ".rpfgsm"
+"""A job's private folder inside its folder of results; nothing that lists images looks there."""
 
 FORMAT = 1
 RECORD = "job.json"
-_ABSENT = "nothing"
 _SIZE = {"size": "network"}  # what records without a size mean
 
 
-def settle(
+def open_or_create(
   state: pathlib.Path,
   settings: Mapping[str, Any],
   environment: Mapping[str, str],
   *,
   seed: int | None,
-  occupied: Callable[[], str | None] = lambda: None,
-  overwrite: bool | None = None,
+  overwrite: bool,
 ) -> tuple[int, list[str]]:
-  """Begins a job, or checks that this run goes on with the one that was begun.
+  """Begins a job in its existing folder `state`, or goes on with the one that was begun.
 
-  Args:
-    state: the folder of the record; it exists.
-    settings: what decides the results; JSON values, mappings may be nested.
-    environment: what may decide last bits: versions, the kind of device.
-    seed: what the user asked for; None: the recorded one, or a new one from the system's entropy.
-    occupied: names a file that stands where a result belongs, if there is one.
-    overwrite: other settings than the recorded ones take their place; None: there is no such option
-      to be named.
-
-  Returns:
-    The seed of the job, and notes for the user.
-
-  Raises:
-    SettingsError: the job was begun with other settings, its record is unusable, or there is none
-      while files stand where results belong.
+  Returns the job's seed (recorded, else `seed`, else a new one from the system's entropy) and notes
+  for the user. Other settings than the recorded ones are refused with a FolderError, or take their
+  place with `overwrite`; a record that is damaged is refused with a SettingsError.
   """
   path = state / RECORD
-  settings = json.loads(json.dumps(settings))  # as it will be read
   if not path.exists():
-    # Asked in this order: a record that another process makes meanwhile comes before its results.
-    foreign = occupied()
-    if foreign is not None and not path.exists():
-      raise occupied_by(foreign, state)
     drawn = secrets.randbits(MAX_SEED.bit_length()) if seed is None else seed
     _create(path, _content(drawn, settings, environment))
   recorded = _read(path)
   try:
-    _compare(path, recorded, settings, seed, overwrite)
-  except SettingsError:
+    notes = _compare(path, recorded, Record(settings, environment), seed)
+  except FolderError:
     if not overwrite:
       raise
     # Shards that are told the same at once all write the same.
     kept = recorded["seed"] if seed is None else seed
     atomic.write_text(path, _content(kept, settings, environment))
     return kept, ["the settings are new: what was done with other ones is done again."]
-  return recorded["seed"], _notes(recorded["environment"], environment)
+  return recorded["seed"], notes
 
 
-def look(
-  state: pathlib.Path,
-  settings: Mapping[str, Any],
-  *,
-  seed: int | None,
-  overwrite: bool | None = None,
+def read_seed(
+  state: pathlib.Path, settings: Mapping[str, Any], *, seed: int | None, overwrite: bool
 ) -> int | None:
-  """Returns the seed that `settle` would find or keep, and writes nothing.
+  """Returns the seed that `open_or_create` would find or keep, or None where there is no record.
 
-  See `settle` for the arguments.
-
-  Returns:
-    The seed; None where there is no record.
-
-  Raises:
-    SettingsError: `settle` would refuse.
+  Refuses what it would refuse, and writes nothing.
   """
   path = state / RECORD
   if not path.exists():
     return None
   recorded = _read(path)
   if not overwrite:
-    _compare(path, recorded, json.loads(json.dumps(settings)), seed, overwrite)
+    _compare(path, recorded, Record(settings, recorded["environment"]), seed)
   return recorded["seed"] if seed is None else seed
 
 
-def occupied_by(foreign: str, state: pathlib.Path) -> SettingsError:
-  """Returns the refusal of a folder without a record, where a file stands in a result's place.
-
-  Args:
-    foreign: the file.
-    state: the folder of the record.
-
-  Returns:
-    The error.
-  """
-  return SettingsError(
-    f"--out must be new, or hold the results of this job, got {foreign} without {state / RECORD}; "
-    "such a file would be taken for a protected photo: name another folder."
-  )
-
-
-def recorded_settings(state: pathlib.Path) -> dict[str, Any]:
-  """Returns the settings that a job was begun with; none where there is no record.
-
-  Args:
-    state: the folder of the record; need not exist.
-
-  Returns:
-    JSON values, mappings may be nested.
-
-  Raises:
-    SettingsError: the record is unusable.
-  """
+def read_settings(state: pathlib.Path) -> dict[str, Any]:
+  """Returns the settings that a job was begun with; none where there is no record."""
   path = state / RECORD
   return _read(path)["settings"] if path.exists() else {}
 
 
 def _content(seed: int, settings: Mapping[str, Any], environment: Mapping[str, str]) -> str:
-  content = {
-    "format": FORMAT,
-    "seed": seed,
-    "settings": settings,
-    "environment": dict(environment),
-  }
+  content = {"format": FORMAT, "seed": seed, "settings": settings, "environment": environment}
   return json.dumps(content, indent=2) + "\n"
 
 
@@ -180,43 +124,15 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _compare(
-  path: pathlib.Path,
-  recorded: Mapping[str, Any],
-  settings: Mapping[str, Any],
-  seed: int | None,
-  overwrite: bool | None,
-) -> None:
-  there, here = (dict(_fields({**_SIZE, **each})) for each in (recorded["settings"], settings))
-  again = "" if overwrite is None else "--overwrite to do all again with these, "
-  for field in [*there, *(name for name in here if name not in there)]:
-    if there.get(field, _ABSENT) != here.get(field, _ABSENT):
-      raise SettingsError(
-        f"{path.parent.parent} was begun with {field} = {there.get(field, _ABSENT)}, got "
-        f"{here.get(field, _ABSENT)}; give the options of the first run, {again}or another --out."
-      )
+  path: pathlib.Path, recorded: Mapping[str, Any], current: Record, seed: int | None
+) -> list[str]:
+  out, again = path.parent.parent, "--overwrite to do all again with these, or"
+  there = Record(_SIZE | recorded["settings"], recorded["environment"])
+  remedy = f"give the options of the first run, {again} another --out"
+  notes = result_folder.compare_records(out, there, current, remedy=remedy)
   if seed is not None and seed != recorded["seed"]:
-    raise SettingsError(
-      f"{path.parent.parent} was begun with another seed than --seed {seed}; leave --seed out (the "
-      f"recorded one is used), {again}or name another --out."
+    raise FolderError(
+      f"{out} was begun with another seed than --seed {seed}; leave --seed out (the recorded one "
+      f"is used), {again} name another --out."
     )
-
-
-def _fields(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-  """Yields the leaves of nested mappings and lists with their dotted names."""
-  if isinstance(value, dict | list):
-    items = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, inner in items:
-      yield from _fields(inner, f"{name}.{key}" if name else str(key))
-  else:
-    yield name, value
-
-
-def _notes(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
-  changed = [
-    f"{name} {there.get(name, _ABSENT)} -> {here.get(name, _ABSENT)}"
-    for name in [*there, *(name for name in here if name not in there)]
-    if there.get(name) != here.get(name)
-  ]
-  if not changed:
-    return []
-  return [f"the job was begun elsewhere ({'; '.join(changed)}): last bits of results may differ."]
+  return notes

@@ -1,7 +1,6 @@
 """Which photos are meant: folders, files and patterns become one list, each with its own name.
 
-Nothing is opened here. Folders are walked as `rpfgsm_jax.data.list_images` walks them, but one that
-cannot be read costs its own photos only.
+Nothing is opened here. A folder that cannot be read costs its own photos only.
 """
 
 import collections
@@ -12,9 +11,10 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from rpfgsm_jax.data.folders import PHOTO_SUFFIXES, ImageRecord, image_id
-from rpfgsm_jax.jobs.errors import SettingsError
-from rpfgsm_jax.jobs.plan import STATE
+from rpfgsm_jax import result_folder
+from rpfgsm_jax.data.folders import PHOTO_SUFFIXES, ImageRecord, unique_image_ids, walk
+from rpfgsm_jax.jobs.record import STATE
+from rpfgsm_jax.jobs.spec import SettingsError
 
 PathLike = str | os.PathLike[str]
 
@@ -41,32 +41,22 @@ class _Group:
 
 
 def find(sources: Sequence[PathLike], out: PathLike) -> Found:
-  """Lists the photos of folders (recursively), files and patterns.
+  """Lists the photos of folders (recursively), files and patterns (`*`, `?`, `[...]`, `**`).
 
   A photo's name is its path below its folder; with several folders, the folder's name stands before
   it; a single file's is its own. Where two would get one name, names of folders above are added
   until they differ. A file that is named itself is taken whatever its suffix; hidden ones in a
   folder are not, nor is a file that an earlier source holds already.
-
-  Args:
-    sources: folders, files, and patterns with `*`, `?`, `[...]` and, for all folders below, `**`.
-    out: the folder of results.
-
-  Returns:
-    At least one photo or one failure.
-
-  Raises:
-    SettingsError: a source is missing, holds no photo, or does not lie apart from results.
   """
   paths = [path for source in sources for path in _expand(os.fspath(source))]
-  check_apart(paths, out)
+  check_sources(paths, out)
   several = sum(map(os.path.isdir, paths)) > 1
   groups, seen, failures, others = [], set(), [], collections.Counter()
   for path in paths:
     where = pathlib.Path(os.path.abspath(path))
     if os.path.isdir(path):
       group = _Group(where.parts[1:], [], depth=int(several))
-      files = [(each, each.relative_to(path).as_posix()) for each in _walk(path, (), failures)]
+      files = [(each, each.relative_to(path).as_posix()) for each in _files(path, failures)]
     else:
       group, files = _Group(where.parts[1:-1], [], depth=0), [(path, path.name)]
     for photo, below in files:
@@ -85,27 +75,17 @@ def find(sources: Sequence[PathLike], out: PathLike) -> Found:
       f"{', '.join(map(str, paths))}; name another folder or convert the files."
     )
   notes = [f"files that are no photos were left out: {left_out}"] if others else []
-  return Found([ImageRecord(path, name, image_id(name)) for name, path in named], failures, notes)
+  ids = unique_image_ids([name for name, _ in named])
+  records = [ImageRecord(path, name, each) for (name, path), each in zip(named, ids, strict=True)]
+  return Found(records, failures, notes)
 
 
-def check_apart(sources: Sequence[PathLike], out: PathLike) -> None:
-  """Checks that photos and results do not lie in one another.
-
-  Args:
-    sources: folders and files.
-    out: the folder of results.
-
-  Raises:
-    SettingsError: results would be taken for photos by the next run, or are so by this one.
-  """
-  results = pathlib.Path(os.path.realpath(out))  # where `resolve` refuses loops of links
+def check_sources(sources: Sequence[PathLike], out: PathLike) -> None:
+  """Refuses results that the next run would take for photos, and photos that are results."""
   for source in sources:
-    photos = pathlib.Path(os.path.realpath(source))
-    if photos == results or results in photos.parents or photos in results.parents:
-      raise SettingsError(
-        f"SOURCE and --out must lie apart, got {source} and {out}; change one of them."
-      )
-    for folder in (photos, *photos.parents):
+    result_folder.check_apart(source, out, "SOURCE and --out")
+    real = pathlib.Path(os.path.realpath(source))
+    for folder in (real, *real.parents):
       if is_results(folder):
         raise SettingsError(
           f"SOURCE must hold photos that are not protected yet, got {source} in {folder}, a folder "
@@ -114,14 +94,7 @@ def check_apart(sources: Sequence[PathLike], out: PathLike) -> None:
 
 
 def is_results(folder: pathlib.Path) -> bool:
-  """Says whether a folder is one of results.
-
-  Args:
-    folder: the folder; need not exist.
-
-  Returns:
-    Whether a job has written there.
-  """
+  """Says whether a job has written to a folder; it need not exist."""
   return os.path.isdir(folder / STATE)
 
 
@@ -151,37 +124,24 @@ def _expand(source: str) -> Iterator[pathlib.Path]:
   yield from found
 
 
-def _walk(
-  folder: pathlib.Path, above: tuple[tuple[int, int], ...], failures: list[tuple[str, str]]
-) -> Iterator[pathlib.Path]:
-  """All files below a folder that are not hidden; a link back to a folder above is not followed."""
-  if above and is_results(folder):
-    failures.append(
-      (str(folder), f"{folder} is a folder of results: what it holds is protected already.")
-    )
-    return
-  try:
-    status = folder.stat()
-    entries = sorted(folder.iterdir())
-  except OSError as error:
-    failures.append(
-      (
-        str(folder),
-        f"{folder} must be a readable folder, got {error.strerror or error}; change its "
-        "permissions.",
+def _files(folder: pathlib.Path, failures: list[tuple[str, str]]) -> Iterator[pathlib.Path]:
+  """All files below a folder that are not hidden; folders that are left out become failures."""
+
+  def holds_results(inner: pathlib.Path) -> bool:
+    found = is_results(inner)
+    if found:
+      failures.append(
+        (str(inner), f"{inner} is a folder of results: what it holds is protected already.")
       )
+    return found
+
+  def unreadable(inner: pathlib.Path, error: OSError) -> None:
+    why = (
+      f"{inner} must be a readable folder, got {error.strerror or error}; change its permissions."
     )
-    return
-  identity = (status.st_dev, status.st_ino)
-  if identity in above:
-    return
-  for entry in entries:
-    if entry.name.startswith("."):
-      continue
-    if os.path.isdir(entry):
-      yield from _walk(entry, (*above, identity), failures)
-    else:
-      yield entry
+    failures.append((str(inner), why))
+
+  return walk(folder, skip=holds_results, on_error=unreadable)
 
 
 def _tell_apart(groups: Sequence[_Group]) -> None:

@@ -10,25 +10,14 @@ import pathlib
 import shutil
 from collections.abc import Iterator
 
-from rpfgsm_jax.jobs.plan import STATE
+from rpfgsm_jax.jobs.record import STATE
 
 _FOLDER = "tries"
 
 
 @contextlib.contextmanager
 def trying(out: pathlib.Path, work: str) -> Iterator[int]:
-  """Marks work as begun while the block runs.
-
-  Args:
-    out: the folder of results.
-    work: what tells it from other work.
-
-  Yields:
-    How many processes have died of it so far, one after the other.
-
-  Raises:
-    OSError: it could not be marked.
-  """
+  """Marks work as begun while the block runs; yields how many processes have died of it so far."""
   digest = hashlib.sha256(work.encode("utf-8", "surrogateescape")).hexdigest()
   mark = out / STATE / _FOLDER / digest[:32]
   mark.parent.mkdir(exist_ok=True)
@@ -44,9 +33,5 @@ def trying(out: pathlib.Path, work: str) -> Iterator[int]:
 
 
 def forget(out: pathlib.Path) -> None:
-  """Takes all marks away: a new run tries everything anew.
-
-  Args:
-    out: the folder of results.
-  """
+  """Takes all marks away: a new run tries everything anew."""
   shutil.rmtree(out / STATE / _FOLDER, ignore_errors=True)

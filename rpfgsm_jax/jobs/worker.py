@@ -1,201 +1,348 @@
-"""Photos at the networks' size, from a list to written files.
+"""The one pipeline: from a list of photos to written, judged and recorded files.
 
-Decoding threads -> device -> writing threads. One batch is always started before the one before it
-is fetched, and every queue is bounded: memory does not grow with the number of photos.
+read -> group by working shape -> attack together -> encode, write, read back, judge, record.
+
+Threads of the host read and finish photos, one thread a device attacks, and what starts next is
+decided here. So a device has its next photos while the last ones are judged. How many photos are
+under way is bounded by their pixels and by their number, however many there are.
 """
 
 import collections
 import concurrent.futures
+import dataclasses
+import errno
+import hashlib
 import os
+import pathlib
+import queue
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from rpfgsm_jax.data import folders, images
-from rpfgsm_jax.jobs.errors import JobError, SettingsError
-from rpfgsm_jax.jobs.pipeline import DeviceClock, Outcome, failed_write, start_threads
+from rpfgsm_jax import atomic
+from rpfgsm_jax.data.images import ImageError
+from rpfgsm_jax.data.photo_files import (
+  OpenedPhoto,
+  Photo,
+  check_encodable,
+  decode_photo,
+  open_photo,
+)
+from rpfgsm_jax.engine import OutOfMemoryError
+from rpfgsm_jax.jobs import ledger, photo_records
+from rpfgsm_jax.jobs.messages import Outcome
 from rpfgsm_jax.jobs.plan import Task
-from rpfgsm_jax.protect import OutOfMemoryError, Pending, Protector, to_uint8
+from rpfgsm_jax.jobs.spec import Job, JobError
+from rpfgsm_jax.photos.fitting import AttackedPhoto, FittingAttack
+from rpfgsm_jax.photos.protector import PhotoProtector
 
-_STARTED_AT_ONCE = 2  # batches: one computes, the next waits on the device
-_MAX_WRITERS = 8
+MOST_PIXELS = 40 * 2**20
+"""Of the photos under way, for each device; a larger photo is under way alone."""
+
+_BATCHES_A_DEVICE = 4  # one on the device, one read ahead, two that are judged
+_HOST_THREADS = (3, 16)  # at least so many a device, and at most so many for more processors
+# What the next photo will meet too.
+_FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
-class _Batch(NamedTuple):
-  tasks: Sequence[Task]
-  images: np.ndarray  # (N, H, W, 3) uint8
-  notes: Sequence[tuple[str, ...]]  # a task
+class _Opened(NamedTuple):
+  """A photo whose header has been read."""
+
+  task: Task
+  source_mark: list[int] | None  # of the file before it was read
+  photo: OpenedPhoto
 
 
-class _Flight(NamedTuple):
-  batch: _Batch
-  protector: Protector  # that started it
-  started: float
-  result: concurrent.futures.Future[tuple[np.ndarray, float]]  # uint8 images, when they were ready
+class _Read(NamedTuple):
+  """A photo that waits for a device."""
+
+  task: Task
+  source_mark: list[int] | None
+  photo: Photo  # as it is protected and written
+
+
+class _Attacked(NamedTuple):
+  """A photo that is to be written."""
+
+  read: _Read
+  found: AttackedPhoto
+  seconds: float  # its share of the attack
+  device: int
+
+
+class DeviceClock:
+  """How long the devices had nothing to do between the first start and the last result."""
+
+  def __init__(self, devices: int = 1) -> None:
+    self.busy = 0.0  # seconds in which a device had at least one started batch that was not ready
+    self._first: float | None = None
+    self._until = [0.0] * devices
+    self._lock = threading.Lock()
+
+  def add(self, started: float, ready: float, device: int = 0) -> None:
+    """Counts one batch; those of one device in the order in which they were started."""
+    with self._lock:
+      self._first = started if self._first is None else min(started, self._first)
+      self.busy += max(ready - max(started, self._until[device]), 0.0)
+      self._until[device] = max(ready, self._until[device])
+
+  @property
+  def idle_share(self) -> float | None:
+    """The idle part of the time between, 0..1; None before the first result."""
+    if self._first is None or max(self._until) == self._first:
+      return None
+    return 1.0 - self.busy / (len(self._until) * (max(self._until) - self._first))
 
 
 class Worker:
-  """Protects photos with one compiled attack.
+  """Protects photos, batch by batch, on the devices of this process.
 
   Attributes:
     clock: what the devices have done so far.
   """
 
-  def __init__(
-    self, protector: Protector, image_size: tuple[int, int], how: str, *, adaptive: bool = False
-  ):
-    """Keeps the attack.
-
-    Args:
-      protector: the attack, compiled for batches of one shape.
-      image_size: (height, width) that its networks take.
-      how: preprocessing, see `rpfgsm_jax.data.preprocess`.
-      adaptive: halve the batches when one does not fit into memory, instead of giving up.
-
-    Returns:
-      Nothing.
-    """
-    self.clock = DeviceClock()
-    self._protector, self._image_size, self._how = protector, image_size, how
-    self._adaptive, self._compiled = adaptive, False
+  def __init__(self, protectors: Sequence[PhotoProtector], job: Job, batch_size: int):
+    self.clock = DeviceClock(len(protectors))
+    self._job, self._batch_size, self._devices = job, batch_size, len(protectors)
+    self._protectors = protectors
+    self._attacks = [FittingAttack(each, batch_size) for each in protectors]
+    self._known = ledger.read(job.out)
 
   def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-    """Protects photos and writes them.
+    """Protects photos and writes them; yields one outcome a photo as soon as it is known.
 
     Closing the iterator early drops what is on the device; what is being written becomes whole.
-
-    Args:
-      tasks: the photos.
-
-    Yields:
-      One outcome a photo, as soon as its file is written or it has failed; order is not kept.
-
-    Raises:
-      JobError: no photo can be done any more: the disk is full, or a batch does not fit.
-      SettingsError: the attack refuses its settings.
+    Raises JobError where no photo can be done any more: the disk is full.
     """
-    fetcher = start_threads(1, "fetch")
-    writers = start_threads(min(_MAX_WRITERS, os.cpu_count() or 1), "write")
+    fewest, most = _HOST_THREADS
+    threads = max(fewest * self._devices, min(os.cpu_count() or 1, most))
+    host, devices = _start_threads(threads, "photo"), _start_threads(self._devices, "device")
     try:
-      yield from self._run(tasks, fetcher, writers)
-    except OutOfMemoryError as error:
-      raise JobError(str(error)) from error
+      yield from _Flow(self, host, devices).run(tasks)
     finally:
-      fetcher.shutdown(wait=False, cancel_futures=True)
-      writers.shutdown(cancel_futures=True)
+      devices.shutdown(wait=False, cancel_futures=True)
+      host.shutdown(cancel_futures=True)
 
-  def _run(
-    self,
-    tasks: Sequence[Task],
-    fetcher: concurrent.futures.Executor,
-    writers: concurrent.futures.Executor,
-  ) -> Iterator[Outcome]:
-    flying: collections.deque[_Flight] = collections.deque()
-    writing: collections.deque[concurrent.futures.Future[Outcome]] = collections.deque()
-
-    def land() -> Iterator[Outcome]:
-      flight = flying.popleft()
-      pixels = self._fetch(flight, flying)
-      for task, image, notes in zip(flight.batch.tasks, pixels, flight.batch.notes, strict=True):
-        writing.append(writers.submit(_write, task, image, notes))
-      # One batch may wait for the disk while the next one is computed.
-      while writing and (len(writing) > len(pixels) or writing[0].done()):
-        yield writing.popleft().result()
-
-    for found in self._read(tasks):
-      if isinstance(found, Outcome):
-        yield found
-        continue
-      flying.append(self._start(found, fetcher))
-      if len(flying) == _STARTED_AT_ONCE:
-        yield from land()
-    while flying:
-      yield from land()
-    for future in writing:
-      yield future.result()
-
-  def _read(self, tasks: Sequence[Task]) -> Iterator[Outcome | _Batch]:
-    """Yields batches that are to be protected, and what became of photos that cannot be read."""
-    by_name = {task.record.relative: task for task in tasks}
-    records, capacity, notes = [task.record for task in tasks], self._protector.capacity, []
-    for batch in folders.iterate_images(
-      records, self._image_size, self._how, batch_size=capacity, notes=notes
-    ):
-      for record, reason in batch.failures:
-        yield Outcome(record.relative, reason)
-      chosen = [by_name[record.relative] for record in batch.records]
-      said = [
-        tuple(note for note in notes if note.startswith(f"{task.record.path}: ")) for task in chosen
-      ]
-      notes.clear()
-      size = self._protector.capacity  # smaller than at first, since a batch did not fit
-      for start in range(0, len(chosen), size):
-        part = slice(start, start + size)
-        yield _Batch(chosen[part], batch.images[part], said[part])
-
-  def _start(self, batch: _Batch, fetcher: concurrent.futures.Executor) -> _Flight:
-    before = time.perf_counter()
+  def open(self, task: Task) -> _Opened | Outcome:
+    """Reads a photo's file and what its header says."""
+    path = task.record.path
+    source_mark = photo_records.mark(path)
     try:
-      pending = self._protector.start(batch.images, _ids(batch))
+      photo = open_photo(path, max_pixels=self._job.max_pixels, min_side=self._job.photos.min_side)
+    except ImageError as error:
+      return Outcome(task.record.relative, str(error))
+    return _Opened(task, source_mark, photo)
+
+  def read(self, opened: _Opened) -> _Read | Outcome:
+    """Decodes a photo and checks that it can be protected."""
+    task, path = opened.task, opened.task.record.path
+    try:
+      original = opened.photo.decode()
+      photo = self._protectors[0].prepare(original)
+      check_encodable(photo, self._job.photos.encoding)
+      if ledger.is_known(original.seen(), self._known):
+        raise ImageError(f"{path} is itself a protected photo; name the original.")
+    except ImageError as error:
+      return Outcome(task.record.relative, str(error))
+    except MemoryError:
+      return Outcome(task.record.relative, _does_not_fit(path, "the computer's memory"))
+    return _Read(task, opened.source_mark, photo)
+
+  def shape_of(self, read: _Read) -> tuple[int, int]:
+    """Returns the shape at which a photo is attacked."""
+    return self._protectors[0].shape_of(read.photo)
+
+  def attack(self, device: int, group: Sequence[_Read]) -> list[_Attacked | Outcome]:
+    """Attacks photos of one working shape on a device."""
+    started = time.perf_counter()
+    try:
+      found = self._attacks[device](
+        [read.photo for read in group], [read.task.record.image_id for read in group]
+      )
     except OutOfMemoryError as error:
-      failed = concurrent.futures.Future()
-      failed.set_exception(error)
-      return _Flight(batch, self._protector, before, failed)
-    except ValueError as error:  # the attack refuses its settings before it computes anything
-      raise SettingsError(str(error)) from error
-    # The first call compiles before it starts anything.
-    started = before if self._compiled else time.perf_counter()
-    self._compiled = True
-    return _Flight(batch, self._protector, started, fetcher.submit(_wait, pending))
+      if len(group) > 1:  # the large ones among them may be the only ones that do not fit
+        return [each for read in group for each in self.attack(device, [read])]
+      path = group[0].task.record.path
+      return [Outcome(group[0].task.record.relative, _does_not_fit(path, f"memory ({error})"))]
+    except ValueError as error:  # the attack has no use for such a photo
+      if len(group) > 1:
+        return [each for read in group for each in self.attack(device, [read])]
+      (read,) = group
+      return [Outcome(read.task.record.relative, f"{read.task.record.path}: {error}")]
+    ready = time.perf_counter()
+    self.clock.add(started, ready, device)
+    each = (ready - started) / len(group)
+    return [_Attacked(*pair, each, device) for pair in zip(group, found, strict=True)]
 
-  def _fetch(self, flight: _Flight, others: Iterable[_Flight]) -> np.ndarray:
+  def finish(self, attacked: _Attacked) -> Outcome:
+    """Writes a photo, reads it back, judges what was read, and keeps the record."""
+    (task, source_mark, photo), found, seconds, device = attacked
+    protector = self._protectors[device]
+    started, notes = time.perf_counter(), (*photo.notes, *found.notes)
+    content = protector.encode(photo, found.pixels)
     try:
-      pixels, ready = flight.result.result()
-      started = flight.started
-    except OutOfMemoryError:
-      if not self._adaptive or flight.protector.batch_size == 1:
-        raise
-      concurrent.futures.wait([other.result for other in others])  # their memory is free then
-      started = time.perf_counter()
-      pixels, ready = self._try_smaller(flight), time.perf_counter()
-    self.clock.add(started, ready)
-    return pixels
+      with atomic.replacing(task.output) as temporary:
+        written = _through_the_disk(temporary, content)
+        pixels = decode_photo(written, task.output)
+        verdict = protector.judge(photo, pixels).to_json() if self._job.judged else None
+        facts = {
+          **self._identity(task, photo),
+          "output_sha256": hashlib.sha256(written).hexdigest(),
+          "pixels_sha256": ledger.digest(pixels),
+          "source_mark": source_mark,
+          "output_mark": photo_records.mark(temporary),
+          "working_size": _width_first(found.working_size),
+          "seconds": round(seconds + time.perf_counter() - started, 3),
+          "notes": list(notes),
+          "verdict": verdict,
+        }
+        if photo_records.changes_pixels(facts):  # else the original would be taken for a result
+          ledger.remember(facts["pixels_sha256"])
+        if not self._job.overwrite and os.path.lexists(task.output):
+          raise FileExistsError(errno.EEXIST, "another program has made a file of that name")
+        facts = photo_records.write(self._job.out, facts)
+    except ImageError as error:
+      return Outcome(task.record.relative, str(error))
+    except OSError as error:
+      return _failed_write(task, error, notes)
+    return Outcome(task.record.relative, None, notes, facts)
 
-  def _try_smaller(self, flight: _Flight) -> np.ndarray:
-    images, ids = flight.batch.images, _ids(flight.batch)
-    if self._protector is flight.protector:
-      self._protector = flight.protector.halved()
-    while True:
-      size = self._protector.capacity
-      try:
-        parts = [
-          to_uint8(
-            self._protector(images[start : start + size], ids[start : start + size]).adversarial
-          )
-          for start in range(0, len(images), size)
-        ]
-        return np.concatenate(parts)
-      except OutOfMemoryError:
-        if self._protector.batch_size == 1:
-          raise
-        self._protector = self._protector.halved()
+  def _identity(self, task: Task, photo: Photo) -> photo_records.Facts:
+    """Says what became what, and by which settings."""
+    return {
+      "photo": os.path.abspath(task.record.path),
+      "relative": task.record.relative,
+      "output": task.output.relative_to(self._job.out).as_posix(),
+      "source_sha256": photo.sha256,
+      "settings": self._job.settings,
+      "size": _width_first(photo.pixels.shape[:2]),
+      "encoding": dataclasses.asdict(self._job.photos.encoding),
+      "epsilon": float(self._job.photos.attack.epsilon),
+    }
 
 
-def _ids(batch: _Batch) -> np.ndarray:
-  return np.asarray([task.record.image_id for task in batch.tasks], np.uint32)
+class _Flow:
+  """What is under way, and what starts next. Only the caller's thread is ever in here."""
+
+  def __init__(
+    self,
+    worker: Worker,
+    host: concurrent.futures.Executor,
+    devices: concurrent.futures.Executor,
+  ) -> None:
+    self._worker, self._host, self._on_devices = worker, host, devices
+    self._events: queue.SimpleQueue[tuple[Callable, concurrent.futures.Future]] = (
+      queue.SimpleQueue()
+    )
+    self._weights: dict[str, int] = {}  # pixels of each photo under way, by name
+    self._reading = 0
+    self._waiting: dict[tuple[int, int], list[_Read]] = collections.defaultdict(list)
+    self._free = list(range(worker._devices))
+
+  def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+    """Yields one outcome a photo."""
+    coming = map(self._worker.open, tasks)
+    following = next(coming, None)
+    while following or self._weights:
+      while isinstance(following, _Opened) and self._fits(following):
+        self._start_reading(following)
+        following = next(coming, None)
+      if isinstance(following, Outcome):
+        yield following
+        following = next(coming, None)
+        continue
+      self._start_attacks()
+      then, future = self._events.get()
+      for outcome in then(future.result()):
+        del self._weights[outcome.relative]
+        yield outcome
+
+  def _fits(self, opened: _Opened) -> bool:
+    if not self._weights:
+      return True
+    worker, pixels = self._worker, opened.photo.size[0] * opened.photo.size[1]
+    many = len(self._weights) >= _BATCHES_A_DEVICE * worker._devices * worker._batch_size
+    return not many and sum(self._weights.values()) + pixels <= MOST_PIXELS * worker._devices
+
+  def _start(
+    self, pool: concurrent.futures.Executor, then: Callable, work: Callable, *arguments: Any
+  ) -> None:
+    future = pool.submit(work, *arguments)
+    future.add_done_callback(lambda done: self._events.put((then, done)))
+
+  def _start_reading(self, opened: _Opened) -> None:
+    self._weights[opened.task.record.relative] = opened.photo.size[0] * opened.photo.size[1]
+    self._reading += 1
+    self._start(self._host, self._was_read, self._worker.read, opened)
+
+  def _was_read(self, read: _Read | Outcome) -> Iterator[Outcome]:
+    self._reading -= 1
+    if isinstance(read, Outcome):
+      yield read
+      return
+    # At the networks' size only the number of photos counts from here on.
+    if self._worker._job.photos.size == "network":
+      self._weights[read.task.record.relative] = 0
+    self._waiting[self._worker.shape_of(read)].append(read)
+
+  def _start_attacks(self) -> None:
+    """Gives full batches to free devices, and others once nothing more is being read."""
+    while self._free and self._waiting:
+      shape = max(self._waiting, key=lambda each: len(self._waiting[each]))
+      if len(self._waiting[shape]) < self._worker._batch_size and self._reading:
+        return
+      waiting = self._waiting.pop(shape)
+      group, rest = waiting[: self._worker._batch_size], waiting[self._worker._batch_size :]
+      if rest:
+        self._waiting[shape] = rest
+      device = self._free.pop()
+
+      def attacked(found: list[_Attacked | Outcome], device: int = device) -> Iterator[Outcome]:
+        self._free.append(device)
+        for each in found:
+          if isinstance(each, Outcome):
+            yield each
+          else:
+            self._start(self._host, lambda outcome: [outcome], self._worker.finish, each)
+
+      self._start(self._on_devices, attacked, self._worker.attack, device, group)
 
 
-def _wait(pending: Pending) -> tuple[np.ndarray, float]:
-  adversarial = pending.result().adversarial
-  ready = time.perf_counter()
-  return to_uint8(adversarial), ready
+def _start_threads(count: int, name: str) -> concurrent.futures.ThreadPoolExecutor:
+  """Starts all threads now: one that Ctrl-C meets while it starts is waited for by nobody."""
+  pool = concurrent.futures.ThreadPoolExecutor(count, thread_name_prefix=name)
+  all_there = threading.Barrier(count)
+  for _ in range(count):
+    pool.submit(all_there.wait)
+  return pool
 
 
-def _write(task: Task, pixels: np.ndarray, notes: tuple[str, ...]) -> Outcome:
-  try:
-    images.write_png(task.output, pixels)
-  except OSError as error:
-    return failed_write(task, error, notes)
-  return Outcome(task.record.relative, None, notes)
+def _does_not_fit(path: pathlib.Path, where: str) -> str:
+  return (
+    f"{path} does not fit into {where}; it is left out. --max-megapixels leaves such photos out "
+    "from the start; fewer or smaller networks, or another device, may take it."
+  )
+
+
+def _failed_write(task: Task, error: OSError, notes: Sequence[str]) -> Outcome:
+  """Says why a photo's file could not be written; raises JobError where no other could be."""
+  why = f"{task.output} could not be written: {error.strerror or error}"
+  if error.errno in _FATAL:
+    raise JobError(
+      f"{why}. Make room or name another disk; the same command then goes on."
+    ) from error
+  return Outcome(task.record.relative, f"{why}.", tuple(notes))
+
+
+def _through_the_disk(path: pathlib.Path, content: bytes) -> bytes:
+  """Writes a file to the disk and returns what is there afterwards."""
+  with open(path, "wb") as file:
+    file.write(content)
+    file.flush()
+    os.fsync(file.fileno())
+  return path.read_bytes()
+
+
+def _width_first(size: tuple[int, int] | None) -> list[int] | None:
+  return None if size is None else [size[1], size[0]]

@@ -18,7 +18,7 @@ from rpfgsm_jax.data.images import ImageError
 from rpfgsm_jax.data.photo_files import decode_photo, read_photo
 from rpfgsm_jax.photos.verdict import NetworkVerdict, Status, Verdict
 from rpfgsm_jax.report import Bars, Cell, Comparison, Table
-from rpfgsm_jax.report.written import Tone
+from rpfgsm_jax.report.sections import Tone
 
 SHOWN_SIDE = 800
 """Pixels of the longer side to which pictures are shrunk."""

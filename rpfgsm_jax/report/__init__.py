@@ -4,16 +4,7 @@ Plain frozen dataclasses in, one text out; nothing here knows of attacks, experi
 """
 
 from rpfgsm_jax.report.page import build_page, is_page, write_page
-from rpfgsm_jax.report.sections import (
-  Bars,
-  Cell,
-  Comparison,
-  Group,
-  Picture,
-  Section,
-  Table,
-  Text,
-)
+from rpfgsm_jax.report.sections import Bars, Cell, Comparison, Group, Picture, Section, Table, Text
 from rpfgsm_jax.report.texts import escape_markdown, markdown, plain, printable
 
 __all__ = [

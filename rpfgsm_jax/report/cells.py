@@ -1,7 +1,7 @@
 """The cells in which rates and numbers are shown."""
 
 from rpfgsm_jax.evaluation import Rate
-from rpfgsm_jax.report.written import Cell
+from rpfgsm_jax.report.sections import Cell
 
 NOT_AVAILABLE = Cell("n/a", None)
 

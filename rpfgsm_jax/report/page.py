@@ -7,20 +7,25 @@ can run or fetch anything.
 """
 
 import base64
+import functools
 import hashlib
-import importlib.resources
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
 
 from rpfgsm_jax import atomic
 from rpfgsm_jax.report.checks import check_sections
-from rpfgsm_jax.report.markup import escape, ids_of, section_of
-from rpfgsm_jax.report.sections import SECTIONS, Section
+from rpfgsm_jax.report.layout import columns_of, ids_of, views_of
+from rpfgsm_jax.report.pictures import embed
+from rpfgsm_jax.report.sections import Cell, Section
+from rpfgsm_jax.report.texts import printable
 
 _MARK = '<meta name="generator" content="rpfgsm-jax">'
 _MARK_WITHIN = 4096  # bytes of a page
-_LISTED = 3  # sections from which on a page has a table of contents
 
 
 def build_page(title: str, sections: Sequence[Section], *, language: str = "en") -> str:
@@ -40,36 +45,7 @@ def build_page(title: str, sections: Sequence[Section], *, language: str = "en")
     ValueError: an empty title, something else than sections, or a cell whose target is not among
       them.
   """
-  if not isinstance(title, str) or not title.strip():
-    raise ValueError(f"title must be a text that is not empty, got {title!r}; name the page.")
-  check_sections("sections", sections, SECTIONS)
-  style, script = _resource("page.css"), _resource("page.js")
-  policy = (
-    f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; "
-    f"script-src '{_digest(script)}'; base-uri 'none'; form-action 'none'"
-  )
-  ids = ids_of(sections)
-  body = [section_of(section, f"section-{n}", ids) for n, section in enumerate(sections, start=1)]
-  head = [
-    "<!DOCTYPE html>",
-    f'<html lang="{escape(language)}">',
-    "<head>",
-    '<meta charset="utf-8">',
-    _MARK,
-    f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-    '<meta name="viewport" content="width=device-width, initial-scale=1">',
-    '<meta name="color-scheme" content="light dark">',
-    '<link rel="icon" href="data:,">',  # else a page from a server asks it for an icon
-    f"<title>{escape(title)}</title>",
-    f"<style>{style}</style>",
-    "</head>",
-    "<body>",
-    f"<header><h1>{escape(title)}</h1></header>",
-    *_contents(sections),
-    "<main>",
-  ]
-  tail = ["</main>", f"<script>{script}</script>", "</body>", "</html>", ""]
-  return "\n".join([*head, *body, *tail])
+  return "".join(_parts(title, sections, language))
 
 
 def write_page(
@@ -93,7 +69,9 @@ def write_page(
   path = pathlib.Path(path)
   if path.suffix.lower() != ".html":
     raise ValueError(f"path must end in .html, got {path}; browsers go by it.")
-  atomic.write_text(path, build_page(title, sections, language=language))
+  parts = _parts(title, sections, language)
+  with atomic.replacing(path) as temporary, open(temporary, "wb") as file:
+    file.writelines(part.encode() for part in parts)
   return path
 
 
@@ -113,19 +91,48 @@ def is_page(path: str | os.PathLike[str]) -> bool:
     return False
 
 
-def _resource(name: str) -> str:
-  return importlib.resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+def _parts(title: str, sections: Sequence[Section], language: str) -> Iterator[str]:
+  """Returns the page's text piece by piece: no more than one picture is encoded at a time."""
+  if not isinstance(title, str) or not title.strip():
+    raise ValueError(f"title must be a text that is not empty, got {title!r}; name the page.")
+  check_sections("sections", sections, Section)
+  ids = ids_of(sections)
+
+  def place_of(cell: Cell) -> str:
+    if id(cell.target) not in ids:
+      raise ValueError(
+        f"target of the cell {cell.text!r} must be a section of this page, got a "
+        f"{type(cell.target).__name__} that is none of them; add it to the sections."
+      )
+    return ids[id(cell.target)]
+
+  page = _environment().get_template("page.html.j2")
+  return page.generate(
+    title=title, sections=sections, language=language, mark=Markup(_MARK), place_of=place_of
+  )
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+  """Returns the templates' environment: whatever is no `Markup` is made printable and escaped."""
+  environment = jinja2.Environment(
+    loader=jinja2.PackageLoader(__package__),
+    autoescape=True,
+    finalize=_shown,
+    lstrip_blocks=True,
+    trim_blocks=True,
+    undefined=jinja2.StrictUndefined,
+  )
+  environment.filters |= {"columns": columns_of, "digest": _digest, "embed": embed}
+  environment.filters |= {"kind": lambda section: type(section).__name__.lower(), "views": views_of}
+  for name, file in (("style", "page.css"), ("script", "page.js")):
+    environment.globals[name] = Markup(environment.loader.get_source(environment, file)[0])
+  return environment
+
+
+def _shown(value: Any) -> Any:
+  return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _digest(content: str) -> str:
   return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"
-
-
-def _contents(sections: Sequence[Section]) -> Iterator[str]:
-  titled = [(n, section) for n, section in enumerate(sections, start=1) if section.title]
-  if len(titled) < _LISTED:
-    return
-  yield '<nav aria-label="Contents"><ul>'
-  for n, section in titled:
-    yield f'<li><a href="#section-{n}">{escape(section.title)}</a></li>'
-  yield "</ul></nav>"

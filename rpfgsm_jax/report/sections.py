@@ -7,21 +7,154 @@ character as it is, markup included.
 import dataclasses
 import numbers
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import numpy as np
 
 from rpfgsm_jax.report.checks import (
+  TEXT,
+  check_each,
+  check_kind,
   check_list,
-  check_picture,
-  check_pixels,
+  check_pair,
   check_sections,
-  check_text,
   check_title,
-  is_png,
 )
-from rpfgsm_jax.report.written import Bars, Cell, Table, Text
+from rpfgsm_jax.report.pictures import check_picture
 
-_SVG_HEAD = 2000  # bytes within which an SVG must begin, after its XML declaration and comments
+Tone = Literal["", "good", "fair", "bad"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+  """A table's cell whose text is not what it is sorted by.
+
+  Attributes:
+    text: what is shown.
+    value: what sorting uses: a number, a text, or None. In a column numbers come before texts;
+      None comes last, ascending and descending. Infinity is a number, NaN is refused.
+    tone: a colored mark before the text; the text must say it too.
+    target: a section of the same page that the text leads to, itself; None: it leads nowhere.
+
+  Raises:
+    ValueError: text, value or tone is of another kind.
+  """
+
+  text: str
+  value: float | str | None
+  tone: Tone = ""
+  target: object | None = None
+
+  def __post_init__(self) -> None:
+    check_kind("text", self.text, *TEXT)
+    known = self.value is None or isinstance(self.value, str | numbers.Real)
+    if not known or self.value != self.value:
+      came = "NaN" if known else type(self.value).__name__
+      raise ValueError(
+        f"value must be a number, a text or None, got {came}; use None for what is missing, and "
+        "float(value) for an array's scalar."
+      )
+    if self.tone not in get_args(Tone):
+      raise ValueError(f"tone must be one of {get_args(Tone)}, got {self.tone!r}; pick one.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+  """Paragraphs.
+
+  Attributes:
+    paragraphs: one text each.
+    title: a heading above them; "" for none.
+
+  Raises:
+    ValueError: one of them is no text.
+  """
+
+  paragraphs: Sequence[str]
+  title: str = ""
+
+  def __post_init__(self) -> None:
+    check_kind("title", self.title, *TEXT)
+    check_each("paragraphs", self.paragraphs, *TEXT)
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """A table that the reader sorts and filters; the first column names the row.
+
+  Attributes:
+    title: the heading.
+    columns: their names.
+    rows: one cell for each column; a plain text is sorted by itself, numbers within it by their
+      size ("9.jpg" before "10.jpg"), and an empty one comes last like a `Cell` without value.
+    note: a sentence above the table.
+    sortable: False: it stays as it is, without anything to click.
+
+  Raises:
+    ValueError: a row with more or fewer cells than columns, or something else than texts.
+  """
+
+  title: str
+  columns: Sequence[str]
+  rows: Sequence[Sequence[str | Cell]]
+  note: str = ""
+  sortable: bool = True
+
+  def __post_init__(self) -> None:
+    check_title(self.title)
+    check_kind("note", self.note, *TEXT)
+    check_each("columns", self.columns, *TEXT)
+    if not len(self.columns):
+      raise ValueError("columns must name at least one column, got none; leave the table out.")
+    check_list("rows", self.rows)
+    number = 'for a number write Cell(f"{number:.1f}", number)'
+    for index, row in enumerate(self.rows):
+      check_each(f"rows[{index}]", row, str | Cell, "a text or a Cell", number)
+      if len(row) != len(self.columns):
+        raise ValueError(
+          f"rows[{index}] must have one cell for each of the {len(self.columns)} columns, got "
+          f'{len(row)}; write "" for an empty cell.'
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Bars:
+  """Shares in columns side by side, each a text, a number in % and a bar: what a network answers.
+
+  The texts and numbers are what is read aloud; the bars are decoration.
+
+  Attributes:
+    title: the heading, for example the network's name.
+    columns: (heading, bars) pairs; a bar is a (text, share) pair, its share in 0..1.
+    note: a sentence above them.
+    marked: the text whose bars stand out in every column; "": none do.
+
+  Raises:
+    ValueError: a share is no number in 0..1, or a text is none.
+  """
+
+  title: str
+  columns: Sequence[tuple[str, Sequence[tuple[str, float]]]]
+  note: str = ""
+  marked: str = ""
+
+  def __post_init__(self) -> None:
+    check_title(self.title)
+    check_kind("note", self.note, *TEXT)
+    check_kind("marked", self.marked, *TEXT)
+    check_list("columns", self.columns)
+    for index, column in enumerate(self.columns):
+      check_pair(f"columns[{index}]", column, "(heading, bars)")
+      check_kind(f"columns[{index}][0]", column[0], *TEXT)
+      check_list(f"columns[{index}][1]", column[1])
+      for place, bar in enumerate(column[1]):
+        name = f"columns[{index}][1][{place}]"
+        check_pair(name, bar, "(text, share)")
+        check_kind(f"{name}[0]", bar[0], *TEXT)
+        if not isinstance(bar[1], numbers.Real) or not 0 <= bar[1] <= 1:
+          raise ValueError(
+            f"{name}[1] must be a share in 0..1, got {bar[1]!r}; divide by the whole first."
+          )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,14 +176,8 @@ class Picture:
 
   def __post_init__(self) -> None:
     check_title(self.title)
-    check_text("caption", self.caption)
-    if not isinstance(self.image, bytes):
-      check_pixels("image", self.image)
-    elif not is_png(self.image) and b"<svg" not in self.image[:_SVG_HEAD]:
-      raise ValueError(
-        f"image must be the bytes of a PNG or SVG file, got {len(self.image)} bytes starting with "
-        f"{self.image[:8]!r}; decode it and pass its pixels."
-      )
+    check_kind("caption", self.caption, *TEXT)
+    check_picture("image", self.image, drawing=True)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -91,21 +218,15 @@ class Comparison:
 
   def __post_init__(self) -> None:
     check_title(self.title)
-    check_text("caption", self.caption)
+    check_kind("caption", self.caption, *TEXT)
     self._check_pictures()
     check_list("facts", self.facts)
-    for name, pair in [
-      *((f"facts[{i}]", f) for i, f in enumerate(self.facts)),
-      ("labels", self.labels),
-    ]:
-      check_list(name, pair)
-      if len(pair) != 2 or not all(isinstance(text, str) for text in pair):
-        raise ValueError(f"{name} must be two texts, got {pair!r}; write (label, text).")
-    check_sections("details", self.details, (Text, Table, Bars))
-    if not isinstance(self.state, Cell | None):
-      raise ValueError(
-        f"state must be a Cell or None, got {type(self.state).__name__}; write Cell(text, None)."
-      )
+    facts = {f"facts[{index}]": fact for index, fact in enumerate(self.facts)}
+    for name, pair in {**facts, "labels": self.labels}.items():
+      check_pair(name, pair, "(text, text)")
+      check_each(name, pair, *TEXT)
+    check_sections("details", self.details, Text | Table | Bars)
+    check_kind("state", self.state, Cell | None, "a Cell or None", "write Cell(text, None)")
 
   def _check_pictures(self) -> None:
     """Refuses pictures that do not belong together, and an amplification that is none."""
@@ -152,9 +273,8 @@ class Group:
 
   def __post_init__(self) -> None:
     check_title(self.title)
-    check_text("note", self.note)
-    check_sections("items", self.items, (Text, Table, Picture, Bars, Comparison))
+    check_kind("note", self.note, *TEXT)
+    check_sections("items", self.items, Text | Table | Picture | Bars | Comparison)
 
 
 Section = Text | Table | Picture | Bars | Comparison | Group
-SECTIONS = (Text, Table, Picture, Bars, Comparison, Group)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from rpfgsm_jax.report.written import Cell, Table
+from rpfgsm_jax.report.sections import Cell, Table
 
 # Characters that HTML forbids, browsers drop or terminals obey, and surrogates, which UTF-8 cannot
 # hold.

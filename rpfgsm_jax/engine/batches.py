@@ -12,8 +12,7 @@ from rpfgsm_jax.attacks import inputs
 from rpfgsm_jax.attacks.rp_fgsm import rp_fgsm
 from rpfgsm_jax.attacks.steps import AttackResult
 from rpfgsm_jax.devices import Devices
-from rpfgsm_jax.models.classifier import Classifier
-from rpfgsm_jax.protector import (
+from rpfgsm_jax.engine.protector import (
   Attack,
   OutOfMemoryError,
   Pending,
@@ -22,6 +21,7 @@ from rpfgsm_jax.protector import (
   check_batch_size,
   check_options,
 )
+from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.typing import ArrayLike
 
 BatchSize = int | Literal["auto"]
@@ -29,7 +29,7 @@ Progress = Callable[[int, int], None]
 """`progress(done, total)`, images."""
 
 # Where "auto" begins, images a device: halving finds what fits, and costs a compilation each time.
-_GENEROUS_ON_CPU, _GENEROUS = 32, 256
+_GENEROUS_ON_CPU, _GENEROUS = 32, 768
 
 
 def protect(
@@ -67,7 +67,8 @@ def protect(
     image_ids: `(n,)` stable integers in 0..2^32-1; default 0..n-1.
     target: chosen classes, one or `(n,)`; for targeted attacks.
     label: classes to leave, one or `(n,)`; for untargeted attacks.
-    batch_size: most images on each device at once; "auto": many, halved until they fit.
+    batch_size: most images on each device at once; "auto": many, halved until they fit, at the end
+      `config.micro_batch` too, which may change last bits.
     devices: that share the images; a number: the first so many; None: all of this process.
     progress: called as `progress(done, n)` after each batch.
 
@@ -186,7 +187,7 @@ def _batches(
       part, pending = running[0]
       result = pending.result()
     except OutOfMemoryError:
-      if not auto or protector.batch_size == 1:
+      if not auto or protector.at_its_smallest:
         raise
       protector = protector.halved()
       # The same bits in any batch: what was under way is simply done again in parts.

@@ -2,8 +2,10 @@
 
 import collections
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
+from rpfgsm_jax.jobs.photo_records import Facts
+from rpfgsm_jax.jobs.plan import Task
 from rpfgsm_jax.photos.verdict import STATUSES, Status
 
 IN_WORDS: dict[Status, str] = {
@@ -15,15 +17,17 @@ IN_WORDS: dict[Status, str] = {
 _NAMED = 20  # failures that the end of a run repeats
 
 
+class Outcome(NamedTuple):
+  """What became of one photo."""
+
+  relative: str  # its name in the job
+  failure: str | None  # None: its file is written, whole; else a sentence saying why not
+  notes: tuple[str, ...] = ()  # what was lost on the way; sentences naming the file
+  facts: Facts | None = None  # its record
+
+
 def one_line(text: str) -> str:
-  """Returns a message with what no terminal should get written out: file names hold anything.
-
-  Args:
-    text: the message.
-
-  Returns:
-    The same in printable characters.
-  """
+  """Returns a message in printable characters: file names hold what no terminal should get."""
   return "".join(
     each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
   )
@@ -81,3 +85,46 @@ class Summary:
       "failures": [{"photo": photo, "reason": reason} for photo, reason in self.failures],
       "verdicts": self.verdicts,
     }
+
+
+def shortcoming(outcome: Outcome) -> str | None:
+  """Says in one line what a photo's protection lacks; None where there is nothing to say."""
+  verdict = outcome.facts and outcome.facts["verdict"]
+  if not verdict or verdict["status"] not in ("partly", "not"):
+    return None
+  still = [
+    f"{network['name']} ({', '.join(failed)})"
+    for network in verdict["networks"]
+    if network["recognized"]
+    and (failed := [name for name, misled in network["misled"].items() if not misled])
+  ]
+  return f"{IN_WORDS[verdict['status']]}: {outcome.relative}: not misled: {'; '.join(still)}"
+
+
+def photo_entry(task: Task, facts: Facts) -> dict[str, Any]:
+  """Returns what programs are told of a photo that is done, as JSON values."""
+  entry = {
+    "photo": task.record.relative,
+    "source": str(task.record.path.absolute()),
+    "output": str(task.output),
+    "working_size": facts["working_size"],
+  }
+  verdict = facts["verdict"]
+  if verdict is None:
+    return entry | {"status": "not judged"}
+  return entry | {
+    "status": verdict["status"],
+    "scenes": [_scenes(network) for network in verdict["networks"]],
+    "psnr": verdict["psnr"],
+    "ssim": verdict["ssim"],
+    "largest_change": verdict["largest_change"],
+  }
+
+
+def _scenes(network: dict[str, Any]) -> dict[str, Any]:
+  return {
+    "network": network["name"],
+    "held_out": network["held_out"],
+    "before": network["before"][0][0],
+    "after": network["after"][0][0],
+  }

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -80,6 +81,11 @@ class Protector:
     """The most images of one call."""
     return self.batch_size * len(self.devices)
 
+  @property
+  def at_its_smallest(self) -> bool:
+    """Whether one image is computed at a time, so that `halved` would raise."""
+    return max(self.batch_size, getattr(self._config, "micro_batch", 1)) == 1
+
   def start(
     self,
     images: np.ndarray,
@@ -135,15 +141,21 @@ class Protector:
     return self.start(images, image_ids, target=target, label=label).result()
 
   def halved(self) -> "Protector":
-    """Returns the same with half the images on each device, for when a batch did not fit.
+    """Returns the same for half the images on each device, for when a batch did not fit.
+
+    Results keep their bits until a whole batch is one micro-batch; then `config.micro_batch` is
+    halved too, which may change last bits.
 
     Raises:
-      ValueError: it is one image already.
+      ValueError: one image is computed at a time already.
     """
-    if self.batch_size == 1:
-      raise ValueError("batch_size is 1: there is no half of it.")
+    micro_batch = getattr(self._config, "micro_batch", 1)
+    if self.at_its_smallest:
+      raise ValueError("one image is computed at a time: there is no half of it.")
     smaller = copy.copy(self)  # the networks stay where they lie
-    smaller.batch_size = self.batch_size // 2
+    if micro_batch >= self.batch_size:  # so many rows are computed, however few are asked for
+      smaller._config = dataclasses.replace(self._config, micro_batch=max(micro_batch // 2, 1))
+    smaller.batch_size = max(self.batch_size // 2, 1)
     return smaller
 
   def _dispatch(self, images: np.ndarray, options: dict[str, np.ndarray]) -> AttackResult:
@@ -173,17 +185,7 @@ class Protector:
 
 @contextlib.contextmanager
 def watching_memory(message: Callable[[], str]) -> Iterator[None]:
-  """Turns the runtime's own error into one that says what to try.
-
-  Args:
-    message: makes the sentence.
-
-  Yields:
-    Nothing.
-
-  Raises:
-    OutOfMemoryError: what ran inside did not fit into a device's memory.
-  """
+  """Turns the runtime's own error into an `OutOfMemoryError` that says what to try."""
   try:
     yield
   except jax.errors.JaxRuntimeError as error:
@@ -194,19 +196,10 @@ def watching_memory(message: Callable[[], str]) -> Iterator[None]:
 
 
 def root_key(seed: int) -> Key:
-  """Returns the key of a seed.
+  """Returns the key of a seed in 0..2^64-1; up to 2^32-1 it is `jax.random.key(seed)`.
 
   Without 64-bit numbers JAX takes 32 bits of a seed, few enough to try them all; the bits beyond
   are folded in.
-
-  Args:
-    seed: 0..2^64-1.
-
-  Returns:
-    The key; up to 2^32-1 it is `jax.random.key(seed)`.
-
-  Raises:
-    ValueError: another seed.
   """
   if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
     raise ValueError(f"seed must be an integer in 0..2^64-1, got {seed!r}.")
@@ -262,11 +255,7 @@ def _on_shards(
 
 
 def as_uint8(images: np.ndarray) -> np.ndarray:
-  """Returns images as uint8.
-
-  Raises:
-    ValueError: they are not `(n, H, W, C)`, or hold something else than whole gray levels.
-  """
+  """Returns `(n, H, W, C)` images as uint8; refuses anything but whole gray levels."""
   images = np.asarray(images)
   if images.ndim != 4:
     raise ValueError(
@@ -287,11 +276,7 @@ def check_options(
   target: ArrayLike | None,
   label: ArrayLike | None,
 ) -> dict[str, np.ndarray]:
-  """Returns what an attack is told of each of `count` images, checked on the host.
-
-  Raises:
-    ValueError: ids or classes break their rules.
-  """
+  """Returns what an attack is given for each of `count` images, checked on the host."""
   options = {"image_ids": inputs.check_image_ids(np.asarray(image_ids), count)}
   num_classes = len(classifiers[0].class_names)
   for name, classes in (("target", target), ("label", label)):
@@ -301,11 +286,7 @@ def check_options(
 
 
 def check_batch_size(batch_size: int) -> int:
-  """Returns the batch size.
-
-  Raises:
-    ValueError: it is not an integer >= 1.
-  """
+  """Returns the batch size; refuses anything but an integer >= 1."""
   if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
     raise ValueError(
       f'batch_size must be an integer >= 1, got {batch_size!r}; protect() also takes "auto".'

@@ -20,14 +20,7 @@ _LINE = re.compile(rf"[0-9a-f]{{{_DIGITS}}}")
 
 
 def digest(pixels: np.ndarray) -> str:
-  """Returns what a picture is known by, whatever the format of its file.
-
-  Args:
-    pixels: `(H, W, 3)` uint8, over white.
-
-  Returns:
-    64 hexadecimal digits.
-  """
+  """Returns 64 hexadecimal digits by which a picture, `(H, W, 3)` uint8 over white, is known."""
   content = hashlib.sha256(np.asarray(pixels.shape, "<u4").tobytes())
   content.update(np.ascontiguousarray(pixels))
   return content.hexdigest()
@@ -41,41 +34,29 @@ def file() -> pathlib.Path:
   return pathlib.Path(folder) / "results"
 
 
-class Known:
-  """The results that are known, where this process runs."""
+def read(out: pathlib.Path) -> frozenset[str]:
+  """Returns the digests in this user's file and in the records of `out`, for `is_known`."""
+  known = {
+    facts["pixels_sha256"][:_DIGITS]
+    for facts in photo_records.read_all(out)
+    if photo_records.changes_pixels(facts)
+  }
+  try:
+    content = file().read_text("ascii", "replace")
+  except OSError:
+    return frozenset(known)
+  return frozenset(known | set(filter(_LINE.fullmatch, content.splitlines())))
 
-  def __init__(self, out: pathlib.Path):
-    """Reads what is known.
 
-    Args:
-      out: a folder of results whose own records are taken along.
-
-    Returns:
-      Nothing.
-    """
-    self._digests = {
-      facts["pixels_sha256"][:_DIGITS]
-      for facts in photo_records.read_all(out)
-      if facts["verdict"]["largest_change"]  # else the original is no other picture
-    }
-    try:
-      content = file().read_text("ascii", "replace")
-    except OSError:
-      return
-    self._digests.update(line for line in content.splitlines() if _LINE.fullmatch(line))
-
-  def __contains__(self, pixels_sha256: str) -> bool:
-    return pixels_sha256[:_DIGITS] in self._digests
+def is_known(pixels: np.ndarray, known: frozenset[str]) -> bool:
+  """Says whether a picture is a result."""
+  return digest(pixels)[:_DIGITS] in known
 
 
 def remember(pixels_sha256: str | None = None) -> str | None:
-  """Adds a result to this user's file.
+  """Adds a result to this user's file, or only sees whether that would be possible.
 
-  Args:
-    pixels_sha256: what it is known by; None: only sees whether that would be possible.
-
-  Returns:
-    Why it could not be added; None where it was.
+  Returns why it is not; None where it is.
   """
   path = file()
   line = "" if pixels_sha256 is None else f"{pixels_sha256[:_DIGITS]}\n"

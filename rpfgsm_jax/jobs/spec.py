@@ -1,0 +1,162 @@
+"""What is asked for: the job, as values that can be written down and sent to other machines."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig
+from rpfgsm_jax.engine import BatchSize
+from rpfgsm_jax.models import weights
+from rpfgsm_jax.photos.config import PhotoConfig
+
+_NOT_NUMBERS = ("card", "weights")  # facts for people, and where the tensors lie
+_SINCE_FORMAT_1 = {"gray": False}  # of the attack; records of before do without, and mean this
+
+
+class SettingsError(ValueError):
+  """The job was asked for wrongly; the message names the option, the rule and the remedy."""
+
+
+class JobError(RuntimeError):
+  """The job cannot start or go on; the message says why. The same command goes on later."""
+
+
+class NetworkIdentity(NamedTuple):
+  """A network of a job."""
+
+  name: str  # a known name, or the absolute path of a folder
+  sha256: str  # of its tensors' own digest and everything else that its logits depend on
+
+
+class Shard(NamedTuple):
+  """One share of a job: the photos whose id leaves the rest `index` when divided by `count`."""
+
+  index: int  # 0..count - 1
+  count: int  # at least 1
+
+  @classmethod
+  def parse(cls, text: str) -> "Shard":
+    """Reads what a user wrote, `I/N`."""
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+    if not match or int(match[1]) >= int(match[2]):
+      raise SettingsError(
+        f"--shard must be I/N with 0 <= I < N, got {text!r}; three machines take 0/3, 1/3 and 2/3."
+      )
+    return cls(int(match[1]), int(match[2]))
+
+  def __str__(self) -> str:
+    return f"{self.index}/{self.count}"
+
+  def holds(self, image_id: int) -> bool:
+    """Says whether a photo belongs to this share; files added to a folder move no other photo."""
+    return image_id % self.count == self.index
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+  """What is to be done. `open_job` fills in what the user left open before workers get it."""
+
+  sources: Sequence[str | os.PathLike[str]]  # folders, files, patterns
+  out: pathlib.Path  # the folder of results; made if absent
+  networks: Sequence[str]  # that are misled: known names or folders
+  held_out: Sequence[str] = ()  # that only judge
+  photos: PhotoConfig = dataclasses.field(default_factory=PhotoConfig)
+  by_device: frozenset[str] = frozenset()  # of "working_pixels", "micro_batch": see `suit_devices`
+  seed: int | None = None  # None: the job's recorded one, or a new one from the system's entropy
+  batch_size: BatchSize = "auto"  # most images on each device at once; changes no result
+  devices: int | None = None  # the first so many; None: all
+  shard: Shard | None = None  # one share of the photos; None: all of them
+  max_pixels: int = Image.MAX_IMAGE_PIXELS  # larger photos fail
+  overwrite: bool = False  # replace what is there and is not this very result
+  identities: tuple[NetworkIdentity, ...] = ()  # of `networks`, then of `held_out`; filled in
+  settings: str = ""  # digest of all that decides the bytes of results; filled in
+
+  @property
+  def judged(self) -> bool:
+    """Whether networks judge what is written; data sets at the networks' size are only made."""
+    return self.photos.size == "photo"
+
+
+def identify_networks(job: Job) -> tuple[NetworkIdentity, ...]:
+  """Looks the job's networks up without loading them, and refuses judges that the attack asks."""
+  networks = [_identify(name, "--network") for name in job.networks]
+  held_out = [_identify(name, "--held-out") for name in job.held_out]
+  for judge in held_out:
+    for network in networks:
+      if judge.name == network.name or judge.sha256 == network.sha256:
+        raise SettingsError(
+          f"--held-out must be a network that the attack never asks, got {judge.name}, which is "
+          f"--network {network.name}; leave one of the two out."
+        )
+  return (*networks, *held_out)
+
+
+def _identify(name: str, option: str) -> NetworkIdentity:
+  folder = weights.available_networks().get(name)
+  if folder is None:
+    folder = pathlib.Path(os.path.abspath(name))
+    if not folder.is_dir():
+      raise SettingsError(
+        f"{option} must be a known network or a folder, got {name!r}; "
+        "`rpfgsm weights list` lists them."
+      )
+    name = str(folder)
+  try:
+    description = json.loads((folder / weights.CONFIG_FILE).read_bytes())
+    described = {key: value for key, value in description.items() if key not in _NOT_NUMBERS}
+  except (OSError, ValueError, AttributeError) as error:
+    raise SettingsError(
+      f"{option} must hold a network of ours, got {folder} ({error}); convert or fetch it again."
+    ) from error
+  content = json.dumps(described, sort_keys=True).encode()
+  return NetworkIdentity(name, hashlib.sha256(content).hexdigest())
+
+
+def describe_settings(job: Job) -> dict[str, Any]:
+  """Returns what decides the bytes of a job's results, as JSON values.
+
+  Each photo has a record of its own, so the sources are no part of it.
+  """
+  attacked = len(job.networks)
+  photos = {field.name: getattr(job.photos, field.name) for field in dataclasses.fields(job.photos)}
+  del photos["attack"], photos["size"]
+  network_size = job.photos.size == "network"
+  for name in ("shrink", "working_pixels") if network_size else ("preprocess",):
+    del photos[name]  # without a meaning at this size
+  return {
+    "size": job.photos.size,
+    "networks": [each._asdict() for each in job.identities[:attacked]],
+    "held_out": [each._asdict() for each in job.identities[attacked:]],
+    "attack": _describe_attack(job.photos.attack),
+    "photo": photos | {"encoding": dataclasses.asdict(job.photos.encoding)},
+  }
+
+
+def _describe_attack(config: RPFGSMConfig) -> dict[str, Any]:
+  """Returns an attack's settings as JSON values; functions become their dotted names."""
+
+  def name(value: Any) -> Any:
+    if callable(value):
+      return f"{value.__module__}.{value.__qualname__}"
+    raise TypeError(f"config must consist of values that JSON or Python names, got {value!r}.")
+
+  described = json.loads(json.dumps(dataclasses.asdict(config), default=name))
+  for added, meant in _SINCE_FORMAT_1.items():
+    if described[added] == meant:
+      del described[added]
+  for family in described["defenses"]["families"]:
+    del family["by_parameter"]  # how an image is computed, not which
+  return {"name": "rp_fgsm", **described}
+
+
+def digest(settings: dict[str, Any], seed: int) -> str:
+  """Returns 64 hexadecimal digits that tell two sets of settings apart."""
+  content = json.dumps({"settings": settings, "seed": seed}, sort_keys=True)
+  return hashlib.sha256(content.encode()).hexdigest()

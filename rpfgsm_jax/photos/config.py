@@ -1,0 +1,113 @@
+"""How photos are protected and written: the settings, and what suits the devices."""
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig
+from rpfgsm_jax.data import images
+from rpfgsm_jax.data.photo_files import MIN_SIDE, Encoding
+from rpfgsm_jax.photos.strength import STRENGTHS
+
+Size = Literal["photo", "network"]
+
+WORKING_PIXELS = 2**18
+"""Pixels at which photos are attacked on a CPU: as good as more, see docs/PHOTOS.md."""
+
+_OWN_SIZE_PIXELS = 2**24
+# Images computed together, on a CPU and elsewhere. One photo fills a CPU; 256 images of the
+# networks' size were the fastest on a GPU (docs/PERFORMANCE.md).
+_MICRO_BATCHES: dict[Size, tuple[int, int]] = {"photo": (1, 16), "network": (4, 256)}
+# A micro-batch of every network is always full when so many times as many images are at hand.
+_MICRO_BATCHES_AT_ONCE: dict[Size, tuple[int, int]] = {"photo": (1, 3), "network": (8, 3)}
+
+
+def default_working_pixels(platform: str) -> int:
+  """Returns the pixels above which photos are attacked at a working size: 2^18 on a CPU ("cpu"),
+  elsewhere ("gpu", "tpu") 2^24, so that photos of up to 16 megapixels are attacked at their own.
+  """
+  return WORKING_PIXELS if platform == "cpu" else _OWN_SIZE_PIXELS
+
+
+def default_micro_batch(platform: str, size: Size = "photo") -> int:
+  """Returns the images computed together: on a CPU 1 photo, or 4 of the networks' size; on an
+  accelerator 16 and 256.
+  """
+  return _MICRO_BATCHES[size][platform != "cpu"]
+
+
+def default_batch_size(platform: str, size: Size, micro_batch: int) -> int:
+  """Returns the images attacked in one call on each device."""
+  return _MICRO_BATCHES_AT_ONCE[size][platform != "cpu"] * micro_batch
+
+
+def photo_attack() -> RPFGSMConfig:
+  """Returns RP-FGSM's settings for photos: the paper's defenses, the medium strength."""
+  return RPFGSMConfig(epsilon=STRENGTHS["medium"], micro_batch=1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PhotoConfig:
+  """How photos are protected and written; static.
+
+  Attributes:
+    attack: RP-FGSM's own settings; `epsilon` one number. `micro_batch` is how many photos of one
+      working size are computed together; fewer where they are large, so that a micro-batch has at
+      most 2^24 pixels. More than one is for accelerators and `attack_together`.
+    size: "photo": each photo is written at its own size; "network": at the networks' input size,
+      as data sets are.
+    preprocess: how photos come to the networks' size, see `rpfgsm_jax.data.preprocess`; only
+      "paper" (resized) with `size="photo"`.
+    shrink: the attack's defenses, the identity aside, act on a thumbnail of so many times the
+      networks' largest side, see `rpfgsm_jax.defenses.shrunk_bank`; None: on the photo itself. At
+      the networks' size they always act on the photo itself.
+    texture: allow smooth places only a smaller change, see `allowed_change`.
+    working_pixels: photos of more pixels are attacked at a working size of about so many; None:
+      every photo at its own size.
+    encoding: how they are written. A JPEG encoder becomes part of the attack.
+    keep_metadata: keep the EXIF fields that show no picture; else nothing is kept.
+  """
+
+  attack: RPFGSMConfig = dataclasses.field(default_factory=photo_attack)
+  size: Size = "photo"
+  preprocess: str = "paper"
+  shrink: float | None = 1.25
+  texture: bool = False
+  working_pixels: int | None = WORKING_PIXELS
+  encoding: Encoding = dataclasses.field(default_factory=Encoding)
+  keep_metadata: bool = False
+
+  def __post_init__(self) -> None:
+    if self.size not in ("photo", "network"):
+      raise ValueError(f'size must be "photo" or "network", got {self.size!r}; pick one.')
+    images.check_how(self.preprocess)
+    if self.size == "photo" and self.preprocess != "paper":
+      raise ValueError(
+        f'preprocess must be "paper" where photos keep their size, got {self.preprocess!r}; leave '
+        'it out, or take size="network".'
+      )
+    pixels = self.working_pixels
+    if pixels is not None and (not isinstance(pixels, int) or pixels < 2**12):
+      raise ValueError(
+        f"working_pixels must be an integer of at least {2**12}, or None for each photo's own "
+        f"size, got {pixels!r}."
+      )
+    if self.shrink is not None and not 0.1 <= self.shrink <= 100:
+      raise ValueError(
+        f"shrink must be in 0.1..100 times the networks' side, or None, got {self.shrink!r}."
+      )
+    if np.ndim(self.attack.epsilon):
+      raise ValueError(
+        f"attack.epsilon must be one number, got shape {np.shape(self.attack.epsilon)}; texture "
+        "spreads it over the pixels."
+      )
+    if not 0 <= self.attack.epsilon < float("inf"):
+      raise ValueError(
+        f"attack.epsilon must be >= 0 gray levels and finite, got {self.attack.epsilon}."
+      )
+
+  @property
+  def min_side(self) -> int:
+    """Pixels that both sides of a photo must have."""
+    return MIN_SIDE if self.size == "photo" else 1
