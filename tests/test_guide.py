@@ -45,6 +45,8 @@ def test_examples_run_as_printed(tmp_path, monkeypatch, photo, capsys):
   originals = np.stack(session["photos"]).astype(int)
   assert np.abs(np.asarray(session["protected"]) - originals).max() == 8
   assert np.abs(np.asarray(session["blurred"]) - originals).max() == 16
+  assert session["losses"][-1] < session["losses"][0] / 2
+  assert session["trained"].class_names == session["mine"].class_names
   check_port(session["ported"], weights, session["photos"][0])
 
 

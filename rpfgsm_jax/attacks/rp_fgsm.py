@@ -38,7 +38,7 @@ class RPFGSMConfig:
   num_steps: int | None = None  # N; None: K (ensemble: 1) times floor(min(1.25 eps, eps + 4))
   draw: Draw = "balanced"  # each classifier N / K times, shuffled; "iid": the text's plain draw
   classifier_choice: Literal["random", "ensemble"] = "random"  # ensemble: all K each iteration
-  defenses: DefenseBank = dataclasses.field(default_factory=paper_bank)
+  defenses: DefenseBank = dataclasses.field(default_factory=paper_bank)  # one drawn an iteration
   rounding: Rounding = "straight_through"  # backward rule of the defenses' roundings
   gray: bool = False  # one step for all channels of a pixel: brightness changes, color does not
   transfer: TransferOptions = PLAIN  # momentum and the like; all off

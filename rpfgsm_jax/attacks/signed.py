@@ -122,7 +122,8 @@ def signed_attack(
     gray=gray,
   )
   attack = _attack_of(recipe, doc or "Takes signed gradient steps inside the eps-ball.")
-  attack.__module__ = sys._getframe(1).f_globals["__name__"]  # pickled by name, like its neighbors
+  caller = sys._getframe(1).f_globals
+  attack.__module__ = caller.get("__name__", "__main__")  # pickled by name, like its neighbors
   return attack
 
 

@@ -6,6 +6,7 @@ folding happen inside, so that nothing outside ever sees another range than 0..2
 
 import dataclasses
 import functools
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,12 +26,14 @@ _GRAY_LEVELS = ((0.0,), (1.0 / 255.0,))  # the mean and deviation that change no
   data_fields=["params"],
   meta_fields=["apply", "name", "class_names", "image_size", "mean", "deviation", "dtype"],
 )
-@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Classifier:
   """A network with its parameters and the meaning of its inputs and outputs.
 
-  Call it like a function: `classifier(images) -> logits`. It crosses `jax.jit` as a pytree whose
-  leaves are the parameters; everything else is static.
+  Call it like a function: `classifier(images) -> logits`, also `jax.jit(classifier)(images)`. It
+  crosses `jax.jit` as a pytree whose leaves are the parameters; everything else is static. It is
+  equal to itself alone (parameters are not compared), and so may be a key of a dictionary.
+  `dataclasses.replace(classifier, params=…)` is the same network with other parameters.
 
   Example:
     >>> classifier = rp.load_classifier("scenes25/resnet18")
@@ -119,7 +122,7 @@ class Classifier:
     apply: ApplyFn,
     params: Any,
     *,
-    class_names: Sequence[str],
+    class_names: Sequence[str] | int,
     image_size: tuple[int, int],
     name: str = "custom",
     mean: Sequence[float] = (0.0,),
@@ -133,7 +136,7 @@ class Classifier:
         `deviation` that is the gray levels 0..255 themselves. Define it once: `jax.jit` compiles
         anew for every new function object.
       params: any pytree of arrays.
-      class_names: D names, in the order of the logits.
+      class_names: D names, in the order of the logits; or D itself, for the names "0", "1", ….
       image_size: (height, width) that the network takes, pixels.
       name: how reports call it.
       mean: of images / 255, one value or one a channel.
@@ -146,6 +149,8 @@ class Classifier:
       ValueError: `apply` does not give one logit a class name, names repeat or are missing, or a
         deviation is not positive.
     """
+    if isinstance(class_names, numbers.Integral):
+      class_names = range(class_names)
     class_names = tuple(str(each) for each in class_names)
     height, width = (int(side) for side in image_size)
     if len(class_names) < 2 or len(set(class_names)) != len(class_names):
@@ -178,7 +183,7 @@ class Classifier:
     cls,
     module: nnx.Module,
     *,
-    class_names: Sequence[str],
+    class_names: Sequence[str] | int,
     image_size: tuple[int, int],
     name: str = "custom",
     mean: Sequence[float] = (0.0,),

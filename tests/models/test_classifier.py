@@ -92,12 +92,18 @@ def test_names_and_size():
   assert repr(classifier) == "Classifier('mine', 5 classes, 6x4)"
 
 
+@pytest.mark.parametrize("count", [5, np.int64(5)])
+def test_a_number_of_classes_names_them_by_their_numbers(count):
+  assert wrap(class_names=count).class_names == ("0", "1", "2", "3", "4")
+
+
 @pytest.mark.parametrize(
   ("options", "says"),
   [
     ({"class_names": CLASS_NAMES[:4]}, r"each of the 4 class names, shape \(B, 4\), got \(2, 5\)"),
     ({"class_names": ("a", "b", "c", "a", "d")}, "got 5 names, 4 of them different"),
     ({"class_names": ("a",)}, "at least two different names, got 1 names"),
+    ({"class_names": 4}, r"each of the 4 class names, shape \(B, 4\), got \(2, 5\)"),
     ({"deviation": (0.2, 0.0, 0.2)}, "deviation must be positive, got"),
     ({"apply": lambda params, images: images[0, 0] @ params["kernel"]}, "apply must return"),
   ],
@@ -135,6 +141,14 @@ def test_jit_does_not_retrace_for_equal_networks():
   assert not np.array_equal(results[0], results[2])
   run(load("basic", 5, name="other"), images)
   assert len(traces) == 2
+
+
+def test_is_a_function_for_jit_and_a_key_of_dictionaries():
+  classifier, twin = wrap(), wrap()
+  images = jnp.asarray(pictures(2))
+  np.testing.assert_allclose(jax.jit(classifier)(images), classifier(images), rtol=1e-5)
+  assert {classifier: "first", twin: "second"}[classifier] == "first"
+  assert classifier != twin  # equal parameters are not looked for
 
 
 # ---- our own networks ----
