@@ -105,11 +105,7 @@ _UNITS = {"psnr": "dB", "mad": "MAD", "brisque": "BRISQUE"}
 
 
 def claims_of(setup: Setup) -> Iterator[Claim]:
-  """Yields every statement.
-
-  Args:
-    setup: of the run; attacks are named by it.
-  """
+  """Yields every statement; attacks are named by the setup."""
   yield from _section_d(setup)
   yield from _section_e(setup)
 
@@ -117,27 +113,27 @@ def claims_of(setup: Setup) -> Iterator[Claim]:
 def _section_d(setup: Setup) -> Iterator[Claim]:
   for value, text, paper, sign, first, second in _MISLED:
     names = _named(setup, first), _named(setup, second)
-    yield _claim(f"V-D, {_PLACES[value]}", text, paper, sign, *names, value)
+    yield Claim(f"V-D, {_PLACES[value]}", text, paper, sign, *names, value)
   for name, title, paper in (
     ("e-fgsm", "E-FGSM", "96.8 - 35.2 = +61.6"),
     ("rp-fgsm", "RP-FGSM", "91.0 - 87.7 = +3.3"),
   ):
     text = f"What defenses take from {title}: without minus with"
     names = _named(setup, name)
-    claim = functools.partial(_claim, "V-D, seen, top-5", text, paper, 1, names, names)
+    claim = functools.partial(Claim, "V-D, seen, top-5", text, paper, 1, names, names)
     yield claim(_SEEN, second_value=_SEEN_DEFENDED)
   for text, paper, sign, first, second in _DETECTED:
     names = _named(setup, first), _named(setup, second)
-    yield _claim("V-D, detected", text, paper, sign, *names, detected)
+    yield Claim("V-D, detected", text, paper, sign, *names, detected)
   for column, text, paper, sign, first, second in _QUALITY:
     names = _named(setup, first), _named(setup, second)
     where, value, unit = f"V-D, {column.upper()}", measured(column), _UNITS[column]
-    yield _claim(where, text, paper, sign, *names, value, unit=unit)
+    yield Claim(where, text, paper, sign, *names, value, unit=unit)
   if len(setup.seen) == 1:
     return
   one = (rp_variant(setup, networks=(setup.reference,)).name,)
   text, value = "RP-FGSM on all networks minus on one", measured("psnr")
-  yield _claim("V-D, PSNR", text, "-3 to -4", -1, _named(setup, "rp-fgsm"), one, value, unit="dB")
+  yield Claim("V-D, PSNR", text, "-3 to -4", -1, _named(setup, "rp-fgsm"), one, value, unit="dB")
 
 
 def _section_e(setup: Setup) -> Iterator[Claim]:
@@ -154,7 +150,7 @@ def _section_e(setup: Setup) -> Iterator[Claim]:
     first, second = (tuple(pair[side].name for pair in kept) for side in (0, 1))
     networks = {"one": "one network", "ensemble": "all networks", "random": "random network"}
     text = f"Random transformation minus none, {networks[choice]}, {kind}: {measure}"
-    yield _claim("V-E, Table V", text, paper, sign, first, second, _MEASURES[measure])
+    yield Claim("V-E, Table V", text, paper, sign, first, second, _MEASURES[measure])
   for kind, measure, paper, sign in _CHOSEN:
     kept = [
       pair
@@ -164,14 +160,14 @@ def _section_e(setup: Setup) -> Iterator[Claim]:
     ]
     first, second = (tuple(pair[side].name for pair in kept) for side in (0, 1))
     text = f"Random network minus all networks, {kind}: {measure}"
-    yield _claim("V-E, Table VI", text, paper, sign, first, second, _MEASURES[measure])
+    yield Claim("V-E, Table VI", text, paper, sign, first, second, _MEASURES[measure])
   random = rp_variant(setup, targeted=True)
   for equal, measure, paper, sign in _ITERATED:
     num_steps = random.passes if equal == "iterations" else None
     other = rp_variant(setup, targeted=True, choice="ensemble", num_steps=num_steps).name
     text = f"RP-FGSM targeted minus all networks, as many {equal}: {measure}"
     names = (random.name,), (other,)
-    yield _claim("V-E, Table VII", text, paper, sign, *names, _MEASURES[measure])
+    yield Claim("V-E, Table VII", text, paper, sign, *names, _MEASURES[measure])
   yield from _figure_5(setup)
 
 
@@ -181,43 +177,18 @@ def _figure_5(setup: Setup) -> Iterator[Claim]:
   name, singles = (together[usual].name,), tuple(members[usual].name for members in alone)
   where = "V-E, Fig. 5"
   text = "RP-FGSM targeted on all networks minus on one: unseen, top-1"
-  yield _claim(where, text, "increases", 1, name, singles, _UNSEEN_TOP1)
+  yield Claim(where, text, "increases", 1, name, singles, _UNSEEN_TOP1)
   text = "RP-FGSM targeted, unseen, top-1, with minus without defenses: similar"
-  claim = functools.partial(_claim, where, text, "similar", 0, name, name)
+  claim = functools.partial(Claim, where, text, "similar", 0, name, name)
   yield claim(_UNSEEN_DEFENDED_TOP1, second_value=_UNSEEN_TOP1)
   one = alone[setup.seen.index(setup.reference)]
   for (low, less), (high, more) in itertools.pairwise(zip(variants.SWEEP, one, strict=True)):
     text = f"PSNR on one network falls with epsilon: {high:g} minus {low:g}"
     names, value = ((more.name,), (less.name,)), measured("psnr")
-    yield _claim(where, text, "falls", -1, *names, value, unit="dB")
+    yield Claim(where, text, "falls", -1, *names, value, unit="dB")
 
 
 def _named(setup: Setup, names: str) -> tuple[str, ...]:
   """The names of attacks at the run's epsilon."""
   attacks = variants.by_plain_name(setup)
   return tuple(attacks[name].name for name in names.split())
-
-
-def _claim(
-  where: str,
-  text: str,
-  paper: str,
-  sign: int,
-  first: tuple[str, ...],
-  second: tuple[str, ...],
-  value: Measure,
-  *,
-  second_value: Measure | None = None,
-  unit: str = "pp",
-) -> Claim:
-  return Claim(
-    where=where,
-    text=text,
-    paper=paper,
-    sign=sign,
-    unit=unit,
-    first=first,
-    second=second,
-    value=value,
-    second_value=second_value,
-  )

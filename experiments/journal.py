@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import rpfgsm_jax as rp
-from experiments import rows
+from experiments import photos, rows
 from experiments.lineup import Contender
 from rpfgsm_jax import result_folder
 
@@ -86,8 +86,8 @@ class Journal:
     if command not in self._commands:
       self.append([{"kind": "command", "command": command}])
 
-  def note_batch(self, batch: Any, say: Say) -> None:
-    """Says which files of a batch cannot be read; writes that and what was lost in reading, once."""
+  def note_batch(self, batch: photos.Batch, say: Say) -> None:
+    """Says which files cannot be read, and writes that and what was lost in reading once."""
     lines = [{"kind": "note", "message": note} for note in batch.notes if note not in self._notes]
     for name, reason in batch.failures:
       say(f"left out: {reason}")

@@ -20,15 +20,14 @@ from rpfgsm_jax.models.classifier import Classifier
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Kind:
-  """What the studies of one kind have in common: the tables' and the demo's differ in this alone."""
+  """What studies of one kind have in common; those of the tables and the demo differ in this."""
 
   name: str
   header: Callable[["Plan"], rows.Row]  # what their first row says besides `header_of`
   facts: Callable[[Judge, Measured, Clean], list[rows.Row]]  # what a row says of each photograph
   folder_of: Callable[[str], str]  # where the images behind an attack are kept
-  entries: tuple[str, ...] | None = (
-    None  # of a result that a new one replaces; None: rows are added
-  )
+  # All that a result holds, where a new one replaces it as a whole; None: rows are added to it.
+  entries: tuple[str, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

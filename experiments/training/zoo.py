@@ -9,7 +9,8 @@ import numpy as np
 
 from experiments.training import data, export, presets
 from experiments.training.loop import Split
-from experiments.training.run import Run, train
+from experiments.training.presets import Run
+from experiments.training.run import train
 
 HELD_OUT_SHARE = 0.1
 _SPLIT_SEED = 0  # one split for all networks and seeds
@@ -28,28 +29,10 @@ def train_all(
   stop_epoch: int | None = None,
   cache: pathlib.Path | None = None,
 ) -> dict[str, Any]:
-  """Trains, exports and measures networks.
+  """Trains, exports and measures networks, each in a folder of `out`.
 
-  Args:
-    data_folder: `train` and `val` with one folder of photographs a class.
-    out: a folder a network is made in it.
-    names: of the networks.
-    preset: "small", "tune" or "full".
-    epochs: instead of the preset's.
-    seed: not negative.
-    resume: go on from the checkpoints in `cache`.
-    init: start from the networks in `init`/NAME instead of random weights.
-    stop_epoch: end each run early; then nothing is measured on `val`.
-    cache: for decoded photographs and checkpoints; None: the user's cache folder.
-
-  Returns:
-    name -> accuracies on `val`, and "disagreement": the share of `val` on which each pair of
-    networks names different classes.
-
-  Raises:
-    FileNotFoundError: no such data folder.
-    ValueError: an unknown name, unequal class folders, unreadable photographs, or a checkpoint of
-      another run.
+  Returns name -> accuracies on `val`, and "disagreement": the share of `val` on which each pair of
+  networks names different classes. Nothing is measured on `val` of a run that ended early.
   """
   if not names:
     raise ValueError("--networks must name at least one network, got none.")
@@ -91,11 +74,7 @@ def train_all(
 
 
 def disagreement(votes: dict[str, np.ndarray]) -> dict[str, float]:
-  """Returns "one / other" -> share of photographs on which two networks name different classes.
-
-  Args:
-    votes: network -> `(N,)` top-1 classes.
-  """
+  """Returns "one / other" -> share of photographs on which two networks name different classes."""
   return {
     f"{one} / {other}": float(np.mean(votes[one] != votes[other]))
     for one, other in itertools.combinations(votes, 2)
