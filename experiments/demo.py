@@ -26,6 +26,7 @@ import rpfgsm_jax as rp
 from experiments import figures, report, rows, study, study_plan, variants, verify
 from experiments.journal import RECORD, ROWS, Say
 from experiments.lineup import ORIGINAL, Contender
+from experiments.options import DEMO as DEMO_OPTIONS
 from experiments.options import StudyConfig
 from experiments.photo_facts import Clean, Judge, Measured, common_facts, likely_classes
 from experiments.study_plan import Kind, Plan
@@ -47,8 +48,7 @@ _NOTES = {
 
 def config_of(**options: object) -> StudyConfig:
   """Returns a study's config with the demo's defaults."""
-  own = {"out": pathlib.Path("results/demo"), "limit": None, "batch_size": 8, "keep": -1}
-  return StudyConfig(**own | options)
+  return StudyConfig(**DEMO_OPTIONS | options)
 
 
 def contenders_of(setup: Setup) -> tuple[Contender, ...]:

@@ -10,7 +10,6 @@ import concurrent.futures
 import dataclasses
 import functools
 import math
-import pathlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal
@@ -22,6 +21,7 @@ from tqdm import tqdm
 import rpfgsm_jax as rp
 from experiments import photos, rows, runtime
 from experiments.journal import Journal, Say, open_journal
+from experiments.options import FullsizeConfig
 from rpfgsm_jax import data, defenses, result_folder
 from rpfgsm_jax.data.photo_files import Encoding, Photo, decode_photo, encode_photo
 from rpfgsm_jax.photos.judging import judge_photo
@@ -91,31 +91,12 @@ SETTINGS = (
 )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FullsizeConfig:
-  """What is run."""
-
-  data: pathlib.Path | None = None
-  out: pathlib.Path = pathlib.Path("results/fullsize")
-  limit: int = 100
-  megapixels: float = 1.0
-  seed: int = 1
-  settings: tuple[str, ...] = ()  # names or families of some only; none: all
-  together: int = 1
-  classifiers: str = "scenes25"
-  seen: tuple[str, ...] = ("resnet18", "resnet50", "alexnet")
-  held_out: tuple[str, ...] = ("densenet161",)
-  command: str = ""
-
-
 def run(config: FullsizeConfig, *, cache: CompileCache, say: Say) -> None:
   """Appends the rows that are not there yet."""
   settings = _chosen(config.settings)
   nets = [rp.load_classifier(f"{config.classifiers}/{name}") for name in config.seen]
   held_out = [rp.load_classifier(f"{config.classifiers}/{name}") for name in config.held_out]
-  source = photos.open_source(
-    photos.Choice(data=config.data, limit=config.limit), nets[0].class_names, nets[0].image_size
-  )
+  source = photos.open_source(config.data, nets, limit=config.limit)
   found = _open(config, source, say)
   wanted = [
     (setting, [photo for photo in source.photos if not found.has(setting.name, photo.name)])

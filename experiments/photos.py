@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from rpfgsm_jax import data
+from rpfgsm_jax.models.classifier import Classifier
 
 TFDS = "tfds"
 SAMPLE_VIEWS = ("whole", "center", "top-left", "bottom-right")
@@ -38,19 +39,6 @@ class Batch:
   photos: list[Photo]
   failures: Sequence[tuple[str, str]] = ()  # name, and why
   notes: Sequence[str] = ()  # what was lost in reading: transparency, bits, further frames
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Choice:
-  """Which photographs, and how they come to the networks' size."""
-
-  # A folder; an archive `val_256.tar`; `tfds` or `tfds:FOLDER`, prepared `places365_small`; None:
-  # scikit-image's photographs.
-  data: str | pathlib.Path | None = None
-  labels: pathlib.Path | None = None  # places365_val.txt, classes of Places365's validation images
-  mepp18: bool = False  # only the paper's 3,000 test images
-  preprocess: str = "paper"  # see `data.preprocess`
-  limit: int | None = None  # at most
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,18 +73,31 @@ class Source:
       notes.clear()
 
 
-def open_source(choice: Choice, class_names: Sequence[str], image_size: tuple[int, int]) -> Source:
-  """Returns the photographs chosen, labeled where the networks know the class; decodes none yet."""
-  if choice.data is None:
-    if choice.labels is not None or choice.mepp18:
+def open_source(
+  place: str | pathlib.Path | None,
+  networks: Sequence[Classifier],
+  *,
+  labels: pathlib.Path | None = None,
+  mepp18: bool = False,
+  preprocess: str = "paper",
+  limit: int | None = None,
+) -> Source:
+  """Returns photographs at the networks' size, labeled where these know the class; reads none yet.
+
+  They are in a folder, in an archive `val_256.tar`, in tfds' `places365_small` (`tfds` or
+  `tfds:FOLDER`), or scikit-image's (None). `labels` is places365_val.txt; `mepp18` takes the
+  paper's 3,000 test images alone.
+  """
+  class_names, image_size = networks[0].class_names, networks[0].image_size
+  if place is None:
+    if labels is not None or mepp18:
       raise ValueError("labels and mepp18 speak of Places365's images; name them with --data.")
-    return open_samples(image_size, choice.limit)
-  records = _list_records(choice, class_names)
+    return open_samples(image_size, limit)
+  records, name = _list_records(str(place), labels, class_names, mepp18=mepp18)
   listed = len(records)
   records = _take_in_turn(records)
-  pngs = _png_names([record.relative for record in records])[: choice.limit]
-  records = records[: choice.limit]
-  labels = data.labels_for(records, class_names)
+  pngs = _png_names([record.relative for record in records])[:limit]
+  records = records[:limit]
   photos = [
     Photo(
       name=record.relative,
@@ -105,46 +106,43 @@ def open_source(choice: Choice, class_names: Sequence[str], image_size: tuple[in
       group=record.relative,
       png=png,
     )
-    for record, label, png in zip(records, labels, pngs, strict=True)
+    for record, label, png in zip(records, data.labels_for(records, class_names), pngs, strict=True)
   ]
   of = "all" if len(records) == listed else f"{len(records)} of {listed}"
-  description = f"{of} images of {_describe(choice)}"
   return Source(
-    description=description,
+    description=f"{of} images of {name}",
     photos=tuple(photos),
     image_size=image_size,
-    preprocess=choice.preprocess,
+    preprocess=preprocess,
     records=records,
   )
 
 
-def _list_records(choice: Choice, class_names: Sequence[str]) -> list[data.ImageRecord]:
-  place = str(choice.data)
+def _list_records(
+  place: str, labels: pathlib.Path | None, class_names: Sequence[str], *, mepp18: bool
+) -> tuple[list[data.ImageRecord], str]:
+  """Returns the images of a place, and what they are called."""
+  name = f"the folder {place}"
   if place == TFDS or place.startswith(f"{TFDS}:"):
-    if choice.labels is not None:
+    if labels is not None:
       raise ValueError("labels must be left out with tfds, which has its own; leave it out.")
-    records = data.list_places365_tfds(place[len(TFDS) + 1 :] or None, complete=not choice.mepp18)
+    records = data.list_places365_tfds(place[len(TFDS) + 1 :] or None, complete=not mepp18)
+    name = f"Places365's validation images ({place})"
   elif place.endswith(".tar"):
-    if choice.labels is None:
+    if labels is None:
       raise ValueError(
         f"labels must name places365_val.txt when data is an archive, got {place} alone; give "
         "--labels."
       )
-    records = data.list_places365_tar(place, choice.labels, complete=not choice.mepp18)
-  elif choice.labels is not None:
-    records = data.list_places365_folder(place, choice.labels, complete=False)
+    records = data.list_places365_tar(place, labels, complete=not mepp18)
+    name = f"the archive {place}"
+  elif labels is not None:
+    records = data.list_places365_folder(place, labels, complete=False)
   else:
     records = data.list_images(place, class_names=class_names)
-  return data.select_mepp18(records) if choice.mepp18 else records
-
-
-def _describe(choice: Choice) -> str:
-  place = str(choice.data)
-  if place == TFDS or place.startswith(f"{TFDS}:"):
-    name = f"Places365's validation images ({place})"
-  else:
-    name = f"the {'archive' if place.endswith('.tar') else 'folder'} {place}"
-  return f"the MEPP18 test list in {name}" if choice.mepp18 else name
+  if mepp18:
+    return data.select_mepp18(records), f"the MEPP18 test list in {name}"
+  return records, name
 
 
 def open_samples(image_size: tuple[int, int], limit: int | None) -> Source:

@@ -10,10 +10,11 @@ import jax
 
 import rpfgsm_jax as rp
 from experiments import journal, lineup, photos, rows, runtime
-from experiments.options import StudyConfig, check_options
+from experiments.options import StudyConfig
 from experiments.photo_facts import GAMMAS, Clean, Judge, Measured, study_facts
 from experiments.variants import Setup
 from rpfgsm_jax import quality, result_folder
+from rpfgsm_jax.attacks.minimal import check_budget
 from rpfgsm_jax.evaluation import measure
 from rpfgsm_jax.models.classifier import Classifier
 
@@ -60,7 +61,9 @@ def prepare(
 ) -> Plan:
   """Checks the config and the folder, loads the networks, lists the photographs; writes nothing."""
   kind = STUDY if kind is None else kind
-  check_options(config)
+  _check(config)
+  if config.bank is None:
+    config = dataclasses.replace(config, bank=rp.defenses.paper_bank())
   place = pathlib.Path(os.path.abspath(config.out))
   result_folder.check_place(
     place, f"'{kind.name}'", lambda each: journal.made_by(each) == kind.name, entries=kind.entries
@@ -75,19 +78,19 @@ def prepare(
     budget=config.budget,
     bank=config.bank,
   )
-  choice = photos.Choice(
-    data=config.data,
+  classifiers, training = [network.classifier for network in networks], None
+  source = photos.open_source(
+    config.data,
+    classifiers,
     labels=config.labels,
     mepp18=config.mepp18,
     preprocess=config.preprocess,
     limit=config.limit,
   )
-  source, training = _open(choice, networks), None
   if config.train is not None:
-    choice = photos.Choice(
-      data=config.train, preprocess=config.preprocess, limit=config.train_limit
+    training = photos.open_source(
+      config.train, classifiers, preprocess=config.preprocess, limit=config.train_limit
     )
-    training = _open(choice, networks)
   judge = Judge(
     setup=setup,
     size=_even_size(len(source.photos), config.batch_size),
@@ -103,9 +106,19 @@ def prepare(
   return dataclasses.replace(plan, seed=seed)
 
 
-def _open(choice: photos.Choice, networks: tuple[lineup.Network, ...]) -> photos.Source:
-  first = networks[0].classifier
-  return photos.open_source(choice, first.class_names, first.image_size)
+def _check(config: StudyConfig) -> None:
+  """Refuses a config that names something impossible."""
+  check_budget(config.budget)
+  for name in ("limit", "batch_size", "slow_limit", "train_limit", "timed"):
+    value = getattr(config, name)
+    if value is not None and value < 1:
+      raise ValueError(f"{name} must be at least 1, got {value}.")
+  if config.keep < -1:
+    raise ValueError(f"keep must be -1 (all) or a number of photographs, got {config.keep}.")
+  if config.seed is not None and not 0 <= config.seed < 2**32:
+    raise ValueError(f"seed must be in 0..2^32-1, got {config.seed}.")
+  if not 0 <= config.epsilon <= 255:
+    raise ValueError(f"epsilon must be in 0..255 gray levels, got {config.epsilon}.")
 
 
 def _even_size(count: int, batch_size: int) -> int:

@@ -13,13 +13,13 @@ from typing import Literal
 import rpfgsm_jax as rp
 from experiments import lineup
 from experiments.lineup import ORIGINAL, Contender, Network
+from experiments.options import PAPER_EPSILON
 from rpfgsm_jax.attacks.minimal import Budget
 from rpfgsm_jax.attacks.schedule import Draw
 from rpfgsm_jax.attacks.steps import iterations_for
 from rpfgsm_jax.attacks.transfer import StepSchedule
 from rpfgsm_jax.rounding import Rounding
 
-PAPER_EPSILON = 16.0
 SWEEP = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """The epsilons of Fig. 5, gray levels."""
 

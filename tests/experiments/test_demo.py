@@ -273,27 +273,6 @@ def test_noise_is_plus_or_minus_eps_and_follows_seed_and_id():
   assert (lineup.sign_noise(images, [5, 6, 7], 2, 6.7) != noisy).any()
 
 
-def test_a_limit_takes_from_every_class_folder_and_always_the_same(folder):
-  names = {}
-  for limit in (3, 4):
-    choice = photos.Choice(data=folder / "photos", limit=limit)
-    source = photos.open_source(choice, toys.CLASS_NAMES, toys.SIZE)
-    names[limit] = {photo.name for photo in source.photos}
-  assert {name.split("/")[0] for name in names[3]} - {"plain.png", "broken.jpg"} == {
-    "scene 0",
-    "scene 3",
-  }
-  assert names[3] < names[4]
-
-
-def test_sample_photographs_come_in_turn_and_have_their_own_ids():
-  source = photos.open_samples((16, 12), 7)
-  assert len({photo.group for photo in source.photos[:6]}) == 6
-  assert len({photo.image_id for photo in source.photos}) == 7
-  (batch,) = source.batches(10)
-  assert batch.images.shape == (7, 16, 12, 3)
-
-
 def test_png_names_never_meet():
   names = ["a.jpg", "a.png", "A.gif", "b/c.jpg", "a.jpg.png", "d.png", "D.PNG"]
   found = [name.lower() for name in photos._png_names(names)]
