@@ -52,17 +52,16 @@ def _original(setup: Setup) -> Iterable[Contender]:
   return variants.baselines(setup)[:1]
 
 
-def _all_attacks(setup: Setup) -> Iterable[Contender]:
-  yield from variants.baselines(setup)
-  yield from variants.paper_attacks(setup)
-  half = setup.epsilon / 2
-  yield variants.baselines(setup, half)[1]
-  yield from variants.paper_attacks(setup, half)
-
-
 def _at_run_epsilon(setup: Setup) -> Iterable[Contender]:
   yield from variants.baselines(setup)
   yield from variants.paper_attacks(setup)
+
+
+def _all_attacks(setup: Setup) -> Iterable[Contender]:
+  yield from _at_run_epsilon(setup)
+  half = setup.epsilon / 2
+  yield variants.baselines(setup, half)[1]
+  yield from variants.paper_attacks(setup, half)
 
 
 def _pairs(pairs: Callable[[Setup], Iterable[tuple[Contender, Contender]]]):

@@ -20,7 +20,7 @@ _ALIKE = 0.10
 """Two rates count as alike when the whole interval of their difference is within this."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Claim:
   """One statement, as a difference of two means."""
 
@@ -31,7 +31,6 @@ class Claim:
   first: tuple[str, ...]  # names of the attacks whose mean is taken
   second: tuple[str, ...]  # and of those whose mean is subtracted
   value: Measure  # `(results, name, photos) -> (N,)` of one attack
-  _: dataclasses.KW_ONLY
   second_value: Measure | None = None  # of what is subtracted; None: `value`
   unit: str = "pp"  # percentage points, or that of the measure
 
