@@ -145,19 +145,20 @@ def _sizes(
   images: np.ndarray, originals: np.ndarray, model: quality.BrisqueModel | None
 ) -> dict[str, list[float | int | None]]:
   """Returns the size of the change and the quality of N images; None where there is no number."""
-  norms = quality.perturbation_norms(images, originals)
-  measures: dict[str, np.ndarray] = {"psnr": quality.psnr(images, originals)}
-  smallest = min(images.shape[1:3])
-  measures["ssim"] = quality.ssim(images, originals) if smallest >= 11 else None
-  measures["mad"] = quality.mad(images, originals) if smallest >= 34 else None
-  measures["brisque"] = quality.brisque(images, model) if model and smallest >= 34 else None
-  absent = [None] * len(images)
+  norms, smallest = quality.perturbation_norms(images, originals), min(images.shape[1:3])
+  measures = {
+    "psnr": quality.psnr(images, originals),
+    "ssim": quality.ssim(images, originals) if smallest >= 11 else None,
+    "mad": quality.mad(images, originals) if smallest >= 34 else None,
+    "brisque": quality.brisque(images, model) if model and smallest >= 34 else None,
+  }
+  absent = np.full(len(images), np.nan)
   return {
     "l0": norms.l0.tolist(),
     "l2": np.round(norms.l2.astype(float), 3).tolist(),
     "linf": norms.linf.tolist(),
     **{
-      name: absent if values is None else [_finite(value) for value in values]
+      name: [_finite(value) for value in (absent if values is None else values)]
       for name, values in measures.items()
     },
   }

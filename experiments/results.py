@@ -23,22 +23,10 @@ TOPS = (1, 5)
 """Ranks of the paper's misleading rates."""
 
 _NUMBERS = (
-  "l0",
-  "l2",
-  "linf",
-  "psnr",
-  "ssim",
-  "mad",
-  "brisque",
-  "seconds",
-  "compiled",
-  "evaluations",
-  "success",
-  "written_success",
-  "target",
-  "label",
-  "image_id",
-)
+  "l0", "l2", "linf", "psnr", "ssim", "mad", "brisque", "seconds", "compiled", "evaluations",
+  "success", "written_success", "target", "label", "image_id",
+)  # fmt: skip
+_EXTRAS = ("png", "classes", "probabilities", "candidates", "label")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -249,40 +237,32 @@ def _joint(distances: np.ndarray, network: int, group: Sequence[int]) -> np.ndar
   return joint_distance(distances[:, network][:, [place - 1 for place in group]])
 
 
-@dataclasses.dataclass
 class _Collected:
-  """Rows on their way into arrays: a row as it is takes ten times the memory."""
+  """Rows of one attack on their way into arrays: a row as it is takes ten times the memory."""
 
-  photos: list[str] = dataclasses.field(default_factory=list)
-  ranks: list[np.ndarray] = dataclasses.field(default_factory=list)
-  label_ranks: list[np.ndarray] = dataclasses.field(default_factory=list)
-  distances: list[np.ndarray] = dataclasses.field(default_factory=list)
-  numbers: list[list[float]] = dataclasses.field(default_factory=list)
-  extra: dict[str, rows.Row] = dataclasses.field(default_factory=dict)
+  def __init__(self):
+    self._entries: list[tuple] = []
+    self._extra: dict[str, rows.Row] = {}
 
   def add(self, row: rows.Row) -> None:
-    ranks = np.asarray(row["ranks"], np.int16)
-    known = row["label_ranks"] is not None
-    self.photos.append(row["photo"])
-    self.ranks.append(ranks)
-    self.label_ranks.append(
-      np.asarray(row["label_ranks"], np.int16) if known else np.full_like(ranks, -1)
-    )
-    self.distances.append(np.asarray(row["distances"], np.float32))
-    self.numbers.append([np.nan if row.get(name) is None else row[name] for name in _NUMBERS])
-    names = ("png", "classes", "probabilities", "candidates", "label")
-    extra = {name: row[name] for name in names if name in row}
+    ranks, labels = np.asarray(row["ranks"], np.int16), row["label_ranks"]
+    label_ranks = np.full_like(ranks, -1) if labels is None else np.asarray(labels, np.int16)
+    distances = np.asarray(row["distances"], np.float32)
+    numbers = [np.nan if row.get(name) is None else row[name] for name in _NUMBERS]
+    self._entries.append((row["photo"], ranks, label_ranks, distances, numbers))
+    extra = {name: row[name] for name in _EXTRAS if name in row}
     if len(extra) > 1:
-      self.extra[row["photo"]] = extra
+      self._extra[row["photo"]] = extra
 
   def finish(self, attack: rows.Row) -> Outcome:
-    numbers = np.asarray(self.numbers, np.float64)
+    photos, ranks, label_ranks, distances, numbers = zip(*self._entries, strict=True)
+    columns = np.asarray(numbers, np.float64).T
     return Outcome(
       attack=attack,
-      photos=tuple(self.photos),
-      ranks=np.stack(self.ranks),
-      label_ranks=np.stack(self.label_ranks),
-      distances=np.stack(self.distances),
-      numbers={name: numbers[:, place] for place, name in enumerate(_NUMBERS)},
-      extra=self.extra,
+      photos=photos,
+      ranks=np.stack(ranks),
+      label_ranks=np.stack(label_ranks),
+      distances=np.stack(distances),
+      numbers=dict(zip(_NUMBERS, columns, strict=True)),
+      extra=self._extra,
     )
