@@ -131,7 +131,7 @@ def open_journal(
   for note in filter(None, (rows.recover_rows(path), *notes)):
     say(note)
   if not path.exists() or not path.stat().st_size:
-    record = {"experiment": header["experiment"], "seed": seed, "config": describe(config)}
+    record = {"experiment": header["experiment"], "seed": seed, "config": as_json(config)}
     rows.write_private(place / RECORD, record)
     rows.append_rows(path, [header])
   journal = Journal(path)
@@ -152,13 +152,13 @@ def check_same(known: dict[str, rows.Row], contenders: Sequence[Contender]) -> N
       )
 
 
-def describe(config: Any) -> Any:
+def as_json(config: Any) -> Any:
   """Returns a config as JSON holds it, the same in every process."""
   if isinstance(config, rp.defenses.DefenseBank):
     return [[family.name, *family.parameters] for family in config.families]
   if dataclasses.is_dataclass(config):
     return {
-      field.name: describe(getattr(config, field.name)) for field in dataclasses.fields(config)
+      field.name: as_json(getattr(config, field.name)) for field in dataclasses.fields(config)
     }
   return str(config) if isinstance(config, pathlib.Path) else config
 
@@ -168,7 +168,7 @@ def _attack_row(contender: Contender) -> rows.Row:
     "kind": "attack",
     **contender.describe(),
     "networks": [network.title for network in contender.networks],
-    "config": describe(contender.config),
+    "config": as_json(contender.config),
   }
 
 

@@ -64,7 +64,7 @@ OPTIONS = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Setting:
+class Trial:
   """Something to spend passes on."""
 
   option: str  # its title
@@ -91,7 +91,7 @@ def reference(setup: Setup) -> Contender:
   return rp_variant(setup)
 
 
-def settings(setup: Setup) -> tuple[Setting, ...]:
+def settings(setup: Setup) -> tuple[Trial, ...]:
   """Returns what is compared, option by option, with more and more passes."""
   paper, found = reference(setup).passes, {}
   for option in OPTIONS:
@@ -102,7 +102,7 @@ def settings(setup: Setup) -> tuple[Setting, ...]:
       if option.dear and share < 1:
         epsilon = _SMALLER * setup.epsilon
         smaller = rp_variant(setup, epsilon=epsilon, **changes, **option.changes)
-      setting = Setting(option=option.title, contender=contender, smaller=smaller)
+      setting = Trial(option=option.title, contender=contender, smaller=smaller)
       found.setdefault(contender.name, setting)  # few passes may round to the same number
   return tuple(found.values())
 
@@ -123,7 +123,7 @@ def as_it_is(results: Results, contender: Contender, photos: Sequence[str]) -> B
   )
 
 
-def at_psnr(results: Results, setting: Setting, photos: Sequence[str], psnr: float) -> Blend | None:
+def at_psnr(results: Results, setting: Trial, photos: Sequence[str], psnr: float) -> Blend | None:
   """Returns a setting at a PSNR, or as it is where its own is no lower.
 
   Its rates at the two epsilons are interpolated linearly in mean PSNR, with the same weights for
@@ -160,7 +160,7 @@ def misled(
 class Compared:
   """A setting beside the reference, on the same photographs."""
 
-  setting: Setting
+  setting: Trial
   blend: Blend
   # How much more it misleads unseen networks behind defenses, one for each of TOPS.
   differences: tuple[Difference, ...]
@@ -207,7 +207,7 @@ def cheapest(compared: Sequence[Compared], most: int) -> Compared | None:
   return min(enough, key=lambda each: (each.passes, -each.differences[-1].value), default=None)
 
 
-def settings_in(results: Results, setup: Setup) -> list[Setting]:
+def settings_in(results: Results, setup: Setup) -> list[Trial]:
   """Returns the settings that have rows."""
   return [each for each in settings(setup) if each.contender.name in results.outcomes]
 

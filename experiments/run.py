@@ -132,18 +132,18 @@ _CHANGES = click.option(
 
 
 def _add_study_command(name: str, title: str) -> None:
-  def study(**given: object) -> None:
+  def command(**given: object) -> None:
     with _working() as cache:
-      from experiments import catalog, study_plan
+      from experiments import catalog, study
 
       config = options.study_config({**given, "command": _command()})
-      catalog.run(study_plan.prepare(config), name, cache=cache, say=_say)
+      catalog.run(study.prepare(config), name, cache=cache, say=_say)
     click.echo(f"results: {config.out}")
 
-  study.__doc__ = f"{title}\n\nRun again with the same options, it goes on where it stopped."
+  command.__doc__ = f"{title}\n\nRun again with the same options, it goes on where it stopped."
   for add in (_CHANGES, _CLASSIFIERS, options.add_options(options.StudyConfig)):
-    study = add(study)
-  cli.command(name)(study)
+    command = add(command)
+  cli.command(name)(command)
 
 
 @cli.command()

@@ -96,6 +96,19 @@ def test_photos_of_another_folder_are_not_mixed_in(folder):
   assert (folder / "out" / "rows.jsonl").read_bytes() == before
 
 
+def test_rows_that_do_not_say_which_photos_are_refused(folder):
+  """Those of an older version, which had no private record either."""
+  quick = dataclasses.replace(config_of(folder), settings=("photo itself",))
+  run(quick)
+  header, *others = rows.read_rows(folder / "out" / "rows.jsonl")
+  del header["data"]
+  for name in ("rows.jsonl", "run.json"):
+    (folder / "out" / name).unlink()
+  rows.append_rows(folder / "out" / "rows.jsonl", [header, *others])
+  with pytest.raises(ValueError, match="was begun with data = nothing, got"):
+    run(quick)
+
+
 def test_a_folder_of_something_else_is_refused(folder):
   (folder / "out").mkdir()
   (folder / "out" / "mine.txt").write_text("mine")
