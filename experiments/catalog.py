@@ -52,17 +52,16 @@ def _original(setup: Setup) -> Iterable[Contender]:
   return variants.baselines(setup)[:1]
 
 
-def _all_attacks(setup: Setup) -> Iterable[Contender]:
-  yield from variants.baselines(setup)
-  yield from variants.paper_attacks(setup)
-  half = setup.epsilon / 2
-  yield variants.baselines(setup, half)[1]
-  yield from variants.paper_attacks(setup, half)
-
-
 def _at_run_epsilon(setup: Setup) -> Iterable[Contender]:
   yield from variants.baselines(setup)
   yield from variants.paper_attacks(setup)
+
+
+def _all_attacks(setup: Setup) -> Iterable[Contender]:
+  yield from _at_run_epsilon(setup)
+  half = setup.epsilon / 2
+  yield variants.baselines(setup, half)[1]
+  yield from variants.paper_attacks(setup, half)
 
 
 def _pairs(pairs: Callable[[Setup], Iterable[tuple[Contender, Contender]]]):
@@ -167,7 +166,7 @@ def run(plan: Plan, name: str, *, cache: CompileCache | None = None, say: Say = 
   contenders = itertools.chain.from_iterable(
     EXPERIMENTS[each].contenders(plan.setup) for each in names
   )
-  if plan.judge.brisque_model is None:
+  if plan.brisque_model is None:
     say(_NO_BRISQUE)
   if plan.training is None:
     say(_NO_TRAINING)
@@ -242,7 +241,7 @@ def describe_run(results: Results) -> str:
 
 def setup_of(header: rows.Row) -> Setup:
   """Returns the setup of a run from its header: the networks' names, not the networks."""
-  networks = tuple(lineup.Network(**each, classifier=None) for each in header["networks"])
+  networks = tuple(lineup.StudyNetwork(**each, classifier=None) for each in header["networks"])
   families = {
     each.name: each for each in vars(defenses).values() if isinstance(each, defenses.Defense)
   }

@@ -26,9 +26,10 @@ import rpfgsm_jax as rp
 from experiments import figures, report, rows, study, study_plan, variants, verify
 from experiments.journal import RECORD, ROWS, Say
 from experiments.lineup import ORIGINAL, Contender
+from experiments.options import DEMO as DEMO_OPTIONS
 from experiments.options import StudyConfig
-from experiments.photo_facts import Clean, Judge, Measured, common_facts, likely_classes
-from experiments.study_plan import Kind, Plan
+from experiments.photo_facts import Measured, common_facts, likely_classes
+from experiments.study_plan import Clean, Kind, Plan
 from experiments.variants import Setup
 from rpfgsm_jax import atomic
 from rpfgsm_jax.models.classifier import Classifier
@@ -47,8 +48,7 @@ _NOTES = {
 
 def config_of(**options: object) -> StudyConfig:
   """Returns a study's config with the demo's defaults."""
-  own = {"out": pathlib.Path("results/demo"), "limit": None, "batch_size": 8, "keep": -1}
-  return StudyConfig(**own | options)
+  return StudyConfig(**DEMO_OPTIONS | options)
 
 
 def contenders_of(setup: Setup) -> tuple[Contender, ...]:
@@ -71,7 +71,7 @@ def contenders_of(setup: Setup) -> tuple[Contender, ...]:
 
 def prepare(config: StudyConfig, *, load: Callable[[str], Classifier] = rp.load_classifier) -> Plan:
   """Checks the config, loads the networks and lists the photographs; writes nothing."""
-  return study_plan.prepare(config, kind=DEMO, load=load)
+  return study_plan.prepare(config, DEMO, load)
 
 
 def run(plan: Plan, *, cache: CompileCache | None = None, say: Say = print) -> pathlib.Path:
@@ -85,7 +85,7 @@ def run(plan: Plan, *, cache: CompileCache | None = None, say: Say = print) -> p
     first = sorted(contenders_of(plan.setup), key=lambda each: not each.name.startswith("rp"))
     first_result = study.run(here, first, cache=cache, say=say)
     say("reading everything back to verify it")
-    files = verify.verify(temporary, plan.judge.classifiers, plan.judge.size)
+    files = verify.verify(temporary, plan.classifiers, plan.size)
     end = {
       "kind": "end",
       "photos": files // len(first),
@@ -107,9 +107,9 @@ def run(plan: Plan, *, cache: CompileCache | None = None, say: Say = print) -> p
   return plan.place
 
 
-def _facts(judge: Judge, measured: Measured, clean: Clean) -> list[rows.Row]:
+def _facts(plan: Plan, measured: Measured, clean: Clean) -> list[rows.Row]:
   """What a row says of each photograph: its files, their pixels and what networks make of them."""
-  found, result = measured.evaluate(judge, clean), measured.result
+  found, result = measured.evaluate(plan, clean), measured.result
   confident = clean[1][..., 0].max(axis=1) >= CONFIDENT
   facts = []
   for place, photo in enumerate(measured.batch.photos):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import rpfgsm_jax as rp
-from experiments import rows
+from experiments import photos, rows
 from experiments.lineup import Contender
 from rpfgsm_jax import result_folder
 
@@ -86,8 +86,8 @@ class Journal:
     if command not in self._commands:
       self.append([{"kind": "command", "command": command}])
 
-  def note_batch(self, batch: Any, say: Say) -> None:
-    """Says which files of a batch cannot be read; writes that and what was lost in reading, once."""
+  def note_batch(self, batch: photos.Batch, say: Say) -> None:
+    """Says which files cannot be read, and writes that and what was lost in reading once."""
     lines = [{"kind": "note", "message": note} for note in batch.notes if note not in self._notes]
     for name, reason in batch.failures:
       say(f"left out: {reason}")
@@ -131,7 +131,7 @@ def open_journal(
   for note in filter(None, (rows.recover_rows(path), *notes)):
     say(note)
   if not path.exists() or not path.stat().st_size:
-    record = {"experiment": header["experiment"], "seed": seed, "config": describe(config)}
+    record = {"experiment": header["experiment"], "seed": seed, "config": as_json(config)}
     rows.write_private(place / RECORD, record)
     rows.append_rows(path, [header])
   journal = Journal(path)
@@ -152,13 +152,13 @@ def check_same(known: dict[str, rows.Row], contenders: Sequence[Contender]) -> N
       )
 
 
-def describe(config: Any) -> Any:
+def as_json(config: Any) -> Any:
   """Returns a config as JSON holds it, the same in every process."""
   if isinstance(config, rp.defenses.DefenseBank):
     return [[family.name, *family.parameters] for family in config.families]
   if dataclasses.is_dataclass(config):
     return {
-      field.name: describe(getattr(config, field.name)) for field in dataclasses.fields(config)
+      field.name: as_json(getattr(config, field.name)) for field in dataclasses.fields(config)
     }
   return str(config) if isinstance(config, pathlib.Path) else config
 
@@ -168,7 +168,7 @@ def _attack_row(contender: Contender) -> rows.Row:
     "kind": "attack",
     **contender.describe(),
     "networks": [network.title for network in contender.networks],
-    "config": describe(contender.config),
+    "config": as_json(contender.config),
   }
 
 

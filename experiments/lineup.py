@@ -15,7 +15,7 @@ ORIGINAL = "original"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Network:
+class StudyNetwork:
   """A network of the experiment."""
 
   name: str  # as it was loaded
@@ -39,7 +39,7 @@ class Contender:
   slow: bool = False  # seconds a photograph, so that it gets fewer of them
   attack: Attack | None = None
   config: Any = None  # of the attack
-  networks: tuple[Network, ...] = ()  # those it uses
+  networks: tuple[StudyNetwork, ...] = ()  # those it uses
   transforms: bool = False  # an iteration may see the image through a random transformation
   # Where there is no attack.
   change: Callable[[np.ndarray, Sequence[int], int], np.ndarray] | None = None
@@ -51,7 +51,7 @@ class Contender:
 
 def load_networks(
   seen: Sequence[str], unseen: Sequence[str], load: Callable[[str], Classifier]
-) -> tuple[Network, ...]:
+) -> tuple[StudyNetwork, ...]:
   """Loads the networks, seen ones first; refuses those that do not fit together."""
   if not seen or not unseen:
     raise ValueError(
@@ -63,14 +63,14 @@ def load_networks(
   short = [name.rstrip("/").rsplit("/", 1)[-1] for name in names]
   titles = short if len(set(short)) == len(short) else names
   networks = tuple(
-    Network(name=name, title=title, seen=place < len(seen), classifier=load(name))
+    StudyNetwork(name=name, title=title, seen=place < len(seen), classifier=load(name))
     for place, (name, title) in enumerate(zip(names, titles, strict=True))
   )
   check_classifiers([network.classifier for network in networks])
   return networks
 
 
-def reference_network(networks: Sequence[Network], wanted: str | None) -> Network:
+def reference_network(networks: Sequence[StudyNetwork], wanted: str | None) -> StudyNetwork:
   """Returns the seen network of attacks on a single one; of None ResNet50 as in the paper."""
   seen = [network for network in networks if network.seen]
   if wanted is None:

@@ -58,7 +58,7 @@ def read_rows(path: PathLike) -> Iterator[Row]:
 
 
 def read_run(path: PathLike) -> tuple[Row, Iterator[Row]]:
-  """Returns the first row, which says what was run, and the rows after it, read as they are asked."""
+  """Returns the first row, which says what was run, and the rows after it, read when asked for."""
   found = read_rows(path)
   header = next(found, {})
   if header.get("kind") != "run":

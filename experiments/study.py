@@ -25,21 +25,50 @@ Kinds of rows, after one `run` row with all that must be equal:
 
 import dataclasses
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 from tqdm import tqdm
 
-from experiments import journal, lineup, photos, runtime
+import rpfgsm_jax as rp
+from experiments import journal, lineup, photos, rows, runtime, study_plan
 from experiments.journal import Journal, Say
 from experiments.lineup import Contender
-from experiments.photo_facts import Clean, Judge, Measured, distances_of
-from experiments.study_plan import Plan, header_of
+from experiments.options import StudyConfig
+from experiments.photo_facts import GAMMAS, Measured, distances_of, study_facts
+from experiments.study_plan import Clean, Kind, Plan, header_of
 from rpfgsm_jax import data
+from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.process import CompileCache
 
 _AT_ONCE = 16
 """Contenders whose compiled programs are held at the same time."""
+
+
+def _study_header(plan: Plan) -> rows.Row:
+  config = plan.config
+  return {
+    "data": None if config.data is None else str(config.data),
+    "mepp18": config.mepp18,
+    "preprocess": config.preprocess,
+    "train": None if config.train is None else str(config.train),
+    "budget": config.budget,
+    "oracle_defenses": config.oracle_defenses,
+    "reference": plan.setup.reference.title,
+    "bank": journal.as_json(config.bank),
+    "gammas": list(GAMMAS),
+    "brisque": plan.brisque_model is not None,
+  }
+
+
+STUDY = Kind(
+  name="study", header=_study_header, facts=study_facts, folder_of=lambda attack: f"images/{attack}"
+)
+
+
+def prepare(config: StudyConfig, *, load: Callable[[str], Classifier] = rp.load_classifier) -> Plan:
+  """Checks the config and the folder, loads the networks, lists the photographs; writes nothing."""
+  return study_plan.prepare(config, STUDY, load)
 
 
 def run(
@@ -58,8 +87,7 @@ def run(
   found = open_journal(plan, say)
   journal.check_same(found.attacks, contenders)
   if plan.training is not None:
-    judge = dataclasses.replace(plan.judge, size=plan.config.batch_size)
-    _measure_training(plan.training, judge, found, say)
+    _measure_training(dataclasses.replace(plan, size=plan.config.batch_size), found, say)
   wanted = {each.name: _limit(plan, each) for each in contenders}
   total, done = sum(wanted.values()), found.count(wanted)
   say(f"{total - done} of {total} rows to make; {cache.describe() if cache else 'compiling'}")
@@ -91,20 +119,20 @@ def _limit(plan: Plan, contender: Contender) -> int:
   return min(limits)
 
 
-def _measure_training(source: photos.Source, judge: Judge, found: Journal, say: Say) -> None:
+def _measure_training(plan: Plan, found: Journal, say: Say) -> None:
   """Writes how far the defenses move what the networks answer on clean training photographs."""
-  missing = len(source.photos) - len(found.training)
+  missing = len(plan.training.photos) - len(found.training)
   if missing <= 0:
     return
   description = "clean training photographs"
   with tqdm(total=missing, unit="photo", mininterval=0.5, desc=description) as bar:
-    for batch in source.batches(judge.size):
+    for batch in plan.training.batches(plan.size):
       found.note_batch(batch, say)
       if not batch.photos or all(photo.name in found.training for photo in batch.photos):
         continue
       fresh = [
         {"kind": "training", "photo": photo.name, "distances": distances}
-        for photo, distances in zip(batch.photos, distances_of(batch.images, judge), strict=True)
+        for photo, distances in zip(batch.photos, distances_of(batch.images, plan), strict=True)
         if photo.name not in found.training
       ]
       found.append(fresh)
@@ -122,7 +150,7 @@ class _Work:
   def run(self, contenders: Sequence[Contender]) -> None:
     """Runs some contenders on all photographs, batch by batch."""
     start = 0
-    for batch in self.plan.source.batches(self.plan.judge.size):
+    for batch in self.plan.source.batches(self.plan.size):
       self.journal.note_batch(batch, self.say)
       if batch.failures:
         lost = sum(self.wanted[each.name] > start for each in contenders)
@@ -134,7 +162,7 @@ class _Work:
           continue
         measured, timing = self._attack(contender, some, start)
         if clean is None:
-          clean = self.plan.judge.predict(batch.images)
+          clean = self.plan.predict(batch.images)
         self._record(measured, tuple(part[: len(some.photos)] for part in clean), timing)
       start += len(batch.photos) + len(batch.failures)
 
@@ -156,7 +184,7 @@ class _Work:
     self.bar.set_description(name)
     began = time.perf_counter()
     ids = [photo.image_id for photo in some.photos]
-    images, result = lineup.protect(contender, some.images, ids, plan.seed, plan.judge.size)
+    images, result = lineup.protect(contender, some.images, ids, plan.seed, plan.size)
     seconds = (time.perf_counter() - began) / len(some.photos)
     kept = [_keeps(plan, start + place) for place in range(len(some.photos))]
     for photo, image, keep in zip(some.photos, images, kept, strict=True):
@@ -173,7 +201,7 @@ class _Work:
   def _record(self, measured: Measured, clean: Clean, timing: dict[str, float | bool]) -> None:
     """Measures a batch behind a contender and appends the rows that are not there yet."""
     contender, batch = measured.contender, measured.batch
-    facts = self.plan.kind.facts(self.plan.judge, measured, clean)
+    facts = self.plan.kind.facts(self.plan, measured, clean)
     fresh = [
       {"kind": "photo", "photo": photo.name, "attack": contender.name, **fact, **timing}
       for photo, fact in zip(batch.photos, facts, strict=True)

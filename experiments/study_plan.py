@@ -7,28 +7,32 @@ import secrets
 from collections.abc import Callable
 
 import jax
+import numpy as np
 
 import rpfgsm_jax as rp
 from experiments import journal, lineup, photos, rows, runtime
-from experiments.options import StudyConfig, check_options
-from experiments.photo_facts import GAMMAS, Clean, Judge, Measured, study_facts
+from experiments.options import StudyConfig
 from experiments.variants import Setup
 from rpfgsm_jax import quality, result_folder
+from rpfgsm_jax.attacks.minimal import check_budget
 from rpfgsm_jax.evaluation import measure
 from rpfgsm_jax.models.classifier import Classifier
+
+Clean = tuple[np.ndarray, np.ndarray]
+"""The most likely classes of photographs and their probabilities, `(N, networks, 5)` each."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Kind:
-  """What the studies of one kind have in common: the tables' and the demo's differ in this alone."""
+  """What studies of one kind have in common; those of the tables and the demo differ in this."""
 
   name: str
   header: Callable[["Plan"], rows.Row]  # what their first row says besides `header_of`
-  facts: Callable[[Judge, Measured, Clean], list[rows.Row]]  # what a row says of each photograph
+  # What a row says of each photograph: of a plan, a `photo_facts.Measured` and its `Clean`.
+  facts: Callable[..., list[rows.Row]]
   folder_of: Callable[[str], str]  # where the images behind an attack are kept
-  entries: tuple[str, ...] | None = (
-    None  # of a result that a new one replaces; None: rows are added
-  )
+  # All that a result holds, where a new one replaces it as a whole; None: rows are added to it.
+  entries: tuple[str, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,29 +43,38 @@ class Plan:
   config: StudyConfig
   place: pathlib.Path
   seed: int
-  judge: Judge
+  setup: Setup
   source: photos.Source
   training: photos.Source | None
+  size: int  # photographs computed together
+  brisque_model: quality.BrisqueModel | None
 
   @property
-  def setup(self) -> Setup:
-    """What all variants share."""
-    return self.judge.setup
+  def classifiers(self) -> list[Classifier]:
+    """All networks, seen ones first."""
+    return [network.classifier for network in self.setup.networks]
 
   def image_path(self, attack: str, photo: photos.Photo) -> pathlib.Path:
     """Returns where a photograph behind an attack is kept."""
     return self.place / self.kind.folder_of(attack) / photo.png
 
+  def predict(self, images: np.ndarray) -> Clean:
+    """Returns what the networks make of images without a defense."""
+    return measure.predict(images, self.classifiers, self.size)
 
-def prepare(
-  config: StudyConfig,
-  *,
-  kind: Kind | None = None,
-  load: Callable[[str], Classifier] = rp.load_classifier,
-) -> Plan:
+  def evaluate(
+    self, images: np.ndarray, asked: np.ndarray, labels: np.ndarray
+  ) -> measure.Predictions:
+    """Returns what the networks make of N images behind every defense; see `measure.evaluate`."""
+    oracle, bank = self.config.oracle_defenses, self.setup.bank
+    return measure.evaluate(images, asked, labels, self.classifiers, bank, self.size, oracle=oracle)
+
+
+def prepare(config: StudyConfig, kind: Kind, load: Callable[[str], Classifier]) -> Plan:
   """Checks the config and the folder, loads the networks, lists the photographs; writes nothing."""
-  kind = STUDY if kind is None else kind
-  check_options(config)
+  _check(config)
+  if config.bank is None:
+    config = dataclasses.replace(config, bank=rp.defenses.paper_bank())
   place = pathlib.Path(os.path.abspath(config.out))
   result_folder.check_place(
     place, f"'{kind.name}'", lambda each: journal.made_by(each) == kind.name, entries=kind.entries
@@ -76,37 +89,49 @@ def prepare(
     budget=config.budget,
     bank=config.bank,
   )
-  choice = photos.Choice(
-    data=config.data,
+  classifiers, training = [network.classifier for network in networks], None
+  source = photos.open_source(
+    config.data,
+    classifiers,
     labels=config.labels,
     mepp18=config.mepp18,
     preprocess=config.preprocess,
     limit=config.limit,
   )
-  source, training = _open(choice, networks), None
   if config.train is not None:
-    choice = photos.Choice(
-      data=config.train, preprocess=config.preprocess, limit=config.train_limit
+    training = photos.open_source(
+      config.train, classifiers, preprocess=config.preprocess, limit=config.train_limit
     )
-    training = _open(choice, networks)
-  judge = Judge(
+  plan = Plan(
+    kind=kind,
+    config=config,
+    place=place,
+    seed=secrets.randbits(32) if config.seed is None else config.seed,
     setup=setup,
+    source=source,
+    training=training,
     size=_even_size(len(source.photos), config.batch_size),
-    oracle_defenses=config.oracle_defenses,
     brisque_model=_brisque_model(),
   )
-  seed = secrets.randbits(32) if config.seed is None else config.seed
-  plan = Plan(
-    kind=kind, config=config, place=place, seed=seed, judge=judge, source=source, training=training
-  )
-  if kind.entries is None:
-    seed, _ = journal.check_folder(place, header_of(plan), config.seed)
+  if kind.entries is not None:
+    return plan
+  seed, _ = journal.check_folder(place, header_of(plan), config.seed)
   return dataclasses.replace(plan, seed=seed)
 
 
-def _open(choice: photos.Choice, networks: tuple[lineup.Network, ...]) -> photos.Source:
-  first = networks[0].classifier
-  return photos.open_source(choice, first.class_names, first.image_size)
+def _check(config: StudyConfig) -> None:
+  """Refuses a config that names something impossible."""
+  check_budget(config.budget)
+  for name in ("limit", "batch_size", "slow_limit", "train_limit", "timed"):
+    value = getattr(config, name)
+    if value is not None and value < 1:
+      raise ValueError(f"{name} must be at least 1, got {value}.")
+  if config.keep < -1:
+    raise ValueError(f"keep must be -1 (all) or a number of photographs, got {config.keep}.")
+  if config.seed is not None and not 0 <= config.seed < 2**32:
+    raise ValueError(f"seed must be in 0..2^32-1, got {config.seed}.")
+  if not 0 <= config.epsilon <= 255:
+    raise ValueError(f"epsilon must be in 0..255 gray levels, got {config.epsilon}.")
 
 
 def _even_size(count: int, batch_size: int) -> int:
@@ -144,24 +169,3 @@ def describe_settings(bank: rp.defenses.DefenseBank) -> list[rows.Row]:
     {"name": each.name, "family": None if each.family is None else bank.names[each.family]}
     for each in measure.settings_of(bank)
   ]
-
-
-def _study_header(plan: Plan) -> rows.Row:
-  config = plan.config
-  return {
-    "data": None if config.data is None else str(config.data),
-    "mepp18": config.mepp18,
-    "preprocess": config.preprocess,
-    "train": None if config.train is None else str(config.train),
-    "budget": config.budget,
-    "oracle_defenses": config.oracle_defenses,
-    "reference": plan.setup.reference.title,
-    "bank": journal.describe(config.bank),
-    "gammas": list(GAMMAS),
-    "brisque": plan.judge.brisque_model is not None,
-  }
-
-
-STUDY = Kind(
-  name="study", header=_study_header, facts=study_facts, folder_of=lambda attack: f"images/{attack}"
-)

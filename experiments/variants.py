@@ -12,14 +12,14 @@ from typing import Literal
 
 import rpfgsm_jax as rp
 from experiments import lineup
-from experiments.lineup import ORIGINAL, Contender, Network
+from experiments.lineup import ORIGINAL, Contender, StudyNetwork
+from experiments.options import PAPER_EPSILON
 from rpfgsm_jax.attacks.minimal import Budget
 from rpfgsm_jax.attacks.schedule import Draw
 from rpfgsm_jax.attacks.steps import iterations_for
 from rpfgsm_jax.attacks.transfer import StepSchedule
 from rpfgsm_jax.rounding import Rounding
 
-PAPER_EPSILON = 16.0
 SWEEP = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """The epsilons of Fig. 5, gray levels."""
 
@@ -28,19 +28,19 @@ SWEEP = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 class Setup:
   """What all variants of a run share."""
 
-  networks: tuple[Network, ...]
-  reference: Network  # of the attacks on a single network
+  networks: tuple[StudyNetwork, ...]
+  reference: StudyNetwork  # of the attacks on a single network
   epsilon: float = PAPER_EPSILON  # gray levels
   budget: Budget = "quick"  # of JSMA, CW and SparseFool
   bank: rp.defenses.DefenseBank = dataclasses.field(default_factory=rp.defenses.paper_bank)
 
   @property
-  def seen(self) -> tuple[Network, ...]:
+  def seen(self) -> tuple[StudyNetwork, ...]:
     """Those that attacks may use."""
     return tuple(network for network in self.networks if network.seen)
 
   @property
-  def combinations(self) -> tuple[tuple[Network, ...], ...]:
+  def combinations(self) -> tuple[tuple[StudyNetwork, ...], ...]:
     """Every choice of two or more seen networks, pairs first."""
     sizes = range(2, len(self.seen) + 1)
     return tuple(some for size in sizes for some in itertools.combinations(self.seen, size))
@@ -69,7 +69,7 @@ def baselines(setup: Setup, epsilon: float | None = None) -> tuple[Contender, Co
 def rp_variant(
   setup: Setup,
   *,
-  networks: Sequence[Network] | None = None,
+  networks: Sequence[StudyNetwork] | None = None,
   targeted: bool = False,
   choice: Literal["random", "ensemble"] = "random",
   transformed: bool = True,
