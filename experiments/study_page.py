@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from experiments import show_figures, variants
+from experiments import show_pictures, variants
 from experiments.lineup import ORIGINAL
 from experiments.results import Results
 from experiments.variants import Setup
@@ -56,7 +56,7 @@ def _comparisons(
     outcome = results.outcomes[name]
     for photo, extra in outcome.extra.items():
       before, after = (
-        show_figures.image_path(results, folder, attack, photo) for attack in (ORIGINAL, name)
+        show_pictures.image_path(results, folder, attack, photo) for attack in (ORIGINAL, name)
       )
       if not (before.is_file() and after.is_file()):
         continue
