@@ -19,6 +19,9 @@ from rpfgsm_jax.models.classifier import Classifier
 GAMMAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
 """Of Fig. 3."""
 
+Clean = tuple[np.ndarray, np.ndarray]
+"""The most likely classes of photographs and their probabilities, `(N, networks, 5)` each."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Judge:
@@ -34,9 +37,9 @@ class Judge:
     """All networks, seen ones first."""
     return tuple(network.classifier for network in self.setup.networks)
 
-  def predict(self, images: np.ndarray) -> np.ndarray:
-    """Returns `(N, networks)`, the class that each network answers."""
-    return measure.predict(images, self.classifiers, self.size)[0][..., 0]
+  def predict(self, images: np.ndarray) -> Clean:
+    """Returns what the networks make of images without a defense."""
+    return measure.predict(images, self.classifiers, self.size)
 
   def evaluate(
     self, images: np.ndarray, asked: np.ndarray, labels: np.ndarray
@@ -64,52 +67,61 @@ def _rounded(distances: np.ndarray) -> list[list[float]]:
   return np.round(distances[:, 1:].astype(np.float64), 3).tolist()
 
 
-def facts_of(
-  judge: Judge,
-  contender: Contender,
-  batch: photos.Batch,
-  clean: np.ndarray,
-  images: np.ndarray,
-  result: rp.AttackResult | None,
-  kept: Sequence[bool],
-) -> list[rows.Row]:
-  """Returns what a row says of each photograph of a batch; `study.py` lists the fields.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measured:
+  """A batch of N photographs behind one attack, about to be measured."""
 
-  Args:
-    judge: what measures.
-    contender: the attack.
-    batch: N photographs.
-    clean: `(N, networks)`, what each network answers on them.
-    images: `(N, H, W, 3)` uint8, after the attack.
-    result: of the attack, if it was one.
-    kept: N, whether a photograph is an example and gets its most likely classes.
+  contender: Contender
+  batch: photos.Batch
+  images: np.ndarray  # (N, H, W, 3) uint8, after the attack
+  result: rp.AttackResult | None
+  kept: Sequence[bool]  # N, whether it is an example and gets its most likely classes
 
-  Returns:
-    N dictionaries.
-  """
-  labels = np.asarray([photo.label for photo in batch.photos])
-  found = judge.evaluate(images, clean, labels)
-  sizes = _sizes(images, batch.images, judge.brisque_model)
-  candidates = _candidates(judge, batch.images) if contender.name == ORIGINAL else None
+  def evaluate(self, judge: Judge, clean: Clean) -> measure.Predictions:
+    """Returns what the networks make of the images behind every defense."""
+    labels = np.asarray([photo.label for photo in self.batch.photos])
+    return judge.evaluate(self.images, clean[0][..., 0], labels)
+
+
+def common_facts(photo: photos.Photo, found: measure.Predictions, place: int) -> rows.Row:
+  """Returns what the rows of every kind of study say of a photograph."""
+  known = photo.label >= 0
+  return {
+    "image_id": photo.image_id,
+    "label": photo.label if known else None,
+    "ranks": found.ranks[place].tolist(),
+    "label_ranks": found.label_ranks[place].tolist() if known else None,
+  }
+
+
+def likely_classes(found: measure.Predictions, place: int) -> rows.Row:
+  """Returns the networks' most likely classes of an image without a defense, as rows keep them."""
+  probabilities = np.round(found.probabilities[place].astype(float), 4).tolist()
+  return {"classes": found.classes[place].tolist(), "probabilities": probabilities}
+
+
+def study_facts(judge: Judge, measured: Measured, clean: Clean) -> list[rows.Row]:
+  """Returns what a study's row says of each photograph of a batch; `study.py` lists the fields."""
+  found, contender, originals = (
+    measured.evaluate(judge, clean),
+    measured.contender,
+    measured.batch.images,
+  )
+  sizes = _sizes(measured.images, originals, judge.brisque_model)
+  candidates = _candidates(judge, originals) if contender.name == ORIGINAL else None
+  attacked = [judge.setup.networks.index(network) for network in contender.networks]
   facts = []
-  for place, photo in enumerate(batch.photos):
-    fact = {
-      "image_id": photo.image_id,
-      "label": photo.label if photo.label >= 0 else None,
-      "ranks": found.ranks[place].tolist(),
-      "label_ranks": found.label_ranks[place].tolist() if photo.label >= 0 else None,
-      "distances": _rounded(found.distances[place]),
-      **{name: values[place] for name, values in sizes.items()},
-    }
-    if kept[place]:
-      probabilities = np.round(found.probabilities[place].astype(float), 4).tolist()
-      classes = found.classes[place].tolist()
-      fact |= {"png": photo.png, "classes": classes, "probabilities": probabilities}
+  for place, photo in enumerate(measured.batch.photos):
+    fact = common_facts(photo, found, place)
+    fact["distances"] = _rounded(found.distances[place])
+    fact |= {name: values[place] for name, values in sizes.items()}
+    if measured.kept[place]:
+      fact |= {"png": photo.png, **likely_classes(found, place)}
     if candidates is not None:
       fact["candidates"] = candidates[place].tolist()
-    if result is not None:
-      attacked = [judge.setup.networks.index(network) for network in contender.networks]
-      fact |= _goal(result, place, clean[place, attacked], found.classes[place, attacked, 0])
+    if measured.result is not None:
+      answers = (classes[place, attacked, 0] for classes in (clean[0], found.classes))
+      fact |= _goal(measured.result, place, *answers)
     facts.append(fact)
   return facts
 
@@ -133,19 +145,20 @@ def _sizes(
   images: np.ndarray, originals: np.ndarray, model: quality.BrisqueModel | None
 ) -> dict[str, list[float | int | None]]:
   """Returns the size of the change and the quality of N images; None where there is no number."""
-  norms = quality.perturbation_norms(images, originals)
-  measures: dict[str, np.ndarray] = {"psnr": quality.psnr(images, originals)}
-  smallest = min(images.shape[1:3])
-  measures["ssim"] = quality.ssim(images, originals) if smallest >= 11 else None
-  measures["mad"] = quality.mad(images, originals) if smallest >= 34 else None
-  measures["brisque"] = quality.brisque(images, model) if model and smallest >= 34 else None
-  absent = [None] * len(images)
+  norms, smallest = quality.perturbation_norms(images, originals), min(images.shape[1:3])
+  measures = {
+    "psnr": quality.psnr(images, originals),
+    "ssim": quality.ssim(images, originals) if smallest >= 11 else None,
+    "mad": quality.mad(images, originals) if smallest >= 34 else None,
+    "brisque": quality.brisque(images, model) if model and smallest >= 34 else None,
+  }
+  absent = np.full(len(images), np.nan)
   return {
     "l0": norms.l0.tolist(),
     "l2": np.round(norms.l2.astype(float), 3).tolist(),
     "linf": norms.linf.tolist(),
     **{
-      name: absent if values is None else [_finite(value) for value in values]
+      name: [_finite(value) for value in (absent if values is None else values)]
       for name, values in measures.items()
     },
   }

@@ -14,7 +14,7 @@ STARTED = time.perf_counter()
 
 def prepare() -> "CompileCache":
   """Makes the settings of `rpfgsm_jax.process`; called once, before anything is computed."""
-  from rpfgsm_jax import process
+  from rpfgsm_jax import process  # here, because `run.py --help` must not wait for JAX
 
   return process.prepare()
 
@@ -26,12 +26,3 @@ def versions() -> dict[str, str]:
   names = ("jax", "jaxlib", "flax", "numpy", "pillow", "scikit-image")
   found = {"python": platform.python_version(), "rpfgsm-jax": rpfgsm_jax.__version__}
   return found | {name: importlib.metadata.version(name) for name in names}
-
-
-def __getattr__(name: str) -> type:
-  # On first use, because `run.py --help` imports this file and must not wait for JAX.
-  if name != "CompileCache":
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-  from rpfgsm_jax.process import CompileCache
-
-  return CompileCache

@@ -1,17 +1,14 @@
 """Tables I, II and III: what each attack is, how good the networks are, and all attacks."""
 
-import inspect
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-import rpfgsm_jax as rp
 from experiments import variants
 from experiments.lineup import ORIGINAL, Contender
 from experiments.results import OWN, TOPS, TRUE, Results
 from experiments.tables import NOTHING, percent_cell
 from experiments.variants import Setup
-from rpfgsm_jax.defenses import transforms
 from rpfgsm_jax.evaluation import Rate, misleading_rate
 from rpfgsm_jax.report import Cell, Table
 from rpfgsm_jax.report.cells import NOT_AVAILABLE, number_cell, rate_cell
@@ -44,7 +41,7 @@ def table1(results: Results, setup: Setup) -> list[Table]:
         number_cell(float(largest), 0),
         "targeted" if outcome.targeted else "untargeted",
         "✓" if len(contender.networks) > 1 else "",
-        "✓" if _transforms(contender) else "",
+        "✓" if contender.transforms else "",
       ]
     )
   columns = ("attack", "bounds", "values changed", "largest change", "type", "several networks")
@@ -54,20 +51,6 @@ def table1(results: Results, setup: Setup) -> list[Table]:
     "have a target. Transformations: its settings hold a set of them, or it draws its own."
   )
   return [Table("What each attack is", (*columns, "transformations"), lines, note)]
-
-
-def _transforms(contender: Contender) -> bool:
-  """Whether an iteration may see the image through a transformation."""
-  bank = getattr(contender.config, "defenses", None)
-  if bank is not None:
-    return len(bank.families) > 1
-  # EOT and DI-FGSM bring their own set: what their module takes from `defenses.transforms`.
-  module = vars(inspect.getmodule(contender.attack))
-  return any(
-    isinstance(value, rp.defenses.Defense)
-    or getattr(value, "__module__", None) == transforms.__name__
-    for value in module.values()
-  )
 
 
 def table2(results: Results, setup: Setup) -> list[Table]:

@@ -33,22 +33,8 @@ def replacing(path: PathLike) -> Iterator[pathlib.Path]:
   """Yields a temporary path that takes the place of `path` when the block ends well.
 
   Missing parent folders are created. A symbolic link is followed: the file it names is replaced.
-  A new file gets the permissions of the process, a replaced one keeps its own.
-
-  ```python
-  with replacing("weights/model.safetensors") as temporary:
-    safetensors.numpy.save_file(tensors, temporary)
-  ```
-
-  Args:
-    path: the file to create or replace.
-
-  Yields:
-    The path of an empty file in the same folder, with the same suffix; write the content there.
-
-  Raises:
-    IsADirectoryError: `path` is a folder.
-    OSError: the folder cannot be written to, or the disk is full; the old file is untouched.
+  A new file gets the permissions of the process, a replaced one keeps its own. The temporary file
+  is empty, in the same folder, and has the same suffix.
   """
   target = pathlib.Path(os.path.realpath(path))
   if target.is_dir():
@@ -72,41 +58,38 @@ def replacing(path: PathLike) -> Iterator[pathlib.Path]:
 
 
 def write_bytes(path: PathLike, content: bytes) -> None:
-  """Creates or replaces a file in one step.
-
-  Args:
-    path: the file; missing parent folders are created.
-    content: all of its bytes.
-
-  Raises:
-    OSError: it could not be written; an older file of that name is untouched.
-  """
+  """Creates or replaces a file in one step; missing parent folders are created."""
   with replacing(path) as temporary:
     temporary.write_bytes(content)
 
 
 def write_text(path: PathLike, content: str) -> None:
-  """Creates or replaces a text file in one step: UTF-8, lines ending in a bare line feed.
-
-  Args:
-    path: the file; missing parent folders are created.
-    content: all of its text.
-
-  Raises:
-    OSError: it could not be written; an older file of that name is untouched.
-  """
+  """Creates or replaces a text file in one step: UTF-8, lines ending in a bare line feed."""
   write_bytes(path, content.encode("utf-8"))
+
+
+@contextlib.contextmanager
+def replacing_folder(path: PathLike) -> Iterator[pathlib.Path]:
+  """Yields an empty hidden folder that takes the place of `path` when the block ends well.
+
+  Missing parent folders are created; a symbolic link is followed. An exception removes the new
+  folder and leaves an earlier one as it was.
+  """
+  target = pathlib.Path(os.path.realpath(path))
+  temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+  temporary.mkdir(parents=True)
+  try:
+    yield temporary
+    replace_folder(temporary, target)
+  except BaseException:
+    shutil.rmtree(temporary, ignore_errors=True)
+    raise
 
 
 def replace_folder(complete: PathLike, path: PathLike) -> None:
   """Gives a finished folder its name; an earlier one is removed once the new one is in its place.
 
-  Args:
-    complete: the finished folder, beside `path`.
-    path: the name it takes; a symbolic link is followed.
-
-  Raises:
-    OSError: it could not be renamed; an earlier folder is untouched.
+  `complete` lies beside `path`, of which a symbolic link is followed.
   """
   target = pathlib.Path(os.path.realpath(path))
   old = None

@@ -121,3 +121,23 @@ def test_a_link_stays_a_link_and_its_file_is_replaced(tmp_path):
 def test_a_folder_is_refused(tmp_path):
   with pytest.raises(IsADirectoryError, match="path must name a file"):
     atomic.write_bytes(tmp_path, b"new")
+
+
+@pytest.mark.parametrize("earlier", [False, True], ids=["new", "earlier"])
+def test_a_folder_is_the_old_one_or_the_whole_new_one(tmp_path, earlier):
+  place = tmp_path / "deep" / "results"
+  if earlier:
+    atomic.write_text(place / "old.txt", "old")
+  before = list(tmp_path.rglob("*"))
+  with pytest.raises(KeyboardInterrupt), atomic.replacing_folder(place) as folder:  # noqa: PT012
+    (folder / "half.txt").write_text("half")
+    raise KeyboardInterrupt
+  assert [path for path in tmp_path.rglob("*") if path.name != "deep"] == [
+    path for path in before if path.name != "deep"
+  ]
+  with atomic.replacing_folder(place) as folder:
+    assert folder.parent == place.parent
+    assert folder.name.startswith(".")
+    (folder / "new.txt").write_text("new")
+  assert os.listdir(place.parent) == ["results"]
+  assert os.listdir(place) == ["new.txt"]

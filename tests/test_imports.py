@@ -16,6 +16,7 @@ ROOMS = (
   "typing",
   "rounding",
   "atomic",
+  "result_folder",
   "devices",
   "models",
   "defenses",
@@ -49,7 +50,7 @@ MODELS = (
   "convert",
   "fetch",
 )
-FOUNDATIONS = ("typing", "rounding", "atomic", "devices")
+FOUNDATIONS = ("typing", "rounding", "atomic", "result_folder", "devices")
 LEAVES = ("experiments", "converters", "benchmarks", "tests", "conftest", "oracles")
 # One command-line leaf may use another's helpers; the package itself may use none.
 ALLOWED_BETWEEN_LEAVES = {("benchmarks", "experiments")}
