@@ -17,6 +17,7 @@ from experiments import (
   show_effects,
   show_figures,
   show_passes,
+  show_pictures,
   show_rates,
   study,
   study_page,
@@ -103,7 +104,7 @@ EXPERIMENTS = {
     tables=show_attacks.table3,
     data=show_rates.every_rate,
   ),
-  "table4": Experiment(title="Examples", contenders=_at_run_epsilon, figure=show_figures.table4),
+  "table4": Experiment(title="Examples", contenders=_at_run_epsilon, figure=show_pictures.table4),
   "table5": Experiment(
     title="Random transformation against none",
     contenders=_pairs(variants.transformation_pairs),
@@ -120,7 +121,7 @@ EXPERIMENTS = {
     tables=show_effects.table7,
   ),
   "fig1": Experiment(
-    title="Cumulative perturbations", contenders=_at_run_epsilon, figure=show_figures.figure1
+    title="Cumulative perturbations", contenders=_at_run_epsilon, figure=show_pictures.figure1
   ),
   "fig3": Experiment(
     title="Candidate targets against gamma", contenders=_original, figure=show_figures.figure3

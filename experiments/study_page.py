@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Iterable, Iterator
 
-from experiments import show_figures, variants
+from experiments import show_pictures, variants
 from experiments.lineup import ORIGINAL
 from experiments.results import Results
 from experiments.variants import Setup
@@ -33,7 +33,7 @@ def _comparisons(
     outcome = results.outcomes[name]
     for photo, extra in outcome.extra.items():
       before, after = (
-        show_figures.image_path(results, folder, attack, photo) for attack in (ORIGINAL, name)
+        show_pictures.image_path(results, folder, attack, photo) for attack in (ORIGINAL, name)
       )
       if not (before.is_file() and after.is_file()):
         continue
