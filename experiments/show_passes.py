@@ -10,7 +10,7 @@ from experiments import passes, plots
 from experiments.lineup import Contender
 from experiments.passes import MARGIN, Blend, Compared
 from experiments.results import TOPS, Results
-from experiments.show_effects import interval_cell
+from experiments.tables import interval_cell
 from experiments.variants import Setup
 from rpfgsm_jax.evaluation import Rate, misleading_rate
 from rpfgsm_jax.report import Cell, Table
