@@ -17,7 +17,8 @@ from rpfgsm_jax.models import weights
 from rpfgsm_jax.photos.config import PhotoConfig
 
 _NOT_NUMBERS = ("card", "weights")  # facts for people, and where the tensors lie
-_SINCE_FORMAT_1 = {"gray": False}  # of the attack; records of before do without, and mean this
+# Of the attack; records of before do without, and mean this.
+_SINCE_FORMAT_1 = {"gray": False, "random_start": False}
 
 
 class SettingsError(ValueError):

@@ -1,17 +1,19 @@
-"""Stand-ins for the attacks that compute nothing: for tests of what happens around them."""
+"""A stand-in for the attack that computes nothing: for tests of what happens around it."""
 
+import copy
+import dataclasses
 import threading
 import time
 from typing import ClassVar
 
 import numpy as np
 
-from rpfgsm_jax.attacks.steps import AttackResult
+from rpfgsm_jax.data.images import preprocess
 from rpfgsm_jax.data.photo_files import decode_photo, encode_photo
+from rpfgsm_jax.engine import OutOfMemoryError
 from rpfgsm_jax.photos.verdict import NetworkVerdict, Verdict, judge
-from rpfgsm_jax.protect import OutOfMemoryError
 
-FEWEST = 1100  # pixels of a photo
+FEWEST = 110  # pixels of a photo
 
 
 def expected(images: np.ndarray, ids: np.ndarray, seed: int) -> np.ndarray:
@@ -20,91 +22,74 @@ def expected(images: np.ndarray, ids: np.ndarray, seed: int) -> np.ndarray:
   return np.clip(255 - images.astype(int) - moved.astype(int)[:, None, None, None], 0, 255)
 
 
-class FakeProtector:
-  """Has the face of `Protector`; counts how many batches are on the device at once."""
-
-  delay = 0.0  # seconds a batch
-  fits = 10**6  # images a batch; more are out of memory, and only the result says so
-
-  def __init__(self, classifiers, config, *, seed, batch_size, devices):
-    self.seed, self.batch_size, self.devices = seed, batch_size, devices
-    self.log = {"flying": 0, "most": 0, "sizes": []}
-    self._device = threading.Lock()
-
-  @property
-  def capacity(self):
-    return self.batch_size * len(self.devices)
-
-  def start(self, images, image_ids):
-    assert 1 <= len(images) <= self.capacity
-    assert images.dtype == np.uint8
-    self.log["flying"] += 1
-    self.log["most"] = max(self.log["most"], self.log["flying"])
-    self.log["sizes"].append(len(images))
-    return FakePending(self, images, image_ids)
-
-  def __call__(self, images, image_ids):
-    return self.start(images, image_ids).result()
-
-  def halved(self):
-    other = type(self)(None, None, seed=self.seed, batch_size=self.batch_size // 2, devices=[0])
-    other.log, other.delay, other.fits = self.log, self.delay, self.fits
-    return other
-
-
-class FakePending:
-  def __init__(self, protector, images, image_ids):
-    self.protector, self.images, self.image_ids = protector, images, image_ids
-
-  def result(self):
-    with self.protector._device:
-      time.sleep(self.protector.delay)
-    self.protector.log["flying"] -= 1
-    if len(self.images) > self.protector.fits:
-      raise OutOfMemoryError("batch_size does not fit.")
-    adversarial = expected(self.images, self.image_ids, self.protector.seed).astype(np.float32)
-    none = np.zeros(len(adversarial), np.int32)
-    return AttackResult(
-      adversarial=adversarial, target=none - 1, success=none > 0, gradient_evaluations=none
-    )
-
-
 class FakePhotoProtector:
   """Has the face of `PhotoProtector`; its photos are negatives, and its networks judge those."""
 
-  delay = 0.0  # seconds a photo
-  fits = 10**9  # pixels; more are out of memory
-  log: ClassVar = {"flying": 0, "most": 0, "devices": []}
+  delay = 0.0  # seconds a batch
+  fits = 10**9  # pixels that are computed at once; more are out of memory
+  log: ClassVar = {"flying": 0, "most": 0, "devices": [], "sizes": []}
+  _lock = threading.Lock()
 
   def __init__(self, classifiers, config, *, held_out, seed, device):
     self.config, self.seed, self.device = config, seed, device
+    self.image_size = classifiers[0].image_size
     self.names = [(network.name, False) for network in classifiers]
     self.names += [(network.name, True) for network in held_out]
 
+  def prepare(self, photo):
+    if self.config.size == "photo":
+      return photo
+    pixels = preprocess(photo.seen(), self.image_size, self.config.preprocess)
+    return dataclasses.replace(photo, pixels=pixels, alpha=None)
+
   def working_size(self, size):
     most = self.config.working_pixels
-    if most is None or size[0] * size[1] <= most:
+    if most is None or size[0] * size[1] <= most or self.config.size == "network":
       return None
-    return (size[0] // 2, size[1] // 2)
+    while size[0] * size[1] > most:
+      size = (size[0] // 2, size[1] // 2)
+    return size
 
-  def attack(self, photo, image_id):
-    seen = photo.seen()
-    if seen.size // 3 < FEWEST:
-      raise ValueError(f"a photo must have at least {FEWEST} pixels, got {seen.shape}.")
-    if seen.size // 3 > self.fits:
-      raise OutOfMemoryError("an attack at 9x9 pixels does not fit into the device's memory.")
-    self.log["flying"] += 1
-    self.log["most"] = max(self.log["most"], self.log["flying"])
-    self.log["devices"].append(self.device)
+  def shape_of(self, photo):
+    size = photo.pixels.shape[:2]
+    return self.working_size(size) or size
+
+  def micro_batch(self, shape):
+    return self.config.attack.micro_batch
+
+  def limited(self, micro_batch, working_pixels):
+    smaller = copy.copy(self)
+    attack = dataclasses.replace(self.config.attack, micro_batch=micro_batch)
+    smaller.config = dataclasses.replace(self.config, attack=attack, working_pixels=working_pixels)
+    return smaller
+
+  def attack_together(self, photos, image_ids, *, batch_size=None):
+    (shape,) = {self.shape_of(photo) for photo in photos}
+    if min(photo.seen().size // 3 for photo in photos) < FEWEST:
+      raise ValueError(f"a photo must have at least {FEWEST} pixels.")
+    at_once = max(batch_size or len(photos), self.micro_batch(shape))
+    assert len(photos) <= at_once
+    if at_once * shape[0] * shape[1] > self.fits:
+      raise OutOfMemoryError("an attack does not fit.")
+    with self._lock:
+      self.log["flying"] += 1
+      self.log["most"] = max(self.log["most"], self.log["flying"])
+      self.log["devices"] += [self.device] * len(photos)
+      self.log["sizes"].append(len(photos))
     time.sleep(self.delay)
-    self.log["flying"] -= 1
-    return expected(seen[None], np.array([image_id]), self.seed)[0].astype(np.uint8)
+    with self._lock:
+      self.log["flying"] -= 1
+    return [
+      expected(photo.seen()[None], np.array([image_id]), self.seed)[0].astype(np.uint8)
+      for photo, image_id in zip(photos, image_ids, strict=True)
+    ]
 
   def encode(self, photo, pixels):
     return encode_photo(photo, pixels, self.config.encoding)
 
-  def judge(self, photo, content):
-    written = decode_photo(content, photo.path)
+  def judge(self, photo, written):
+    if isinstance(written, bytes):
+      written = decode_photo(written, photo.path)
     change = np.abs(written.astype(int) - photo.seen()).max()
     # The held-out network is misled by colored photos only: so some are protected partly.
     colored = np.ptp(photo.seen().astype(int), axis=-1).max() > 0

@@ -10,17 +10,28 @@ import pytest
 
 from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig
 from rpfgsm_jax.defenses.bank import no_defenses
-from rpfgsm_jax.jobs import record, settings
-from rpfgsm_jax.jobs.errors import SettingsError
+from rpfgsm_jax.jobs import record
+from rpfgsm_jax.jobs.spec import Job, SettingsError, describe_settings
+from rpfgsm_jax.photos.config import PhotoConfig
+from rpfgsm_jax.result_folder import FolderError
 
-SETTINGS = {"attack": {"epsilon": 16.0, "families": [{"n": 1}, {"n": 2}]}, "how": "paper"}
+SETTINGS = {
+  "size": "photo",
+  "attack": {"epsilon": 16.0, "families": [{"n": 1}, {"n": 2}]},
+  "how": "paper",
+}
 HERE = {"jaxlib": "0.10.2", "device": "cpu"}
 
 
-def settle(folder, values=None, environment=None, *, seed=None, occupied=None):
-  return record.settle(
-    folder, values or SETTINGS, environment or HERE, seed=seed, occupied=lambda: occupied
+def begin(folder, values=None, environment=None, *, seed=None, overwrite=False):
+  return record.open_or_create(
+    folder, values or SETTINGS, environment or HERE, seed=seed, overwrite=overwrite
   )
+
+
+def attack(config):
+  job = Job(sources=(), out=None, networks=(), photos=PhotoConfig(attack=config))
+  return describe_settings(job)["attack"]
 
 
 def content(folder):
@@ -28,11 +39,11 @@ def content(folder):
 
 
 def test_a_later_run_takes_the_recorded_seed(tmp_path):
-  seed, notes = settle(tmp_path)
+  seed, notes = begin(tmp_path)
   assert 0 <= seed <= record.MAX_SEED
   assert notes == []
-  assert settle(tmp_path) == (seed, [])
-  assert settle(tmp_path, seed=seed) == (seed, [])
+  assert begin(tmp_path) == (seed, [])
+  assert begin(tmp_path, seed=seed) == (seed, [])
   assert content(tmp_path) == {
     "format": 1,
     "seed": seed,
@@ -44,13 +55,13 @@ def test_a_later_run_takes_the_recorded_seed(tmp_path):
 def test_two_jobs_have_two_seeds(tmp_path):
   (tmp_path / "a").mkdir()
   (tmp_path / "b").mkdir()
-  assert settle(tmp_path / "a") != settle(tmp_path / "b")
+  assert begin(tmp_path / "a") != begin(tmp_path / "b")
 
 
 def test_only_the_owner_can_read_it(tmp_path):
   old = os.umask(0)
   try:
-    settle(tmp_path)
+    begin(tmp_path)
   finally:
     os.umask(old)
   assert stat.S_IMODE((tmp_path / "job.json").stat().st_mode) == 0o600
@@ -66,7 +77,7 @@ def test_of_many_at_once_one_makes_it(tmp_path, monkeypatch, links):
 
     monkeypatch.setattr(os, "link", refuse)
   with concurrent.futures.ThreadPoolExecutor(8) as pool:
-    seeds = {seed for seed, _ in pool.map(lambda _: settle(tmp_path), range(16))}
+    seeds = {seed for seed, _ in pool.map(lambda _: begin(tmp_path), range(16))}
   assert len(seeds) == 1
   assert content(tmp_path)["seed"] in seeds
   assert not list(tmp_path.glob(".*"))
@@ -74,15 +85,16 @@ def test_of_many_at_once_one_makes_it(tmp_path, monkeypatch, links):
 
 DIFFERENT = {
   "a number": (
-    {"attack": {"epsilon": 8.0, "families": [{"n": 1}, {"n": 2}]}, "how": "paper"},
-    r"attack\.epsilon = 16\.0, got 8\.0; give the options of the first run, or another --out",
+    SETTINGS | {"attack": {"epsilon": 8.0, "families": [{"n": 1}, {"n": 2}]}},
+    r"attack\.epsilon = 16\.0, got 8\.0; give the options of the first run, --overwrite to do all "
+    r"again with these, or another --out",
   ),
   "in a list": (
-    {"attack": {"epsilon": 16.0, "families": [{"n": 1}, {"n": 3}]}, "how": "paper"},
+    SETTINGS | {"attack": {"epsilon": 16.0, "families": [{"n": 1}, {"n": 3}]}},
     r"attack\.families\.1\.n = 2, got 3",
   ),
   "fewer": (
-    {"attack": {"epsilon": 16.0, "families": [{"n": 1}]}, "how": "paper"},
+    SETTINGS | {"attack": {"epsilon": 16.0, "families": [{"n": 1}]}},
     r"attack\.families\.1\.n = 2, got nothing",
   ),
   "more": (SETTINGS | {"new": True}, "new = nothing, got True"),
@@ -91,22 +103,22 @@ DIFFERENT = {
 
 @pytest.mark.parametrize("name", DIFFERENT)
 def test_other_settings_are_refused_by_the_first_difference(tmp_path, name):
-  settle(tmp_path)
+  begin(tmp_path)
   values, message = DIFFERENT[name]
-  with pytest.raises(SettingsError, match=message):
-    settle(tmp_path, values)
+  with pytest.raises(FolderError, match=message):
+    begin(tmp_path, values)
 
 
 def test_another_seed_is_refused_without_telling_the_recorded_one(tmp_path):
-  settle(tmp_path, seed=123456789)
-  with pytest.raises(SettingsError, match="another seed than --seed 5; leave --seed out") as caught:
-    settle(tmp_path, seed=5)
+  begin(tmp_path, seed=123456789)
+  with pytest.raises(FolderError, match="another seed than --seed 5; leave --seed out") as caught:
+    begin(tmp_path, seed=5)
   assert "123456789" not in str(caught.value)
 
 
 def test_other_versions_are_a_note(tmp_path):
-  seed, _ = settle(tmp_path)
-  found, notes = settle(tmp_path, environment=HERE | {"device": "NVIDIA H100"})
+  seed, _ = begin(tmp_path)
+  found, notes = begin(tmp_path, environment=HERE | {"device": "NVIDIA H100"})
   assert found == seed
   (note,) = notes
   assert "device cpu -> NVIDIA H100" in note
@@ -117,28 +129,20 @@ def test_other_versions_are_a_note(tmp_path):
 def test_a_damaged_record_is_refused_and_kept(tmp_path, text):
   (tmp_path / "job.json").write_text(text)
   with pytest.raises(SettingsError, match="it is damaged; restore it, or name another --out"):
-    settle(tmp_path)
+    begin(tmp_path)
   assert (tmp_path / "job.json").read_text() == text
 
 
 def test_another_format_is_refused(tmp_path):
-  settle(tmp_path)
+  begin(tmp_path)
   (tmp_path / "job.json").write_text(json.dumps(content(tmp_path) | {"format": 2}))
   with pytest.raises(SettingsError, match="must have format 1, got 2"):
-    settle(tmp_path)
-
-
-def test_files_in_the_places_of_results_begin_no_job(tmp_path):
-  with pytest.raises(SettingsError, match=r"got a\.png without .*job\.json; such a file would"):
-    settle(tmp_path, occupied="a.png")
-  assert not list(tmp_path.iterdir())
-  settle(tmp_path)
-  settle(tmp_path, occupied="a.png")  # now it is a result
+    begin(tmp_path)
 
 
 def test_the_attack_is_written_down_to_its_defenses():
-  paper = settings.describe_attack(RPFGSMConfig())
-  assert paper != settings.describe_attack(RPFGSMConfig(defenses=no_defenses()))
+  paper = attack(RPFGSMConfig())
+  assert paper != attack(RPFGSMConfig(defenses=no_defenses()))
   names = [family["name"] for family in paper["defenses"]["families"]]
   assert names == ["identity", "requantize", "median", "jpeg"]
   assert paper["name"] == "rp_fgsm"
@@ -147,19 +151,19 @@ def test_the_attack_is_written_down_to_its_defenses():
 
 def test_jobs_of_older_versions_go_on(tmp_path):
   # What every version so far has written down of the paper's attack, and a seed of 32 bits.
-  text = json.dumps(settings.describe_attack(RPFGSMConfig()), sort_keys=True)
+  text = json.dumps(attack(RPFGSMConfig()), sort_keys=True)
   digest = "ffd0c96f2aedfa68044cb351e596089326771953232b33119e022156b07be739"
   assert hashlib.sha256(text.encode()).hexdigest() == digest
-  assert "gray" in settings.describe_attack(RPFGSMConfig(gray=True))
-  settle(tmp_path, seed=2**32 - 1)
-  assert settle(tmp_path) == (2**32 - 1, [])
+  assert "gray" in attack(RPFGSMConfig(gray=True))
+  begin(tmp_path, seed=2**32 - 1)
+  assert begin(tmp_path) == (2**32 - 1, [])
 
 
 def test_drawn_seeds_have_64_bits(tmp_path):
   drawn = []
   for index in range(8):
     (tmp_path / str(index)).mkdir()
-    drawn.append(settle(tmp_path / str(index))[0])
+    drawn.append(begin(tmp_path / str(index))[0])
   assert record.MAX_SEED == 2**64 - 1
   assert max(drawn) > 2**60  # of honest draws all eight are smaller once in 2^32
   assert min(drawn) >= 0
@@ -167,28 +171,28 @@ def test_drawn_seeds_have_64_bits(tmp_path):
 
 def test_new_settings_take_the_place_of_old_ones_only_where_that_was_asked(tmp_path):
   other = SETTINGS | {"how": "places365"}
-  seed, _ = settle(tmp_path)
-  with pytest.raises(SettingsError, match="first run, --overwrite to do all again with these, or"):
-    record.settle(tmp_path, other, HERE, seed=None, overwrite=False)
+  seed, _ = begin(tmp_path)
+  with pytest.raises(FolderError, match="first run, --overwrite to do all again with these, or"):
+    record.open_or_create(tmp_path, other, HERE, seed=None, overwrite=False)
   assert content(tmp_path)["settings"] == SETTINGS
-  found, notes = record.settle(tmp_path, other, HERE, seed=None, overwrite=True)
+  found, notes = record.open_or_create(tmp_path, other, HERE, seed=None, overwrite=True)
   assert (found, content(tmp_path)["settings"], content(tmp_path)["seed"]) == (seed, other, seed)
   assert "done again" in notes[0]
   assert stat.S_IMODE((tmp_path / "job.json").stat().st_mode) == 0o600
-  assert record.settle(tmp_path, other, HERE, seed=None, overwrite=True) == (seed, [])
-  assert record.settle(tmp_path, other, HERE, seed=9, overwrite=True)[0] == 9
+  assert record.open_or_create(tmp_path, other, HERE, seed=None, overwrite=True) == (seed, [])
+  assert record.open_or_create(tmp_path, other, HERE, seed=9, overwrite=True)[0] == 9
 
 
-def test_looking_finds_what_settling_would_and_writes_nothing(tmp_path):
-  assert record.look(tmp_path, SETTINGS, seed=None) is None
-  assert record.recorded_settings(tmp_path / "absent") == {}
+def test_reading_finds_what_beginning_would_and_writes_nothing(tmp_path):
+  assert record.read_seed(tmp_path, SETTINGS, seed=None, overwrite=False) is None
+  assert record.read_settings(tmp_path / "absent") == {}
   assert not list(tmp_path.iterdir())
-  seed, _ = settle(tmp_path)
+  seed, _ = begin(tmp_path)
   before = content(tmp_path)
-  assert record.look(tmp_path, SETTINGS, seed=None) == seed
-  assert record.recorded_settings(tmp_path) == SETTINGS
+  assert record.read_seed(tmp_path, SETTINGS, seed=None, overwrite=False) == seed
+  assert record.read_settings(tmp_path) == SETTINGS
   other = SETTINGS | {"how": "places365"}
-  with pytest.raises(SettingsError, match="how = paper, got places365"):
-    record.look(tmp_path, other, seed=None)
-  assert record.look(tmp_path, other, seed=3, overwrite=True) == 3
+  with pytest.raises(FolderError, match="how = paper, got places365"):
+    record.read_seed(tmp_path, other, seed=None, overwrite=False)
+  assert record.read_seed(tmp_path, other, seed=3, overwrite=True) == 3
   assert content(tmp_path) == before

@@ -11,14 +11,13 @@ import pytest
 
 import rpfgsm_jax
 from rpfgsm_jax.jobs import locks
-from rpfgsm_jax.jobs.errors import JobError
-from rpfgsm_jax.jobs.plan import Shard
+from rpfgsm_jax.jobs.spec import JobError, Shard
 
 ROOT = pathlib.Path(rpfgsm_jax.__file__).parents[1]
 HOLDER = """
 import pathlib, sys
 from rpfgsm_jax.jobs import locks
-from rpfgsm_jax.jobs.plan import Shard
+from rpfgsm_jax.jobs.spec import Shard
 shard = Shard.parse(sys.argv[2]) if len(sys.argv) > 2 else None
 with locks.hold(pathlib.Path(sys.argv[1]), shard):
   print("held", flush=True)

@@ -15,7 +15,7 @@ from PIL import Image
 from rpfgsm_jax import cli, cli_protect_options, jobs, process
 from rpfgsm_jax.data.photo_files import Encoding
 from rpfgsm_jax.jobs import engines
-from rpfgsm_jax.photos.protect import PhotoConfig
+from rpfgsm_jax.photos.config import PhotoConfig
 from rpfgsm_jax.photos.strength import STRENGTHS
 
 
@@ -130,10 +130,10 @@ WRONG = {
     "--subsampling is JPEG's",
   ),
   "preprocess": (["--preprocess", "places365"], "--preprocess belongs to --size network"),
-  "batches": (["--batch-size", "4"], "--batch-size belongs to --size network"),
+  "batches": (["--batch-size", "0"], "Invalid value for '--batch-size'"),
+  "micro-batches": (["--micro-batch", "many"], "Invalid value for '--micro-batch'"),
   "judges": (["--size", "network", "--held-out", "x"], "--held-out belongs to --size photo"),
-  "format": (["--size", "network", "--format", "jpeg"], "--format belongs to --size photo"),
-  "overwrite": (["--size", "network", "--overwrite"], "--overwrite belongs to --size photo"),
+  "metadata": (["--size", "network", "--keep-metadata"], "--keep-metadata belongs to --size photo"),
   "own judge": (["--held-out", "scenes25/alexnet"], "--held-out must be a network that the attack"),
   "working size": (["--working-megapixels", "0.001"], "Invalid value for '--working-megapixels'"),
   "no judge": (["--held-out", "nonsense"], "--held-out must be a known network or a folder"),
@@ -173,8 +173,8 @@ def given(rpfgsm, monkeypatch):
 def test_the_defaults_are_the_photos_own(given):
   job = given("a", "b*")
   assert job.sources == ("a", "b*")
-  assert job.photo == PhotoConfig(working_pixels=None)
-  assert job.fit_working_size
+  assert job.photos == PhotoConfig(working_pixels=None)
+  assert job.by_device == {"working_pixels", "micro_batch"}
   assert job.networks == cli_protect_options.DEFAULT_NETWORKS
   assert job.held_out == ("scenes25/densenet161",)
   assert not job.overwrite
@@ -187,12 +187,12 @@ def test_options_reach_the_job(given):
     *("--format", "jpeg", "--quality", 80, "--subsampling", "4:4:4", "--working-megapixels", 0.5),
     *("--max-megapixels", 20, "--overwrite", "--network", "n", "--devices", 2, "--shard", "1/2"),
   )
-  attack = job.photo.attack
+  attack = job.photos.attack
   assert (attack.epsilon, attack.targeted, attack.num_steps) == (STRENGTHS["strong"], True, 3)
   assert attack.defenses == PhotoConfig().attack.defenses
-  assert job.photo.encoding == Encoding(format="jpeg", quality=80, subsampling="4:4:4")
-  assert (job.photo.working_pixels, job.fit_working_size) == (500_000, False)
-  assert (job.max_pixels, job.overwrite, job.photo.keep_metadata) == (20_000_000, True, True)
+  assert job.photos.encoding == Encoding(format="jpeg", quality=80, subsampling="4:4:4")
+  assert (job.photos.working_pixels, job.by_device) == (500_000, {"micro_batch"})
+  assert (job.max_pixels, job.overwrite, job.photos.keep_metadata) == (20_000_000, True, True)
   # A network of one's own has no judge unless one is named.
   assert (job.networks, job.held_out, job.seed) == (("n",), (), 2**63)
   assert (job.devices, job.shard) == (2, jobs.Shard(1, 2))
@@ -209,14 +209,18 @@ def test_what_the_options_say_is_so(rpfgsm):
 
 
 def test_own_size_and_numbers(given):
-  job = given("x", "--working-megapixels", "own", "--strength", "12.5", "--held-out", "h")
-  assert (job.photo.working_pixels, job.fit_working_size) == (None, False)
-  assert (job.photo.attack.epsilon, job.held_out) == (12.5, ("h",))
-  assert given("x", "--epsilon", 4).photo.attack.epsilon == 4.0
-  assert given("x", "--size", "network").config.epsilon == 16.0
-  assert (
-    given("x", "--size", "network", "--strength", "gentle").config.epsilon == STRENGTHS["gentle"]
+  job = given(
+    *("x", "--working-megapixels", "own", "--strength", "12.5", "--held-out", "h"),
+    *("--micro-batch", 3, "--batch-size", 6),
   )
+  assert (job.photos.working_pixels, job.by_device) == (None, frozenset())
+  assert (job.photos.attack.epsilon, job.held_out) == (12.5, ("h",))
+  assert (job.photos.attack.micro_batch, job.batch_size) == (3, 6)
+  assert given("x", "--epsilon", 4).photos.attack.epsilon == 4.0
+  job = given("x", "y", "--size", "network", "--format", "jpeg", "--overwrite")
+  assert (job.photos.size, job.photos.attack.epsilon, job.held_out) == ("network", 16.0, ())
+  gentle = given("x", "--size", "network", "--strength", "gentle")
+  assert gentle.photos.attack.epsilon == STRENGTHS["gentle"]
 
 
 def test_the_page_lies_beside_the_results_and_holds_every_photo_that_is_done(
@@ -269,14 +273,14 @@ from jobs.fake_protector import FakePhotoProtector
 from rpfgsm_jax import cli
 from rpfgsm_jax.jobs import engines
 
-real, photos = FakePhotoProtector.attack, []
-def attack(self, *arguments):
+real, photos = FakePhotoProtector.attack_together, []
+def attack(self, *arguments, **options):
   photos.append(arguments)
   if len(photos) > 1:
     print("waiting", flush=True)
     threading.Event().wait()
-  return real(self, *arguments)
-FakePhotoProtector.attack = attack
+  return real(self, *arguments, **options)
+FakePhotoProtector.attack_together = attack
 engines.PhotoProtector = FakePhotoProtector
 engines.load_classifier = lambda name: toys.linear(1, name=name)
 sys.argv = ["rpfgsm", "protect", *sys.argv[1:]]

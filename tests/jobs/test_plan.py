@@ -7,8 +7,8 @@ import pytest
 
 from rpfgsm_jax.data.folders import ImageRecord, image_id
 from rpfgsm_jax.jobs import plan
-from rpfgsm_jax.jobs.errors import JobError, SettingsError
-from rpfgsm_jax.jobs.plan import Shard, Task
+from rpfgsm_jax.jobs.plan import Task
+from rpfgsm_jax.jobs.spec import Job, JobError, SettingsError, Shard
 
 NAMES = {
   "suffix": (["a.JPG", "sub/b.c.jpeg"], ["a.png", "sub/b.c.png"]),
@@ -34,6 +34,11 @@ def test_every_photo_has_a_name_of_its_own(name):
 
 def records(*relatives):
   return [ImageRecord(pathlib.Path("in") / each, each, image_id(each)) for each in relatives]
+
+
+def tasks(out, *relatives):
+  names = plan.output_names(relatives)
+  return [Task(each, out / name) for each, name in zip(records(*relatives), names, strict=True)]
 
 
 def test_shards_part_the_photos_and_new_files_move_none():
@@ -62,10 +67,8 @@ def test_a_shard_is_read_and_written_alike():
 
 
 def test_names_that_one_disk_confuses_are_refused_there_only(tmp_path):
-  tasks = plan.plan(records("A.jpg", "a.jpg"), tmp_path)
-  plan.check_names_differ(tasks, ignores_case=False)
   with pytest.raises(SettingsError, match=r"A\.jpg and a\.jpg; rename one"):
-    plan.check_names_differ(tasks, ignores_case=True)
+    plan.check_names_differ(tasks(tmp_path, "A.jpg", "a.jpg"))
 
 
 def test_only_temporary_files_of_ours_are_removed(tmp_path):
@@ -76,33 +79,41 @@ def test_only_temporary_files_of_ours_are_removed(tmp_path):
     (tmp_path / name).touch()
   folders = [tmp_path, tmp_path / "absent"]
   now = (tmp_path / "a.png").stat().st_mtime
-  assert plan.remove_leftovers(folders, alone=False, now=now) == 0
+
+  def removed(alone):
+    before = len(os.listdir(tmp_path))
+    plan.remove_leftovers(folders, alone=alone, now=now)
+    return before - len(os.listdir(tmp_path))
+
+  assert removed(alone=False) == 0
   os.utime(tmp_path / ours[0], (now - 4000, now - 4000))
-  assert plan.remove_leftovers(folders, alone=False, now=now) == 1
-  assert plan.remove_leftovers(folders, alone=True, now=now) == 2
+  assert removed(alone=False) == 1
+  assert removed(alone=True) == 2
   assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
 
 
 def test_a_file_in_the_way_of_a_folder_is_found_before_the_work(tmp_path):
   (tmp_path / "sub").touch()
-  tasks = plan.plan(records("sub/deep/a.jpg"), tmp_path)
   with pytest.raises(JobError, match=r"sub is in the way: .* must be a folder; move the file"):
-    plan.check_writable(tasks)
+    plan.check_writable(tasks(tmp_path, "sub/deep/a.jpg"))
 
 
 def test_a_read_only_folder_is_found_before_the_work(tmp_path, monkeypatch):
   (tmp_path / "sub").mkdir()
-  tasks = plan.plan(records("a.jpg", "sub/deep/a.jpg"), tmp_path)
-  plan.check_writable(tasks)
+  found = tasks(tmp_path, "a.jpg", "sub/deep/a.jpg")
+  plan.check_writable(found)
   # Permissions do not bind the superuser, who may run this.
   monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / "sub")
   with pytest.raises(JobError, match=r"sub cannot be written to; change its permissions"):
-    plan.check_writable(tasks)
+    plan.check_writable(found)
 
 
-def test_tasks_keep_their_order(tmp_path):
-  found = plan.plan(records("b.jpg", "a.jpg"), tmp_path)
-  assert found == [
-    Task(record, tmp_path / name)
-    for record, name in zip(records("b.jpg", "a.jpg"), ["b.png", "a.png"], strict=True)
-  ]
+def test_a_plan_names_the_photos_in_their_order(tmp_path):
+  for name in ("b.jpg", "sub/a.jpg"):
+    (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "in" / name).touch()
+  job = Job(sources=[tmp_path / "in"], out=tmp_path / "out", networks=())
+  made = plan.make_plan(job)
+  outputs = [task.output.relative_to(tmp_path / "out").as_posix() for task in made.tasks]
+  assert outputs == ["b.png", "sub/a.png"]
+  assert [task.record.image_id for task in made.tasks] == [image_id("b.jpg"), image_id("sub/a.jpg")]

@@ -14,12 +14,11 @@ import time
 import pytest
 from jobs.small_job import PHOTOS
 
-from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig
 from rpfgsm_jax.data.folders import ImageRecord
-from rpfgsm_jax.jobs import plan, ray_address, ray_engine, tries
-from rpfgsm_jax.jobs.errors import JobError, SettingsError
-from rpfgsm_jax.jobs.order import Order
-from rpfgsm_jax.jobs.pipeline import Outcome
+from rpfgsm_jax.jobs import ray_address, ray_engine, tries
+from rpfgsm_jax.jobs.messages import Outcome
+from rpfgsm_jax.jobs.photo_records import OutputState
+from rpfgsm_jax.jobs.spec import Job, JobError, SettingsError
 from rpfgsm_jax.models.weights import WeightsError
 
 TWO = ("--seed", 7, "--engine", "ray", "--devices", 2)
@@ -183,15 +182,7 @@ def test_an_address_is_host_and_port(address):
 
 def order(folder):
   (folder / ".rpfgsm").mkdir(exist_ok=True)
-  return Order(
-    networks=(),
-    config=RPFGSMConfig(),
-    how="paper",
-    seed=0,
-    batch_size=4,
-    devices=None,
-    out=folder,
-  )
+  return Job(sources=(), out=folder, networks=())
 
 
 @pytest.mark.parametrize("stop", [JobError, SettingsError, WeightsError])
@@ -242,9 +233,15 @@ class Mortal:
 def until_it_ends(monkeypatch, folder, make):
   """Does one block as Ray does: again and again, with a new worker each time."""
   records = [ImageRecord(folder / name, name, 0) for name in ("a.jpg", "killer.jpg", "z.jpg")]
-  rows = {"task": [ray_engine._encode(task) for task in plan.plan(records, folder)]}
+  tasks = [ray_engine.Task(each, folder / f"{each.relative}.png") for each in records]
+  rows = {"task": [ray_engine._encode(task) for task in tasks]}
   monkeypatch.setattr(ray_engine.process, "prepare", lambda: None)
   monkeypatch.setattr(ray_engine, "make_worker", lambda order, count: make())
+  monkeypatch.setattr(
+    ray_engine,
+    "output_state",
+    lambda job, task: OutputState({"verdict": None} if task.output.exists() else None),
+  )
   for deaths in range(10):
     try:
       return deaths, ray_engine._RayWorker(order(folder), 3)(rows)["outcome"]

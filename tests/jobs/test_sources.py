@@ -5,7 +5,8 @@ import os
 import pytest
 
 from rpfgsm_jax.jobs import sources
-from rpfgsm_jax.jobs.errors import SettingsError
+from rpfgsm_jax.jobs.spec import SettingsError
+from rpfgsm_jax.result_folder import FolderError
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ def test_what_holds_no_photos_is_refused(album, name):
   (album / "other/sub/a.png").touch()
   (album / "out/sub/a.png").touch()
   given, message = REFUSED[name]
-  with pytest.raises(SettingsError, match=message):
+  with pytest.raises((SettingsError, FolderError), match=message):
     sources.find(given, "out")
 
 
