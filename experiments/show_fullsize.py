@@ -30,14 +30,14 @@ _EQUAL = (
 """A form of the change, and those that are compared with it where they protect as well."""
 _COMPARED = (fullsize.EVEN, fullsize.DEFAULT, fullsize.TEXTURE, fullsize.TEXTURE_DEFAULT)
 
-Results = dict[str, dict[str, rows.Row]]
+JudgedRows = dict[str, dict[str, rows.Row]]
 """Setting -> photograph -> its row, the verdict read."""
 
 
-def read_results(folder: pathlib.Path) -> tuple[rows.Row, Results]:
+def read_results(folder: pathlib.Path) -> tuple[rows.Row, JudgedRows]:
   """Returns the first row of a folder, and the others by setting and photograph."""
   header, found = rows.read_run(rows.find_rows(folder))
-  results: Results = collections.defaultdict(dict)
+  results: JudgedRows = collections.defaultdict(dict)
   for row in found:
     if row["kind"] == "photo":
       results[row["setting"]][row["photo"]] = row | {"verdict": Verdict.from_json(row["verdict"])}
@@ -56,13 +56,13 @@ def show(folder: pathlib.Path) -> None:
     plots.save(figure, folder / "fullsize.png")
 
 
-def make_tables(results: Results) -> list[Table]:
+def make_tables(results: JudgedRows) -> list[Table]:
   """Returns what every setting does, and those comparisons that the rows allow."""
   every, *others = (table(results) for table in (_main_table, _equal_table, _size_table))
   return [every, *(table for table in others if table.rows)]
 
 
-def _present(results: Results) -> list[Setting]:
+def _present(results: JudgedRows) -> list[Setting]:
   return [setting for setting in SETTINGS if setting.name in results]
 
 
@@ -71,7 +71,7 @@ def _misled(row: rows.Row, condition: str) -> bool:
   return next(each for each in row["verdict"].networks if each.held_out).misled[condition]
 
 
-def _main_table(results: Results) -> Table:
+def _main_table(results: JudgedRows) -> Table:
   lines = []
   for setting in _present(results):
     some = list(results[setting.name].values())
@@ -116,7 +116,7 @@ Line = np.ndarray
 """(epsilon, SSIM, PSNR, rate behind JPEG 75) of each setting of a family, by epsilon; `(n, 4)`."""
 
 
-def _lines(results: Results, families: Sequence[str]) -> dict[str, Line]:
+def _lines(results: JudgedRows, families: Sequence[str]) -> dict[str, Line]:
   """Returns a line for each family that has settings, all of the same photographs."""
   members = [setting for setting in _present(results) if setting.family in families]
   members.sort(key=lambda each: each.epsilon)
@@ -142,7 +142,7 @@ def _at_rate(line: np.ndarray, rate: float) -> np.ndarray | None:
   return None
 
 
-def _equal_table(results: Results) -> Table:
+def _equal_table(results: JudgedRows) -> Table:
   cells = []
   for form, others in _EQUAL:
     lines = _lines(results, (form, *others))
@@ -164,7 +164,7 @@ def _equal_table(results: Results) -> Table:
   )
 
 
-def _size_table(results: Results) -> Table:
+def _size_table(results: JudgedRows) -> Table:
   """Full size against the networks' size, at the same epsilon, on the same photographs."""
   lines = []
   present = _present(results)
@@ -188,7 +188,7 @@ def _size_table(results: Results) -> Table:
   return Table("Full size against the networks' size", columns, lines, note=note)
 
 
-def make_figure(results: Results) -> "Figure | None":
+def make_figure(results: JudgedRows) -> "Figure | None":
   """Returns protection against similarity, a line a family; None without two settings of one."""
   counts = collections.Counter(setting.family for setting in _present(results))
   lines = _lines(results, [family for family in _DRAWN if counts[family] > 1])

@@ -78,10 +78,10 @@ def test_candidates_have_dots_beyond_2_7_standard_deviations(tmp_path):
   columns = [
     (np.arange(1, 41), (10.75, 20.5, 30.25, 1, 40)),
     (np.repeat(5, 40), (5, 5, 5, 5, 5)),
-    # Average 0.3 and deviation 1.87: 12 is far; average 2 and deviation 4: 10 is not, although
-    # 1.5 times the distance between the quartiles is 0.
-    (np.repeat([0, 12], [39, 1]), (0, 0, 0, 0, 0, 12)),
-    (np.repeat([0, 10], [32, 8]), (0, 0, 0, 0, 10)),
+    # Four of forty lie 3 deviations above the average, five of forty 2.65, although 1.5 times the
+    # distance between the quartiles is 0.
+    (np.repeat([0, 10], [36, 4]), (0, 0, 0, 0, 0, 10, 10, 10, 10)),
+    (np.repeat([0, 10], [35, 5]), (0, 0, 0, 0, 10)),
   ]
   counts = np.stack([column for column, _ in columns] + [columns[1][0]] * 6, axis=1)
   original = make_facts(40)
