@@ -14,9 +14,9 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from experiments import runtime
+from rpfgsm_jax import process
 
-runtime.prepare()
+process.prepare()
 
 import resource
 import subprocess

@@ -12,12 +12,7 @@ FOLDER = pathlib.Path(__file__).with_name("rows")
 
 
 def append(name: str, row: dict[str, Any]) -> None:
-  """Prints a row and appends it to `rows/NAME.jsonl`, with what a reader needs to place it.
-
-  Args:
-    name: of the benchmark.
-    row: what was measured; JSON.
-  """
+  """Prints a row and appends it to `rows/NAME.jsonl`, with what a reader needs to place it."""
   row = {"benchmark": name, **row, **versions()}
   print(json.dumps(row), flush=True)
   FOLDER.mkdir(exist_ok=True)

@@ -18,14 +18,7 @@ def read(path: pathlib.Path) -> list[Row]:
 
 
 def tables(rows: Sequence[Row]) -> str:
-  """Returns the tables as Markdown, each under its title.
-
-  Args:
-    rows: of `throughput.py`, oldest first.
-
-  Returns:
-    Four sections.
-  """
+  """Returns the tables of `throughput.py`'s rows, oldest first, as Markdown."""
   parts = [
     ("The whole attack", _attack(_last(rows, "attack"), _last(rows, "compile"))),
     ("Input gradients", _gradients(rows)),
@@ -118,14 +111,7 @@ def _machine(rows: Sequence[Row]) -> str:
 
 
 def accelerator(rows: Sequence[Row]) -> str:
-  """Returns the table of `accelerator.py`'s speeds as Markdown.
-
-  Args:
-    rows: of `accelerator.py`, oldest first.
-
-  Returns:
-    One section.
-  """
+  """Returns the table of the speeds in `accelerator.py`'s rows, oldest first, as Markdown."""
   kinds = dict.fromkeys(
     (r["precision"], r["batch"], r["device"]) for r in rows if r["part"] in ("speed", "torch")
   )
@@ -155,14 +141,7 @@ def accelerator(rows: Sequence[Row]) -> str:
 
 
 def scaling(rows: Sequence[Row]) -> str:
-  """Returns the table of `protect_scaling.py` as Markdown.
-
-  Args:
-    rows: of `protect_scaling.py`, oldest first.
-
-  Returns:
-    One section.
-  """
+  """Returns the table of `protect_scaling.py`'s rows, oldest first, as Markdown."""
   last = {row["count"]: row for row in rows}
   lines = [
     [

@@ -1,7 +1,7 @@
 """Two sides of a comparison, each in a process of its own, taking turns.
 
-In one process their thread pools would disturb each other, and neither's memory could be told. A
-side answers each command, one JSON object a line, with one JSON line.
+In one process their thread pools would disturb each other and share one peak of memory. A side
+answers each command, one JSON object a line, with one JSON line.
 """
 
 import contextlib
@@ -22,12 +22,7 @@ _PAUSE = 0.3  # seconds; threads of the side that had its turn stop spinning
 
 
 class Side:
-  """A process that measures when told to.
-
-  Args:
-    script: file of this folder, such as "side_jax.py".
-    environment: variables to add.
-  """
+  """A process that runs a script of this folder and measures on command."""
 
   def __init__(self, script: str, environment: dict[str, str] | None = None):
     self.name = script.removeprefix("side_").removesuffix(".py")
@@ -40,11 +35,7 @@ class Side:
     )
 
   def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
-    """Returns the answer to one command.
-
-    Raises:
-      RuntimeError: the side failed; its own message went to stderr.
-    """
+    """Returns the answer to one command; a side that failed said why on stderr."""
     self._process.stdin.write(json.dumps({"command": command, **arguments}) + "\n")
     self._process.stdin.flush()
     line = self._process.stdout.readline()
@@ -84,14 +75,9 @@ def serve(commands: dict[str, Callable[..., dict[str, Any]]]) -> None:
 def interleaved(
   asks: dict[str, Callable[[], float]], rounds: int
 ) -> tuple[dict[str, float], dict[str, list[float]]]:
-  """Runs each of several measurements in turn, after one round that does not count.
+  """Runs several measurements in turn, after one round that does not count.
 
-  Args:
-    asks: name to what returns its seconds; the first is the one that others are compared with.
-    rounds: how many times.
-
-  Returns:
-    Median seconds by name; and (least, median, most) of the pairwise ratios to the first.
+  Returns median seconds by name, and (least, median, most) of the pairwise ratios to the first.
   """
   for ask in asks.values():
     ask()

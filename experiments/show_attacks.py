@@ -101,12 +101,12 @@ def table3(results: Results, setup: Setup) -> list[Table]:
   return tables
 
 
-Group = tuple[list[str], list[Contender]]
-Cells = Callable[[str, Sequence[str]], list[Cell]]
+_Group = tuple[list[str], list[Contender]]
+_CellsOf = Callable[[str, Sequence[str]], list[Cell]]
 """(name of an attack, photographs) -> the cells of its line."""
 
 
-def _groups(results: Results, contenders: Sequence[Contender]) -> Iterator[Group]:
+def _groups(results: Results, contenders: Sequence[Contender]) -> Iterator[_Group]:
   """Yields (photos, attacks): those on all photos, then the slow ones with their own baseline.
 
   Fewer photos may be easier or harder ones, so they are never compared with the others' rates.
@@ -120,7 +120,7 @@ def _groups(results: Results, contenders: Sequence[Contender]) -> Iterator[Group
 
 
 def _table(
-  groups: Sequence[Group], title: str, columns: Sequence[str], note: str, cells_of: Cells
+  groups: Sequence[_Group], title: str, columns: Sequence[str], note: str, cells_of: _CellsOf
 ) -> Table:
   """Returns a table with a line for each attack: what it is, on how many photographs, and cells."""
   lines = []
@@ -134,7 +134,7 @@ def _table(
   return Table(title, ("attack", "on", "photos", *columns), lines, note)
 
 
-def _in_short(results: Results, groups: Sequence[Group], title: str) -> Table:
+def _in_short(results: Results, groups: Sequence[_Group], title: str) -> Table:
   """The columns that a reader with one minute needs, without their intervals."""
   reference, unseen = [results.reference], results.networks(seen=False)
 
@@ -168,7 +168,7 @@ def _in_short(results: Results, groups: Sequence[Group], title: str) -> Table:
   return Table(title, (*table.columns[:2], *columns), without_photos, note)
 
 
-def _misleading(results: Results, groups: Sequence[Group], title: str, field: str) -> Table:
+def _misleading(results: Results, groups: Sequence[_Group], title: str, field: str) -> Table:
   reference, unseen = [results.reference], results.networks(seen=False)
 
   def cells(name: str, photos: Sequence[str]) -> list[Cell]:
@@ -191,7 +191,7 @@ def _misleading(results: Results, groups: Sequence[Group], title: str, field: st
   return _table(groups, title, columns, note, cells)
 
 
-def _by_family(results: Results, groups: Sequence[Group], title: str) -> Table:
+def _by_family(results: Results, groups: Sequence[_Group], title: str) -> Table:
   unseen = results.networks(seen=False)
 
   def cells(name: str, photos: Sequence[str]) -> list[Cell]:
@@ -207,7 +207,7 @@ def _by_family(results: Results, groups: Sequence[Group], title: str) -> Table:
   return _table(groups, title, columns, note, cells)
 
 
-def _detectability(results: Results, groups: Sequence[Group], title: str) -> Table:
+def _detectability(results: Results, groups: Sequence[_Group], title: str) -> Table:
   reference, unseen = [results.reference], results.networks(seen=False)
 
   def cells(name: str, photos: Sequence[str]) -> list[Cell]:
@@ -231,7 +231,7 @@ def _detectability(results: Results, groups: Sequence[Group], title: str) -> Tab
   return _table(groups, title, columns, note, cells)
 
 
-def _quality(results: Results, groups: Sequence[Group], title: str) -> Table:
+def _quality(results: Results, groups: Sequence[_Group], title: str) -> Table:
   measures = {"psnr": 1, "ssim": 3, "mad": 1, "brisque": 1, "l0": 0, "l2": 0, "linf": 0}
 
   def cells(name: str, photos: Sequence[str]) -> list[Cell]:
@@ -252,7 +252,7 @@ def _quality(results: Results, groups: Sequence[Group], title: str) -> Table:
   return _table(groups, title, columns, note, cells)
 
 
-def _cost(results: Results, groups: Sequence[Group], title: str) -> Table:
+def _cost(results: Results, groups: Sequence[_Group], title: str) -> Table:
   def cells(name: str, photos: Sequence[str]) -> list[Cell]:
     seconds = results.seconds(name)
     return [

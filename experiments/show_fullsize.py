@@ -14,7 +14,7 @@ from experiments.tables import csv_text, difference_cell
 from rpfgsm_jax import atomic
 from rpfgsm_jax.evaluation import misleading_rate, paired_difference
 from rpfgsm_jax.photos.judging import CONDITIONS
-from rpfgsm_jax.photos.verdict import AS_WRITTEN, NetworkVerdict, Verdict
+from rpfgsm_jax.photos.verdict import AS_WRITTEN, Verdict
 from rpfgsm_jax.report import Cell, Table, markdown
 from rpfgsm_jax.report.cells import number_cell, rate_cell
 
@@ -30,24 +30,14 @@ _EQUAL = (
 """A form of the change, and those that are compared with it where they protect as well."""
 _COMPARED = (fullsize.EVEN, fullsize.DEFAULT, fullsize.TEXTURE, fullsize.TEXTURE_DEFAULT)
 
-Results = dict[str, dict[str, rows.Row]]
+JudgedRows = dict[str, dict[str, rows.Row]]
 """Setting -> photograph -> its row, the verdict read."""
 
 
-def read_results(folder: pathlib.Path) -> tuple[rows.Row, Results]:
-  """Returns the first row of a folder, and the others by setting and photograph.
-
-  Args:
-    folder: of results.
-
-  Returns:
-    Both.
-
-  Raises:
-    RowsError: the rows cannot be read.
-  """
+def read_results(folder: pathlib.Path) -> tuple[rows.Row, JudgedRows]:
+  """Returns the first row of a folder, and the others by setting and photograph."""
   header, found = rows.read_run(rows.find_rows(folder))
-  results: Results = collections.defaultdict(dict)
+  results: JudgedRows = collections.defaultdict(dict)
   for row in found:
     if row["kind"] == "photo":
       results[row["setting"]][row["photo"]] = row | {"verdict": Verdict.from_json(row["verdict"])}
@@ -55,11 +45,7 @@ def read_results(folder: pathlib.Path) -> tuple[rows.Row, Results]:
 
 
 def show(folder: pathlib.Path) -> None:
-  """Writes fullsize.md, fullsize.csv and fullsize.png from the rows of a folder.
-
-  Args:
-    folder: of results.
-  """
+  """Writes fullsize.md, fullsize.csv and fullsize.png from the rows of a folder."""
   header, results = read_results(folder)
   tables = make_tables(results)
   head = f"# Photos at their own size\n\n{header['photos']}; `{header['command']}`\n\n"
@@ -70,56 +56,42 @@ def show(folder: pathlib.Path) -> None:
     plots.save(figure, folder / "fullsize.png")
 
 
-def make_tables(results: Results) -> list[Table]:
-  """Returns the tables that these rows allow.
-
-  Args:
-    results: as read.
-
-  Returns:
-    What every setting does; where its change is less visible at the same protection; full size
-    against the networks' size.
-  """
-  present = [setting for setting in SETTINGS if setting.name in results]
-  tables = [_main_table(results, present)]
-  equal = _equal_table(results, present)
-  if equal.rows:
-    tables.append(equal)
-  sizes = _size_table(results, present)
-  if sizes.rows:
-    tables.append(sizes)
-  return tables
+def make_tables(results: JudgedRows) -> list[Table]:
+  """Returns what every setting does, and those comparisons that the rows allow."""
+  every, *others = (table(results) for table in (_main_table, _equal_table, _size_table))
+  return [every, *(table for table in others if table.rows)]
 
 
-def _held_out(row: rows.Row) -> NetworkVerdict:
-  return next(network for network in row["verdict"].networks if network.held_out)
+def _present(results: JudgedRows) -> list[Setting]:
+  return [setting for setting in SETTINGS if setting.name in results]
 
 
 def _misled(row: rows.Row, condition: str) -> bool:
-  return _held_out(row).misled[condition]
+  """Whether the held-out network is misled."""
+  return next(each for each in row["verdict"].networks if each.held_out).misled[condition]
 
 
-def _main_table(results: Results, present: Sequence[Setting]) -> Table:
+def _main_table(results: JudgedRows) -> Table:
   lines = []
-  for setting in present:
+  for setting in _present(results):
     some = list(results[setting.name].values())
     verdicts = [row["verdict"] for row in some]
-    sure = [each.status for each in verdicts if each.status != "no scene"]
     seen = [
       [each.misled[_SHARED] for each in verdict.networks if not each.held_out]
       for verdict in verdicts
     ]
-    finite = [each.psnr for each in verdicts if np.isfinite(each.psnr)]
-    similar = [each.ssim for each in verdicts if each.ssim is not None]
+    shares = [
+      *([_misled(row, each) for row in some] for each in CONDITIONS),
+      seen,
+      [each.status == "protected" for each in verdicts if each.status != "no scene"],
+    ]
     lines.append(
       [
         setting.name,
         Cell(str(len(some)), len(some)),
-        number_cell(float(np.mean(finite)) if finite else None),
-        number_cell(float(np.mean(similar)) if similar else None, 3),
-        *(rate_cell(misleading_rate([_misled(row, each) for row in some])) for each in CONDITIONS),
-        rate_cell(misleading_rate(seen)),
-        rate_cell(misleading_rate([status == "protected" for status in sure])),
+        _mean_cell([each.psnr for each in verdicts if np.isfinite(each.psnr)], 1),
+        _mean_cell([each.ssim for each in verdicts if each.ssim is not None], 3),
+        *(rate_cell(misleading_rate(each)) for each in shares),
         number_cell(float(np.median([row["seconds"] for row in some])), 2),
       ]
     )
@@ -128,23 +100,25 @@ def _main_table(results: Results, present: Sequence[Setting]) -> Table:
     "s a photo",
   ]  # fmt: skip
   note = (
-    "Judged on the encoded file. Conditions: how often the network that the attack never asked no "
-    "longer gives the answer it gave to the original, in %. Seen: the mean over the attack's "
+    "Judged on the encoded file. Conditions: how often the held-out network no longer "
+    "gives the answer it gave to the original, in %. Seen: the mean over the attack's "
     "networks. Protected: of the photos in which a network was sure of a scene, those where every "
     "such network is misled under every condition."
   )
   return Table("Every setting", columns, lines, note=note)
 
 
+def _mean_cell(values: Sequence[float], digits: int) -> Cell:
+  return number_cell(float(np.mean(values)) if values else None, digits)
+
+
 Line = np.ndarray
 """(epsilon, SSIM, PSNR, rate behind JPEG 75) of each setting of a family, by epsilon; `(n, 4)`."""
 
 
-def _lines(
-  results: Results, present: Sequence[Setting], families: Sequence[str]
-) -> dict[str, Line]:
+def _lines(results: JudgedRows, families: Sequence[str]) -> dict[str, Line]:
   """Returns a line for each family that has settings, all of the same photographs."""
-  members = [setting for setting in present if setting.family in families]
+  members = [setting for setting in _present(results) if setting.family in families]
   members.sort(key=lambda each: each.epsilon)
   if not members:
     return {}
@@ -168,29 +142,21 @@ def _at_rate(line: np.ndarray, rate: float) -> np.ndarray | None:
   return None
 
 
-def _equal_table(results: Results, present: Sequence[Setting]) -> Table:
+def _equal_table(results: JudgedRows) -> Table:
   cells = []
   for form, others in _EQUAL:
-    lines = _lines(results, present, (form, *others))
-    if form not in lines:
-      continue
-    reference = {rate: epsilon for epsilon, *_, rate in lines[form][::-1]}
+    lines = _lines(results, (form, *others))
+    # Where two epsilons protect as well, the smaller.
+    reference = {rate: epsilon for epsilon, *_, rate in lines.get(form, ())[::-1]}
     for rate, epsilon in sorted(reference.items()):
+      reached = Cell(f"{100 * rate:.0f} %, {form} at eps {epsilon:g}", rate)
       for family, line in lines.items():
         found = _at_rate(line, rate)
-        if found is None:
-          continue
-        cells.append(
-          [
-            Cell(f"{100 * rate:.0f} %, {form} at eps {epsilon:g}", rate),
-            family,
-            number_cell(found[0]),
-            number_cell(found[1], 3),
-            number_cell(found[2]),
-          ]
-        )
+        if found is not None:
+          numbers = zip(found[:3], (1, 3, 1), strict=True)
+          cells.append([reached, family, *(number_cell(*each) for each in numbers)])
   note = (
-    f"Where each form of the change misleads the network that was never asked as often, behind "
+    f"Where each form of the change misleads the held-out network as often, behind "
     f"{_SHARED}, on the same photographs; between two settings a straight line."
   )
   return Table(
@@ -198,27 +164,20 @@ def _equal_table(results: Results, present: Sequence[Setting]) -> Table:
   )
 
 
-def _size_table(results: Results, present: Sequence[Setting]) -> Table:
+def _size_table(results: JudgedRows) -> Table:
   """Full size against the networks' size, at the same epsilon, on the same photographs."""
   lines = []
+  present = _present(results)
   small = {each.epsilon: each for each in present if each.family == fullsize.NETWORK_SIZE}
   for setting in present:
     if setting.family not in _COMPARED or setting.epsilon not in small:
       continue
     here, there = results[setting.name], results[small[setting.epsilon].name]
     both = sorted(here.keys() & there.keys())
-    pairs = [
-      (AS_WRITTEN, AS_WRITTEN),
-      (_SHARED, AS_WRITTEN),
-    ]
+    png = [float(_misled(there[name], AS_WRITTEN)) for name in both]
     cells = [
-      difference_cell(
-        paired_difference(
-          [float(_misled(here[name], own)) for name in both],
-          [float(_misled(there[name], other)) for name in both],
-        )
-      )
-      for own, other in pairs
+      difference_cell(paired_difference([float(_misled(here[name], own)) for name in both], png))
+      for own in (AS_WRITTEN, _SHARED)
     ]
     lines.append([setting.name, Cell(str(len(both)), len(both)), *cells])
   columns = ["setting", "photos", "as written", f"behind {_SHARED}"]
@@ -229,11 +188,10 @@ def _size_table(results: Results, present: Sequence[Setting]) -> Table:
   return Table("Full size against the networks' size", columns, lines, note=note)
 
 
-def make_figure(results: Results) -> "Figure | None":
+def make_figure(results: JudgedRows) -> "Figure | None":
   """Returns protection against similarity, a line a family; None without two settings of one."""
-  present = [setting for setting in SETTINGS if setting.name in results]
-  counts = collections.Counter(setting.family for setting in present)
-  lines = _lines(results, present, [family for family in _DRAWN if counts[family] > 1])
+  counts = collections.Counter(setting.family for setting in _present(results))
+  lines = _lines(results, [family for family in _DRAWN if counts[family] > 1])
   if not lines:
     return None
   styles = {

@@ -17,10 +17,6 @@ def every_rate(results: Results, setup: Setup) -> Table:
   Measures: `top-K TRUE`, misled about the true class; `top-K own`, about the network's own answer
   on the clean photo; `detected`, by the network's detector for that defense or family; `detected,
   misled`, the same of photos whose undefended image misleads this network about the scene.
-
-  Args:
-    results: of the rows.
-    setup: of the rows.
   """
   del setup
   lines = [

@@ -4,12 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+import scipy.stats
 import synthetic_rows as synthetic
 
-from experiments import catalog, passes, plots, plots_passes, show_passes, variants
+from experiments import catalog, passes, show_passes, variants
 from experiments.passes import Blend, Compared
-from experiments.plots import Estimate
-from experiments.plots_passes import Line, Point
 from rpfgsm_jax.evaluation import Difference, paired_difference
 
 SETUP = synthetic.paper_setup()
@@ -263,7 +262,6 @@ def test_the_catalog_shows_them(planted):
 def test_the_figure_has_a_line_an_option_and_a_joined_point_a_setting(planted, tmp_path):
   results, _ = planted({PAPER: 0.8, FEW: 0.4, STRONG.contender.name: 0.7})
   figure = show_passes.figure(results, SETUP, tmp_path)
-  plots.save(figure, tmp_path / "passes.png")
   top_1, _, top_5, quality = figure.axes
   plain, momentum = top_5.lines[:2]
   assert plain.get_xdata().tolist() == [10, 15, 20, 30, 45, 60, 90, 120]
@@ -277,31 +275,18 @@ def test_the_figure_has_a_line_an_option_and_a_joined_point_a_setting(planted, t
   assert sorted(line.get_xdata()[0] for line in paper) == pytest.approx([0, 0, 27.0, 60])
 
 
-def point(passes=20, psnr=30.0, value=50.0):
-  return Point(passes=passes, psnr=psnr, rates=(Estimate(value=value),))
+def test_a_setting_that_changed_nothing_has_no_place_against_psnr(planted, tmp_path):
+  results, _ = planted({PAPER: 0.8, FEW: 0.4})
+  results.outcomes[FEW].numbers["psnr"][:] = np.nan
+  top_1, quality, *_ = show_passes.figure(results, SETUP, tmp_path).axes
+  assert top_1.lines[0].get_ydata()[2] == pytest.approx(40)
+  plain = [line for line in quality.lines if line.get_color() == top_1.lines[0].get_color()]
+  assert [len(line.get_xdata()) for line in plain] == [1, 1, 0, 1, 1, 1, 1, 1]
 
 
-def test_an_unchanged_photograph_has_no_place_against_psnr():
-  line = Line(title="a", points=((point(psnr=np.inf), point(psnr=40.0)),))
-  figure = plots_passes.against_passes([line], point(), ["rate $_"])
-  left, right = figure.axes
-  assert left.lines[0].get_xydata().tolist() == [[20, 50]]
-  assert right.lines[0].get_xydata().tolist() == [[40, 50]]
-  assert left.get_title(loc="left") == "rate $_"
-
-
-@pytest.mark.parametrize(
-  ("lines", "message"),
-  [
-    ([], "lines must have at least one"),
-    ([Line(title="a", points=())], "points must have at least one"),
-    ([Line(title="a", points=((point(),),))] * 2, "a title each"),
-    ([Line(title=str(n), points=((point(),),)) for n in range(9)], "at most 8, got 9"),
-    ([Line(title="a", points=((point(passes=0),),))], "passes must be at least 1, got 0"),
-    ([Line(title="a", points=((Point(passes=1, psnr=1.0, rates=()),),))], "one for each of 1"),
-  ],
-  ids=["no lines", "no points", "twice", "too many", "no passes", "no rates"],
-)
-def test_what_cannot_be_drawn_is_refused(lines, message):
-  with pytest.raises(ValueError, match=message):
-    plots_passes.against_passes(lines, point(), ["rate"])
+def test_the_first_option_has_its_wilson_intervals_shaded(planted, tmp_path):
+  figure = show_passes.figure(planted({FEW: 0.4})[0], SETUP, tmp_path)
+  corners = figure.axes[0].collections[0].get_paths()[0].vertices
+  expected = scipy.stats.binomtest(16, 40).proportion_ci(method="wilson")
+  found = sorted(set(corners[corners[:, 0] == 20, 1].round(6)))
+  np.testing.assert_allclose(found, [100 * expected.low, 100 * expected.high], atol=1e-5)
