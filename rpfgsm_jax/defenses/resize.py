@@ -52,15 +52,7 @@ def resize(image: ArrayLike, size: tuple[int, int]) -> Array:
 
 
 def weights(old: int, new: int) -> np.ndarray:
-  """Returns Pillow's bilinear weights, before it turns them into fixed point.
-
-  Args:
-    old: pixels of the image along one axis.
-    new: pixels of the result.
-
-  Returns:
-    `(new, old)` float32; rows sum to one.
-  """
+  """Returns Pillow's bilinear weights `(new, old)`, before it turns them into fixed point."""
   ratio = old / new
   centers = (np.arange(new) + 0.5) * ratio
   places = np.arange(old) + 0.5

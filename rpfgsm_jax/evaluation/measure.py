@@ -71,15 +71,9 @@ def pad(images: np.ndarray, size: int) -> np.ndarray:
 def predict(
   images: np.ndarray, networks: Sequence[Classifier], size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the most likely classes of the images as they are, and their probabilities.
+  """Returns the five most likely classes of the images as they are, and their probabilities.
 
-  Args:
-    images: `(N, H, W, 3)` uint8, 1 <= N <= size.
-    networks: M networks.
-    size: images computed together, on all devices.
-
-  Returns:
-    `(N, M, 5)` int and `(N, M, 5)` float; fewer than 5 when there are fewer classes.
+  Each `(N, M, 5)`, less when there are fewer classes; `size` images are computed together.
   """
   rows, devices = _shared(size)
   networks = placement.on_each(tuple(networks), devices)
@@ -99,22 +93,11 @@ def evaluate(
   *,
   oracle: bool = False,
 ) -> Predictions:
-  """Returns what the networks make of images under every setting of the bank.
+  """Returns what M networks make of N images under every setting of the bank.
 
-  Args:
-    images: `(N, H, W, 3)` uint8, 1 <= N <= size.
-    asked: `(N, M)` int, for each network the class whose rank is wanted.
-    labels: `(N,)` int, the true classes; -1 where unknown.
-    networks: M networks.
-    bank: the defenses.
-    size: images computed together, on all devices.
-    oracle: Pillow and SciPy on the host defend, instead of our own on the device.
-
-  Returns:
-    The predictions of the N images.
-
-  Raises:
-    ValueError: `oracle`, and the bank has a family that is not one of the paper's.
+  For each network `asked`, `(N, M)`, is the class whose rank is wanted; `labels`, `(N,)`, are the
+  true ones, -1 where unknown. `size` images are computed together, on all devices. With `oracle`
+  Pillow and SciPy defend on the host, instead of our own on the device: the paper's families only.
   """
   count, (rows, devices) = len(images), _shared(size)
   padded = pad(images, rows)

@@ -16,14 +16,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from rpfgsm_jax.models.torch_pickle import (
+from rpfgsm_jax.models.torch_objects import (
   STORAGE_TYPES,
   CheckpointError,
   Storage,
   Tensor,
   printable,
-  run_pickle,
 )
+from rpfgsm_jax.models.torch_pickle import run_pickle
 
 __all__ = ["Checkpoint", "CheckpointError", "read_checkpoint"]
 
