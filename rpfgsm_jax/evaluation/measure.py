@@ -25,7 +25,7 @@ _MOST_LIKELY = 5
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
+class DefenseSetting:
   """One defense at one parameter; `family` is None for the image as it is."""
 
   name: str  # "none", "jpeg 75"
@@ -52,15 +52,15 @@ class Predictions:
   probabilities: np.ndarray
 
 
-def settings_of(bank: DefenseBank) -> tuple[Setting, ...]:
+def settings_of(bank: DefenseBank) -> tuple[DefenseSetting, ...]:
   """Returns the image as it is and every member of the bank at every parameter, in its order."""
   members = [
-    Setting(f"{family.name} {parameter:g}", index, parameter)
+    DefenseSetting(f"{family.name} {parameter:g}", index, parameter)
     for index, family in enumerate(bank.families)
     if family != IDENTITY
     for parameter in family.parameters
   ]
-  return (Setting(NO_DEFENSE, None, 0.0), *members)
+  return (DefenseSetting(NO_DEFENSE, None, 0.0), *members)
 
 
 def pad(images: np.ndarray, size: int) -> np.ndarray:
@@ -148,7 +148,7 @@ def _shared(size: int) -> tuple[int, tuple[jax.Device, ...]]:
   return each * len(devices), devices
 
 
-def _defend_on_host(bank: DefenseBank, setting: Setting, images: np.ndarray) -> np.ndarray:
+def _defend_on_host(bank: DefenseBank, setting: DefenseSetting, images: np.ndarray) -> np.ndarray:
   member = oracle_member(bank.families[setting.family], setting.parameter)
   return np.stack([member(image) for image in images]).astype(np.float32)
 

@@ -16,7 +16,7 @@ from rpfgsm_jax.models import architectures
 from rpfgsm_jax.models.alexnet import AlexNetConfig
 from rpfgsm_jax.models.architectures import Config
 from rpfgsm_jax.models.densenet import DenseNetConfig
-from rpfgsm_jax.models.torch_objects import CheckpointError, printable
+from rpfgsm_jax.models.torch_objects import CheckpointError, escaped
 from rpfgsm_jax.models.weights import expected_shapes
 
 _NORM_LEAVES = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
@@ -54,7 +54,7 @@ def map_tensors(tensors: Mapping[str, np.ndarray], config: Config) -> dict[str, 
   parameters: dict[str, np.ndarray] = {}
   faults: list[str] = []
   for name, tensor in tensors.items():
-    shown = printable(name)
+    shown = escaped(name)
     try:
       slot = slot_name(name, config)
     except KeyError:
@@ -64,7 +64,7 @@ def map_tensors(tensors: Mapping[str, np.ndarray], config: Config) -> dict[str, 
     if slot not in expected:
       faults.append(f"unknown: {shown} {tensor.shape}")
     elif slot in filled:
-      faults.append(f"twice: {shown} and {printable(filled[slot])} are both {slot}")
+      faults.append(f"twice: {shown} and {escaped(filled[slot])} are both {slot}")
     else:
       filled[slot] = name
       fault = _fault(tensor, _torch_shape(slot, expected[slot]))

@@ -140,7 +140,7 @@ def set_item(target: dict[Any, Any], key: Any, value: Any) -> None:
   if not isinstance(key, str | int):
     malformed("a dictionary has a key that is neither a string nor an integer")
   if key in target:
-    malformed(f"a dictionary has the key {printable(key)} twice")
+    malformed(f"a dictionary has the key {escaped(key)} twice")
   target[key] = value
 
 
@@ -158,7 +158,7 @@ def malformed(fault: str) -> NoReturn:
   raise CheckpointError(f"{fault}.")
 
 
-def printable(name: str | int) -> str:
+def escaped(name: str | int) -> str:
   """Returns a name from a file for an error message: short, and without control characters."""
   text = str(name) if isinstance(name, str) or abs(name) < 1 << 64 else "a huge integer"
   text = text if len(text) <= 100 else text[:97] + "..."

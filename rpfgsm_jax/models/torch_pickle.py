@@ -17,9 +17,9 @@ from rpfgsm_jax.models.torch_objects import (
   STORAGE_TYPES,
   CheckpointError,
   Global,
+  escaped,
   make_storage,
   malformed,
-  printable,
   set_item,
 )
 
@@ -96,7 +96,7 @@ class _Machine:
     name = name.replace(" ", ".", 1)
     if name not in _GLOBALS:
       malformed(
-        f"the file asks for {printable(name)}, which no plain checkpoint needs; nothing was run. "
+        f"the file asks for {escaped(name)}, which no plain checkpoint needs; nothing was run. "
         "Do not load it with other tools unless you trust its author"
       )
     self.stack.append(Global(name))
@@ -107,7 +107,7 @@ class _Machine:
 
   def instantiate(self, name: str) -> None:
     self.push_global(name)
-    malformed(f"the file instantiates {printable(name)}, as torch.save never does")
+    malformed(f"the file instantiates {escaped(name)}, as torch.save never does")
 
   def reduce(self, _: Any) -> None:
     arguments = self.pop(tuple)

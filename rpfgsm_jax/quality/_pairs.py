@@ -7,7 +7,7 @@ from rpfgsm_jax.typing import ArrayLike
 _LUMA = (0.298936021293775, 0.587043074451121, 0.114020904255103)  # MATLAB's rgb2gray
 
 
-def check_pair(images: ArrayLike, originals: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def check_same_shape(images: ArrayLike, originals: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
   """Returns both as arrays."""
   images, originals = np.asarray(images), np.asarray(originals)
   if images.shape != originals.shape or images.ndim < 3:
