@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from experiments import (
@@ -13,11 +13,11 @@ from experiments import (
   passes,
   plots,
   rows,
-  runtime,
   show_attacks,
   show_effects,
   show_figures,
   show_passes,
+  show_pictures,
   show_rates,
   study,
   study_page,
@@ -31,7 +31,8 @@ from experiments.study_plan import Plan
 from experiments.tables import csv_text
 from experiments.variants import Setup
 from rpfgsm_jax import atomic, defenses
-from rpfgsm_jax.report import Table, markdown
+from rpfgsm_jax.process import CompileCache
+from rpfgsm_jax.report import Picture, Section, Table, markdown
 
 if TYPE_CHECKING:
   from matplotlib.figure import Figure
@@ -39,38 +40,29 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-  """A table or figure.
-
-  Attributes:
-    title: what it shows, one line.
-    contenders: whose rows it needs.
-    tables: makes the tables from the rows; none when these rows are not there.
-    figure: makes the figure from the rows and the kept images, if they are there.
-    data: makes a long table that is written as CSV only.
-  """
+  """A table or figure: whose rows it needs, and what it makes of them."""
 
   title: str
   contenders: Callable[[Setup], Iterable[Contender]]
   tables: Callable[[Results, Setup], list[Table]] | None = None
-  figure: Callable[[Results, Setup, pathlib.Path], "Figure | None"] | None = None
-  data: Callable[[Results, Setup], Table] | None = None
+  figure: Callable[[Results, Setup, pathlib.Path], "Figure | None"] | None = None  # may need images
+  data: Callable[[Results, Setup], Table] | None = None  # a long table, written as CSV only
 
 
 def _original(setup: Setup) -> Iterable[Contender]:
   return variants.baselines(setup)[:1]
 
 
-def _all_attacks(setup: Setup) -> Iterable[Contender]:
-  yield from variants.baselines(setup)
-  yield from variants.paper_attacks(setup)
-  half = setup.epsilon / 2
-  yield variants.baselines(setup, half)[1]
-  yield from variants.paper_attacks(setup, half)
-
-
 def _at_run_epsilon(setup: Setup) -> Iterable[Contender]:
   yield from variants.baselines(setup)
   yield from variants.paper_attacks(setup)
+
+
+def _all_attacks(setup: Setup) -> Iterable[Contender]:
+  yield from _at_run_epsilon(setup)
+  half = setup.epsilon / 2
+  yield variants.baselines(setup, half)[1]
+  yield from variants.paper_attacks(setup, half)
 
 
 def _pairs(pairs: Callable[[Setup], Iterable[tuple[Contender, Contender]]]):
@@ -112,7 +104,7 @@ EXPERIMENTS = {
     tables=show_attacks.table3,
     data=show_rates.every_rate,
   ),
-  "table4": Experiment(title="Examples", contenders=_at_run_epsilon, figure=show_figures.table4),
+  "table4": Experiment(title="Examples", contenders=_at_run_epsilon, figure=show_pictures.table4),
   "table5": Experiment(
     title="Random transformation against none",
     contenders=_pairs(variants.transformation_pairs),
@@ -129,7 +121,7 @@ EXPERIMENTS = {
     tables=show_effects.table7,
   ),
   "fig1": Experiment(
-    title="Cumulative perturbations", contenders=_at_run_epsilon, figure=show_figures.figure1
+    title="Cumulative perturbations", contenders=_at_run_epsilon, figure=show_pictures.figure1
   ),
   "fig3": Experiment(
     title="Candidate targets against gamma", contenders=_original, figure=show_figures.figure3
@@ -155,6 +147,13 @@ EXPERIMENTS = {
   ),
 }
 TIMED = "fig6"
+_NO_BRISQUE = (
+  "BRISQUE will be n/a: LIVE's model is not here; run 'rpfgsm weights fetch brisque', or name the "
+  "folder of its files allmodel and allrange in RPFGSM_BRISQUE."
+)
+_NO_TRAINING = (
+  "detectability will be n/a: name a folder of clean training photographs with --train."
+)
 
 
 def names_of(name: str) -> tuple[str, ...]:
@@ -162,25 +161,16 @@ def names_of(name: str) -> tuple[str, ...]:
   return tuple(EXPERIMENTS) if name == "all" else (name,)
 
 
-def run(
-  plan: Plan, name: str, *, cache: runtime.CompileCache | None = None, say: Say = print
-) -> None:
-  """Makes the rows that an experiment needs and does not have yet, and shows them.
-
-  Args:
-    plan: from `study_plan.prepare`.
-    name: of the experiment, or `all`.
-    cache: where compiled programs are kept, for the message.
-    say: receives a line now and then.
-
-  Raises:
-    ValueError: the folder holds rows made with other settings.
-    OSError: the disk is full, or a folder cannot be written to.
-  """
+def run(plan: Plan, name: str, *, cache: CompileCache | None = None, say: Say = print) -> None:
+  """Makes the rows that an experiment needs and does not have yet, and shows them."""
   names = names_of(name)
   contenders = itertools.chain.from_iterable(
     EXPERIMENTS[each].contenders(plan.setup) for each in names
   )
+  if plan.brisque_model is None:
+    say(_NO_BRISQUE)
+  if plan.training is None:
+    say(_NO_TRAINING)
   study.run(plan, tuple(contenders), cache=cache, say=say)
   if TIMED in names:
     timing.run(plan, say)
@@ -190,16 +180,7 @@ def run(
 def show(
   folder: pathlib.Path, names: Iterable[str] = tuple(EXPERIMENTS), *, say: Say = print
 ) -> None:
-  """Makes tables, figures and the page from the rows of a folder, and from nothing else.
-
-  Args:
-    folder: with the rows, and `images/` for those figures that show photographs.
-    names: of experiments; one whose rows are not there is left out.
-    say: receives a line for each.
-
-  Raises:
-    RowsError: the rows cannot be read.
-  """
+  """Makes tables, figures and the page from the rows and kept images of a folder alone."""
   results = Results(rows.find_rows(folder))
   setup = setup_of(results.header)
   made: dict[str, list[Table]] = {}
@@ -224,7 +205,18 @@ def show(
       written.append(f"{name}.png")
     if written:
       say(f"{experiment.title}: {', '.join(written)}")
-  study_page.write(folder, results, setup, EXPERIMENTS, made)
+  study_page.write(folder, results, setup, _sections(folder, results, setup, made))
+
+
+def _sections(
+  folder: pathlib.Path, results: Results, setup: Setup, made: dict[str, list[Table]]
+) -> Iterator[Section]:
+  """Yields the tables and figures of a folder; a table that was not made just now is made again."""
+  for name, experiment in EXPERIMENTS.items():
+    if (folder / f"{name}.md").is_file() and experiment.tables is not None:
+      yield from made[name] if name in made else experiment.tables(results, setup)
+    if (folder / f"{name}.png").is_file():
+      yield Picture(experiment.title, (folder / f"{name}.png").read_bytes())
 
 
 def describe_run(results: Results) -> str:
@@ -250,7 +242,7 @@ def describe_run(results: Results) -> str:
 
 def setup_of(header: rows.Row) -> Setup:
   """Returns the setup of a run from its header: the networks' names, not the networks."""
-  networks = tuple(lineup.Network(**each, classifier=None) for each in header["networks"])
+  networks = tuple(lineup.StudyNetwork(**each, classifier=None) for each in header["networks"])
   families = {
     each.name: each for each in vars(defenses).values() if isinstance(each, defenses.Defense)
   }

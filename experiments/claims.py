@@ -22,29 +22,17 @@ _ALIKE = 0.10
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Claim:
-  """One statement.
+  """One statement, as a difference of two means."""
 
-  Attributes:
-    where: section or table of the paper.
-    text: the statement, as a difference: what is subtracted from what.
-    paper: its size there.
-    sign: of the difference there; 0: the paper calls both alike.
-    unit: percentage points, or that of the measure.
-    first: names whose mean is taken.
-    second: names whose mean is subtracted.
-    value: `(results, name, photos) -> (N,)` of one attack.
-    second_value: the same of what is subtracted; None: `value`.
-  """
-
-  where: str
-  text: str
-  paper: str
-  sign: int
-  unit: str
-  first: tuple[str, ...]
-  second: tuple[str, ...]
-  value: Measure
-  second_value: Measure | None = None
+  where: str  # section or table of the paper
+  text: str  # what is subtracted from what
+  paper: str  # the size there
+  sign: int  # of the difference there; 0: the paper calls both alike
+  first: tuple[str, ...]  # names of the attacks whose mean is taken
+  second: tuple[str, ...]  # and of those whose mean is subtracted
+  value: Measure  # `(results, name, photos) -> (N,)` of one attack
+  second_value: Measure | None = None  # of what is subtracted; None: `value`
+  unit: str = "pp"  # percentage points, or that of the measure
 
 
 def misled(*, seen: bool, defended: bool, top: int) -> Measure:

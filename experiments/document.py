@@ -19,18 +19,7 @@ class DocumentError(ValueError):
 
 
 def fill(path: pathlib.Path) -> str:
-  """Writes the tables anew into their blocks.
-
-  Args:
-    path: the document.
-
-  Returns:
-    Its text.
-
-  Raises:
-    DocumentError: it has no block, or one names a file or a title that is not there.
-    OSError: the document cannot be read or written.
-  """
+  """Writes the tables anew into the blocks of a document, and returns its text."""
   text = path.read_text(encoding="utf-8")
   filled, count = _BLOCK.subn(lambda found: _table(path.parent, found), text)
   if not count:

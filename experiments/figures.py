@@ -1,45 +1,31 @@
-"""Figures of an experiment, made from its rows and PNGs."""
+"""The demo's figure, made from its rows and PNGs."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments import rows
-from rpfgsm_jax import atomic, data
+from experiments import plots, rows
+from rpfgsm_jax import data
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
 
-SHOWN = "rp-fgsm"
+_SHOWN = "rp-fgsm"
 _EXAMPLES = 3
-_ASKED, _OTHER = "#c44e52", "#9fb4d0"  # the scene predicted before, and every other
+_BEFORE, _OTHER = "#c44e52", "#9fb4d0"  # the scene predicted before, and every other
 
 
 def draw_figure(folder: pathlib.Path) -> pathlib.Path:
   """Draws a few photographs before and after RP-FGSM and what an unseen network makes of them.
 
-  Original, protected, the difference amplified, and the five most likely classes before and after.
   Shown are the photographs whose scene the unseen network was surest of, one of each group: chosen
   by the clean photograph alone, never by success.
-
-  Args:
-    folder: the results folder with `rows.jsonl` and the PNGs.
-
-  Returns:
-    The path of `figure.png`.
-
-  Raises:
-    RowsError: the rows cannot be read.
   """
-  from matplotlib.backends.backend_agg import FigureCanvasAgg
-  from matplotlib.figure import Figure
-
   header, examples = _choose(folder)
   network = _shown_network(header)
-  figure = Figure(figsize=(13, 2.9 * len(examples) + 0.5), layout="constrained")
-  FigureCanvasAgg(figure)
+  figure = plots.new_figure(13, 2.9 * len(examples) + 0.5)
   grid = figure.subplots(len(examples), 5, squeeze=False, width_ratios=(1.15, 1.15, 1.15, 1, 1))
   amplification = max(round(127 / max(header["epsilon"], 1)), 1)
   for axes, (clean, protected) in zip(grid, examples, strict=True):
@@ -47,18 +33,20 @@ def draw_figure(folder: pathlib.Path) -> pathlib.Path:
     changed = data.read_image(folder / protected["png"])
     difference = changed.astype(np.float32) - original
     amplified = np.clip(128 + amplification * difference, 0, 255).astype(np.uint8)
-    _show(axes[0], original, "original")
     psnr = "identical" if protected["psnr"] is None else f"{protected['psnr']:.1f} dB"
+    _show(axes[0], original, "original")
     _show(axes[1], changed, f"protected ({psnr})")
     _show(axes[2], amplified, f"difference × {amplification}")
-    names = header["class_names"]
-    title = header["networks"][network]["title"]
-    asked = clean["classes"][network][0]
-    _bars(axes[3], clean, network, names, asked, f"{title} before")
-    _bars(axes[4], protected, network, names, asked, f"{title} after")
+    scene = clean["classes"][network][0]
+    for place, row, when in ((3, clean, "before"), (4, protected, "after")):
+      classes, probabilities = row["classes"][network], row["probabilities"][network]
+      names = [header["class_names"][index].replace("_", " ") for index in classes]
+      colors = [_BEFORE if index == scene else _OTHER for index in classes]
+      _draw_classes(axes[place], names, probabilities, colors)
+      title = f"{header['networks'][network]['title']} {when}"
+      axes[place].set_title(title, fontsize=10, parse_math=False)
   path = folder / "figure.png"
-  with atomic.replacing(path) as temporary:
-    figure.savefig(temporary, dpi=110, format="png")
+  plots.save(figure, path)
   return path
 
 
@@ -68,24 +56,23 @@ def _shown_network(header: rows.Row) -> int:
 
 def _choose(folder: pathlib.Path) -> tuple[rows.Row, list[tuple[rows.Row, rows.Row]]]:
   """The header, and (clean row, protected row) of the examples, surest first."""
-  found = rows.read_rows(folder / "rows.jsonl")
-  header = next(found)
+  header, found = rows.read_run(rows.find_rows(folder))
   network = _shown_network(header)
   best: dict[str, rows.Row] = {}
   for row in found:
     if row["kind"] != "photo" or row["attack"] != "original":
       continue
-    other = best.get(row["group"])
-    if other is None or _surety(row, network) > _surety(other, network):
-      best[row["group"]] = row
+    group = row["group"]
+    if group not in best or _surety(row, network) > _surety(best[group], network):
+      best[group] = row
       if len(best) > 64 * _EXAMPLES:  # of a large folder only the surest need to be remembered
         best = {each["group"]: each for each in _surest(best.values(), network)}
   clean = _surest(best.values(), network)
-  wanted = {row["photo"]: row for row in clean}
+  wanted = {row["photo"] for row in clean}
   protected = {
     row["photo"]: row
-    for row in rows.read_rows(folder / "rows.jsonl")
-    if row["kind"] == "photo" and row["attack"] == SHOWN and row["photo"] in wanted
+    for row in rows.read_rows(rows.find_rows(folder))
+    if row["kind"] == "photo" and row["attack"] == _SHOWN and row["photo"] in wanted
   }
   return header, [(row, protected[row["photo"]]) for row in clean]
 
@@ -94,7 +81,7 @@ def _surety(row: rows.Row, network: int) -> float:
   return row["probabilities"][network][0]
 
 
-def _surest(some: Sequence[rows.Row], network: int) -> list[rows.Row]:
+def _surest(some: Iterable[rows.Row], network: int) -> list[rows.Row]:
   return sorted(some, key=lambda row: (-_surety(row, network), row["photo"]))[:_EXAMPLES]
 
 
@@ -104,19 +91,14 @@ def _show(axes: "Axes", image: np.ndarray, title: str) -> None:
   axes.set_axis_off()
 
 
-def _bars(
-  axes: "Axes", row: rows.Row, network: int, names: Sequence[str], asked: int, title: str
+def _draw_classes(
+  axes: "Axes", names: Sequence[str], probabilities: Sequence[float], colors: Sequence[str]
 ) -> None:
-  classes, probabilities = row["classes"][network], row["probabilities"][network]
-  places = range(len(classes))
-  colors = [_ASKED if index == asked else _OTHER for index in classes]
-  axes.barh(places, probabilities, color=colors, height=0.55)
-  for place, index in enumerate(classes):
-    label = names[index].replace("_", " ")
-    axes.text(0.02, place - 0.4, label, fontsize=8, va="center", parse_math=False)
+  axes.barh(range(len(names)), probabilities, color=colors, height=0.55)
+  for place, name in enumerate(names):
+    axes.text(0.02, place - 0.4, name, fontsize=8, va="center", parse_math=False)
   axes.set_xlim(0, 1)
-  axes.set_ylim(len(classes) - 0.5, -0.7)  # the most likely on top
+  axes.set_ylim(len(names) - 0.5, -0.7)  # the most likely on top
   axes.set_yticks([])
   axes.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"], fontsize=8)
-  axes.set_title(title, fontsize=10, parse_math=False)
   axes.spines[["top", "right", "left"]].set_visible(False)

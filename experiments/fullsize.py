@@ -1,8 +1,8 @@
 """Photos at their own size: what each strength and each form of the change costs and buys.
 
 Every photo is attacked in every setting, encoded as `rpfgsm protect` would write it, decoded again,
-and judged on these bytes: by the networks of the attack, by one that it never asked, as written and
-after what platforms do. A photo of fewer pixels than wanted is enlarged first.
+and judged on these bytes: by the networks of the attack, by a held-out one, as written and after
+what platforms do. A photo of fewer pixels than wanted is enlarged first.
 """
 
 import collections
@@ -10,7 +10,6 @@ import concurrent.futures
 import dataclasses
 import functools
 import math
-import pathlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal
@@ -21,37 +20,29 @@ from tqdm import tqdm
 
 import rpfgsm_jax as rp
 from experiments import photos, rows, runtime
-from experiments.journal import Say
-from experiments.runtime import CompileCache
-from rpfgsm_jax import data, defenses
+from experiments.journal import Journal, Say, open_journal
+from experiments.options import FullsizeConfig
+from rpfgsm_jax import data, defenses, result_folder
 from rpfgsm_jax.data.photo_files import Encoding, Photo, decode_photo, encode_photo
 from rpfgsm_jax.photos.judging import judge_photo
 from rpfgsm_jax.photos.protect import PhotoConfig, PhotoProtector, photo_attack
+from rpfgsm_jax.process import CompileCache
 
 EXPERIMENT = "fullsize"
 _MEGA = 2**20
 _TOGETHER = 32  # photos in memory at once
-_PATH = "rows.jsonl"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
-  """One way to change a photo.
+  """One way to change a photo."""
 
-  Attributes:
-    family: settings of one family differ in epsilon alone.
-    epsilon: largest change, gray levels.
-    how: "photo": RP-FGSM at the photo's size; "network": at the networks' size, as the paper does;
-      "noise": a random sign a value; "nothing".
-    options: of `PhotoConfig`.
-    attack: of its attack.
-  """
-
-  family: str
-  epsilon: float
+  family: str  # settings of one family differ in epsilon alone
+  epsilon: float  # largest change, gray levels
+  # RP-FGSM at the photo's size or, as in the paper, the networks'; a random sign a value; nothing.
   how: Literal["photo", "network", "noise", "nothing"] = "photo"
-  options: tuple[tuple[str, object], ...] = ()
-  attack: tuple[tuple[str, object], ...] = ()
+  options: tuple[tuple[str, object], ...] = ()  # of `PhotoConfig`
+  attack: tuple[tuple[str, object], ...] = ()  # of its attack
 
   @property
   def name(self) -> str:
@@ -59,11 +50,7 @@ class Setting:
     return f"{self.family}, eps {self.epsilon:g}" if self.epsilon else self.family
 
   def config(self, together: int) -> PhotoConfig:
-    """Returns what `PhotoProtector` is given.
-
-    Args:
-      together: photos computed at once.
-    """
+    """Returns what `PhotoProtector` is given, for so many photos computed at once."""
     attack = dataclasses.replace(
       photo_attack(), epsilon=self.epsilon, micro_batch=together, **dict(self.attack)
     )
@@ -104,44 +91,15 @@ SETTINGS = (
 )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FullsizeConfig:
-  """What is run; of the files only names go into the rows."""
-
-  data: pathlib.Path | None = None
-  out: pathlib.Path = pathlib.Path("results/fullsize")
-  limit: int = 100
-  megapixels: float = 1.0
-  seed: int = 1
-  settings: tuple[str, ...] = ()  # names or families of some only; none: all
-  together: int = 1
-  classifiers: str = "scenes25"
-  seen: tuple[str, ...] = ("resnet18", "resnet50", "alexnet")
-  held_out: tuple[str, ...] = ("densenet161",)
-  command: str = ""
-
-
 def run(config: FullsizeConfig, *, cache: CompileCache, say: Say) -> None:
-  """Appends the rows that are not there yet.
-
-  Args:
-    config: what is run.
-    cache: where compiled programs are kept.
-    say: told what a user should know.
-
-  Raises:
-    ValueError: an argument breaks its rule, or the folder holds rows of other settings.
-    OSError: a file could not be read or written.
-  """
+  """Appends the rows that are not there yet."""
   settings = _chosen(config.settings)
   nets = [rp.load_classifier(f"{config.classifiers}/{name}") for name in config.seen]
   held_out = [rp.load_classifier(f"{config.classifiers}/{name}") for name in config.held_out]
-  source = photos.open_source(
-    photos.Choice(data=config.data, limit=config.limit), nets[0].class_names, nets[0].image_size
-  )
-  done = _open(config, source, say)
+  source = photos.open_source(config.data, nets, limit=config.limit)
+  found = _open(config, source, say)
   wanted = [
-    (setting, [photo for photo in source.photos if (setting.name, photo.name) not in done])
+    (setting, [photo for photo in source.photos if not found.has(setting.name, photo.name)])
     for setting in settings
   ]
   say(f"{source.description}; {cache.describe()}")
@@ -161,9 +119,9 @@ def run(config: FullsizeConfig, *, cache: CompileCache, say: Say) -> None:
         changed = change([pixels for _, pixels in group], [photo.image_id for photo, _ in group])
         changed = list(changed)
         seconds = (time.perf_counter() - started) / len(group)
-        for (photo, _), found in zip(group, pool.map(judge, changed), strict=True):
+        for (photo, _), judged in zip(group, pool.map(judge, changed), strict=True):
           facts = {"kind": "photo", "setting": setting.name, "photo": photo.name}
-          rows.append_rows(config.out / _PATH, [{**facts, **found, "seconds": round(seconds, 3)}])
+          found.append([{**facts, **judged, "seconds": round(seconds, 3)}])
           bar.update()
 
 
@@ -176,31 +134,22 @@ def _chosen(names: Sequence[str]) -> list[Setting]:
   return [setting for setting in SETTINGS if wanted & {setting.family, setting.name}]
 
 
-def _open(config: FullsizeConfig, source: photos.Source, say: Say) -> set[tuple[str, str]]:
-  """Returns what has been done in the folder; begins its file of rows."""
-  path = config.out / _PATH
+def _open(config: FullsizeConfig, source: photos.Source, say: Say) -> Journal:
+  """Returns the rows of the folder, which must be of the same photos and settings."""
+  if config.data is not None:
+    result_folder.check_apart(config.out, config.data, "--out and --data")
   header = {
     "kind": "run",
     "experiment": EXPERIMENT,
     "command": config.command,
     "photos": source.description,
     "versions": runtime.versions(),
+    "data": None if config.data is None else str(config.data),
     **{name: getattr(config, name) for name in ("megapixels", "seed", "classifiers")},
     "seen": list(config.seen),
     "held_out": list(config.held_out),
   }
-  if not path.exists():
-    rows.append_rows(path, [header])
-    return set()
-  repaired = rows.recover_rows(path)
-  if repaired:
-    say(repaired)
-  earlier, found = rows.read_run(path)
-  same = ("experiment", "megapixels", "seed", "classifiers", "seen", "held_out")
-  differs = [name for name in same if earlier.get(name) != header[name]]
-  if differs:
-    raise ValueError(f"--out holds rows of another {', '.join(differs)}; name another folder.")
-  return {(row["setting"], row["photo"]) for row in found if row["kind"] == "photo"}
+  return open_journal(config.out, header, config.seed, config, say)
 
 
 def _groups(

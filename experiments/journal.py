@@ -1,16 +1,27 @@
-"""The rows of a study's folder: what is there already, and appending what is not."""
+"""A results folder: whose it is, which rows it has, and appending those that it has not.
+
+`rows.jsonl` begins with all that must be equal for rows to belong together; `run.json` is the
+private record: whoever has its seed can compute the targets.
+"""
 
 import dataclasses
 import json
 import pathlib
+import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import rpfgsm_jax as rp
-from experiments import rows
+from experiments import photos, rows
 from experiments.lineup import Contender
+from rpfgsm_jax import result_folder
 
+ROWS, RECORD = "rows.jsonl", "run.json"
 Say = Callable[[str], None]
+
+# Of the first row: what decides no number, and what may decide the last bits.
+_NO_SETTINGS = ("kind", "command", "photos", "seed_given")
+_ENVIRONMENT = ("device", "versions")
 
 
 class Journal:
@@ -19,28 +30,37 @@ class Journal:
   def __init__(self, path: pathlib.Path):
     self.path = path
     self.attacks: dict[str, rows.Row] = {}
-    self.commands: set[str] = set()
     self.training: set[str] = set()
     self.timed: set[tuple[str, str]] = set()
+    self.failures: dict[str, str] = {}  # photograph -> why
+    self._commands: set[str] = set()
+    self._notes: set[str] = set()
     self._photos: dict[str, set[str]] = {}
-    self._failed: set[str] = set()
     for row in rows.read_rows(path):
       self._remember(row)
 
   def _remember(self, row: rows.Row) -> None:
     kind = row["kind"]
     if kind == "photo":
-      self._photos.setdefault(row["attack"], set()).add(row["photo"])
+      name = row["attack"] if "attack" in row else row["setting"]
+      self._photos.setdefault(name, set()).add(row["photo"])
     elif kind == "attack":
       self.attacks[row["name"]] = row
-    elif kind == "command":
-      self.commands.add(row["command"])
     elif kind == "training":
       self.training.add(row["photo"])
     elif kind == "timing":
       self.timed.add((row["attack"], row["photo"]))
     elif kind == "failure":
-      self._failed.add(row["photo"])
+      self.failures[row["photo"]] = row["message"]
+    elif kind == "note":
+      self._notes.add(row["message"])
+    elif kind in ("run", "command"):
+      self._commands.add(row.get("command"))
+
+  @property
+  def empty(self) -> bool:
+    """Whether there is no row of any photograph."""
+    return not self._photos
 
   def has(self, attack: str, photo: str) -> bool:
     """Returns whether there is a row of a photograph behind an attack."""
@@ -59,40 +79,70 @@ class Journal:
   def introduce(self, contender: Contender) -> None:
     """Writes the row of a contender before its first photograph."""
     if contender.name not in self.attacks:
-      self.append([attack_row(contender)])
+      self.append([_attack_row(contender)])
 
-  def note_failure(self, name: str, reason: str, say: Say) -> None:
-    """Says that a file cannot be read, and writes it once in the life of a folder."""
-    say(f"left out: {reason}")
-    if name not in self._failed:
-      self.append([{"kind": "failure", "photo": name, "message": reason}])
+  def note_command(self, command: str) -> None:
+    """Writes a command once in the life of a folder."""
+    if command not in self._commands:
+      self.append([{"kind": "command", "command": command}])
+
+  def note_batch(self, batch: photos.Batch, say: Say) -> None:
+    """Says which files cannot be read, and writes that and what was lost in reading once."""
+    lines = [{"kind": "note", "message": note} for note in batch.notes if note not in self._notes]
+    for name, reason in batch.failures:
+      say(f"left out: {reason}")
+      if name not in self.failures:
+        lines.append({"kind": "failure", "photo": name, "message": reason})
+    if lines:
+      self.append(lines)
 
 
-def attack_row(contender: Contender) -> rows.Row:
-  """Returns the row that says what a contender is."""
-  return {
-    "kind": "attack",
-    **contender.describe(),
-    "networks": [network.title for network in contender.networks],
-    "config": describe(contender.config),
-  }
+def check_folder(place: pathlib.Path, header: rows.Row, seed: int | None) -> tuple[int, list[str]]:
+  """Returns the seed to go on with and notes; refuses another experiment's or settings' folder."""
+  name = header["experiment"]
+  result_folder.check_place(place, f"'{name}'", lambda folder: made_by(folder) == name)
+  earlier = _first_row(place)
+  if earlier is None:
+    return (secrets.randbits(32) if seed is None else seed), []
+  begun = {"seed": _read_record(place).get("seed")} | earlier
+  if begun["seed"] is None:
+    raise result_folder.FolderError(
+      f"{place} must hold {RECORD} beside its rows, for it has their seed; name another --out."
+    )
+  seed = begun["seed"] if seed is None else seed
+  notes = result_folder.compare_records(
+    f"the result in {place}", _settings(begun), _settings({"seed": seed} | header)
+  )
+  return seed, notes
 
 
-def describe(config: Any) -> Any:
-  """Returns a config as JSON holds it, the same in every process."""
-  if isinstance(config, rp.defenses.DefenseBank):
-    return [[family.name, *family.parameters] for family in config.families]
-  if dataclasses.is_dataclass(config):
-    return {
-      field.name: describe(getattr(config, field.name)) for field in dataclasses.fields(config)
-    }
-  return config
+def made_by(place: pathlib.Path) -> str | None:
+  """Returns the experiment whose result a folder is; None if it is none."""
+  # `fullsize` kept no private record at first.
+  return (_read_record(place) or _first_row(place) or {}).get("experiment")
+
+
+def open_journal(
+  place: pathlib.Path, header: rows.Row, seed: int, config: Any, say: Say
+) -> Journal:
+  """Returns a folder's rows, repaired if they were cut, begun if there were none."""
+  path = place / ROWS
+  _, notes = check_folder(place, header, seed)
+  for note in filter(None, (rows.recover_rows(path), *notes)):
+    say(note)
+  if not path.exists() or not path.stat().st_size:
+    record = {"experiment": header["experiment"], "seed": seed, "config": as_json(config)}
+    rows.write_private(place / RECORD, record)
+    rows.append_rows(path, [header])
+  journal = Journal(path)
+  journal.note_command(config.command)
+  return journal
 
 
 def check_same(known: dict[str, rows.Row], contenders: Sequence[Contender]) -> None:
   """Refuses a contender whose rows in the folder were made with another config."""
   for contender in contenders:
-    now = json.loads(json.dumps(attack_row(contender)))
+    now = json.loads(json.dumps(_attack_row(contender)))
     earlier = known.get(contender.name, now)
     differs = [name for name in ("networks", "config") if earlier[name] != now[name]]
     if differs:
@@ -100,3 +150,49 @@ def check_same(known: dict[str, rows.Row], contenders: Sequence[Contender]) -> N
         f"--out holds rows of {contender.name} with another {' and another '.join(differs)}; name "
         "another folder."
       )
+
+
+def as_json(config: Any) -> Any:
+  """Returns a config as JSON holds it, the same in every process."""
+  if isinstance(config, rp.defenses.DefenseBank):
+    return [[family.name, *family.parameters] for family in config.families]
+  if dataclasses.is_dataclass(config):
+    return {
+      field.name: as_json(getattr(config, field.name)) for field in dataclasses.fields(config)
+    }
+  return str(config) if isinstance(config, pathlib.Path) else config
+
+
+def _attack_row(contender: Contender) -> rows.Row:
+  return {
+    "kind": "attack",
+    **contender.describe(),
+    "networks": [network.title for network in contender.networks],
+    "config": as_json(contender.config),
+  }
+
+
+def _settings(header: rows.Row) -> result_folder.Record:
+  return result_folder.Record(
+    settings={k: v for k, v in header.items() if k not in (*_NO_SETTINGS, *_ENVIRONMENT)},
+    environment={name: header.get(name) for name in _ENVIRONMENT},
+  )
+
+
+def _read_record(place: pathlib.Path) -> rows.Row:
+  """The private record; empty where there is none that can be read."""
+  try:
+    record = json.loads((place / RECORD).read_bytes())
+  except (OSError, ValueError):
+    return {}
+  return record if isinstance(record, dict) else {}
+
+
+def _first_row(place: pathlib.Path) -> rows.Row | None:
+  """The first row; None where there is none or it was cut."""
+  path = place / ROWS
+  if not path.is_file() or not path.stat().st_size:
+    return None
+  with open(path, "rb") as file:
+    whole = file.readline().endswith(b"\n")
+  return rows.read_run(path)[0] if whole else None

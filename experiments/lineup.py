@@ -8,7 +8,6 @@ import numpy as np
 
 import rpfgsm_jax as rp
 from rpfgsm_jax.attacks.inputs import check_classifiers
-from rpfgsm_jax.attacks.steps import iterations_for
 from rpfgsm_jax.engine import Attack, Protector, even_batches, to_uint8
 from rpfgsm_jax.models.classifier import Classifier
 
@@ -16,7 +15,7 @@ ORIGINAL = "original"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Network:
+class StudyNetwork:
   """A network of the experiment."""
 
   name: str  # as it was loaded
@@ -24,59 +23,36 @@ class Network:
   seen: bool  # the attacks may use it
   classifier: Classifier
 
+  def describe(self) -> dict[str, Any]:
+    """Returns what rows say of it."""
+    return {"name": self.name, "title": self.title, "seen": self.seen}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Contender:
-  """One row of every table: an attack, or something it must be compared with.
+  """One row of every table: an attack, or something it must be compared with."""
 
-  Attributes:
-    name: in rows and folders.
-    title: in tables.
-    note: what it is, for the report.
-    passes: gradients computed for a photograph; None where that depends on the photograph.
-    slow: seconds a photograph, so that it gets fewer of them.
-    attack: the attack; None for what is none.
-    config: its settings.
-    networks: those it uses.
-    change: `(images, image_ids, seed) -> images` where there is no attack.
-  """
-
-  name: str
-  title: str
-  note: str
-  passes: int | None = 0
-  slow: bool = False
+  name: str  # in rows and folders
+  title: str  # in tables
+  note: str  # what it is
+  passes: int | None = 0  # gradients for a photograph; None: that depends on the photograph
+  slow: bool = False  # seconds a photograph, so that it gets fewer of them
   attack: Attack | None = None
-  config: Any = None
-  networks: tuple[Network, ...] = ()
+  config: Any = None  # of the attack
+  networks: tuple[StudyNetwork, ...] = ()  # those it uses
+  transforms: bool = False  # an iteration may see the image through a random transformation
+  # Where there is no attack.
   change: Callable[[np.ndarray, Sequence[int], int], np.ndarray] | None = None
 
-  @property
-  def folder(self) -> str:
-    """Where its images lie in the results folder."""
-    return ORIGINAL if self.name == ORIGINAL else f"protected/{self.name}"
-
   def describe(self) -> dict[str, Any]:
-    """Returns what the report needs to know."""
+    """Returns what rows say of it."""
     return {key: getattr(self, key) for key in ("name", "title", "note", "passes")}
 
 
 def load_networks(
   seen: Sequence[str], unseen: Sequence[str], load: Callable[[str], Classifier]
-) -> tuple[Network, ...]:
-  """Loads the networks.
-
-  Args:
-    seen: names of those that the attacks may use.
-    unseen: names of those that only judge.
-    load: name to network.
-
-  Returns:
-    The networks, seen ones first.
-
-  Raises:
-    ValueError: an unknown network, networks that do not fit together, or none seen or none unseen.
-  """
+) -> tuple[StudyNetwork, ...]:
+  """Loads the networks, seen ones first; refuses those that do not fit together."""
   if not seen or not unseen:
     raise ValueError(
       f"at least one seen and one unseen network are needed, got {len(seen)} and {len(unseen)}."
@@ -84,27 +60,18 @@ def load_networks(
   names = (*seen, *unseen)
   if len(set(names)) != len(names):
     raise ValueError(f"each network must be named once, got {', '.join(names)}.")
+  short = [name.rstrip("/").rsplit("/", 1)[-1] for name in names]
+  titles = short if len(set(short)) == len(short) else names
   networks = tuple(
-    Network(name=name, title=title, seen=place < len(seen), classifier=load(name))
-    for place, (name, title) in enumerate(zip(names, _titles(names), strict=True))
+    StudyNetwork(name=name, title=title, seen=place < len(seen), classifier=load(name))
+    for place, (name, title) in enumerate(zip(names, titles, strict=True))
   )
   check_classifiers([network.classifier for network in networks])
   return networks
 
 
-def reference_network(networks: Sequence[Network], wanted: str | None) -> Network:
-  """Returns the seen network that attacks on a single one use.
-
-  Args:
-    networks: of the experiment.
-    wanted: its name or title; None: ResNet50, as in the paper, else the first.
-
-  Returns:
-    The network.
-
-  Raises:
-    ValueError: the wanted one is not seen.
-  """
+def reference_network(networks: Sequence[StudyNetwork], wanted: str | None) -> StudyNetwork:
+  """Returns the seen network of attacks on a single one; of None ResNet50 as in the paper."""
   seen = [network for network in networks if network.seen]
   if wanted is None:
     return next((network for network in seen if network.title == "resnet50"), seen[0])
@@ -117,87 +84,10 @@ def reference_network(networks: Sequence[Network], wanted: str | None) -> Networ
   )
 
 
-def baselines(epsilon: float) -> tuple[Contender, Contender]:
-  """Returns what every attack must be compared with: nothing, and random noise of the same eps."""
-  return (
-    Contender(
-      name=ORIGINAL,
-      title="original",
-      note="the photograph itself: what the defenses alone change",
-      change=lambda images, ids, seed: images,
-    ),
-    Contender(
-      name="sign-noise",
-      title="random noise",
-      note=f"every value {epsilon:g} up or down at random: what any attack must beat",
-      change=lambda images, ids, seed: sign_noise(images, ids, seed, epsilon),
-    ),
-  )
-
-
-def rp_contenders(
-  networks: Sequence[Network], epsilon: float, bank: rp.defenses.DefenseBank
-) -> tuple[Contender, Contender]:
-  """Returns RP-FGSM and its targeted variant on all seen networks."""
-  seen = tuple(network for network in networks if network.seen)
-  untargeted = rp.RPFGSMConfig(epsilon=epsilon, defenses=bank)
-  passes = iterations_for(epsilon) * len(seen)
-  return (
-    Contender(
-      name="rp-fgsm",
-      title="RP-FGSM",
-      note="a random network and a random defense each iteration, away from the predicted class",
-      passes=passes,
-      attack=rp.rp_fgsm,
-      config=untargeted,
-      networks=seen,
-    ),
-    Contender(
-      name="rp-fgsm-targeted",
-      title="RP-FGSM targeted",
-      note="the same, towards one unlikely class drawn for each photograph",
-      passes=passes,
-      attack=rp.rp_fgsm,
-      config=dataclasses.replace(untargeted, targeted=True),
-      networks=seen,
-    ),
-  )
-
-
-def demo_contenders(
-  networks: Sequence[Network],
-  reference: Network,
-  epsilon: float,
-  bank: rp.defenses.DefenseBank,
-) -> tuple[Contender, ...]:
-  """Returns the demo's contenders, the unchanged photographs first."""
-  simple = Contender(
-    name="u-fgsm",
-    title=f"U-FGSM on {reference.title}",
-    note="plain iterative untargeted FGSM against one network, no defense in the loop",
-    passes=iterations_for(epsilon),
-    attack=rp.u_fgsm,
-    config=rp.FGSMConfig(epsilon=epsilon),
-    networks=(reference,),
-  )
-  return (*baselines(epsilon), simple, *rp_contenders(networks, epsilon, bank))
-
-
 def protect(
   contender: Contender, images: np.ndarray, image_ids: Sequence[int], seed: int, size: int
 ) -> tuple[np.ndarray, rp.AttackResult | None]:
-  """Returns the contender's images as they would be written, and the attack's result if it was one.
-
-  Args:
-    contender: who.
-    images: `(N, H, W, 3)` uint8, 1 <= N <= size.
-    image_ids: N stable ids.
-    seed: of the run.
-    size: images computed together, so that a run has one shape.
-
-  Returns:
-    `(N, H, W, 3)` uint8; and the result of N images or None.
-  """
+  """Returns a contender's `(N, H, W, 3)` uint8 images, `size` at a time, and an attack's result."""
   if contender.attack is None:
     return contender.change(images, image_ids, seed), None
   batch_size, devices = even_batches(size, size)
@@ -213,26 +103,10 @@ def protect(
   return to_uint8(result.adversarial), result
 
 
-def _titles(names: Sequence[str]) -> Sequence[str]:
-  """The last part of each name, where these differ."""
-  short = [name.rstrip("/").rsplit("/", 1)[-1] for name in names]
-  return short if len(set(short)) == len(short) else names
-
-
 def sign_noise(
   images: np.ndarray, image_ids: Sequence[int], seed: int, epsilon: float
 ) -> np.ndarray:
-  """Returns images whose every value is eps gray levels up or down at random, clipped to 0..255.
-
-  Args:
-    images: `(N, H, W, 3)` uint8.
-    image_ids: N stable ids; with the seed they decide an image's noise.
-    seed: of the run.
-    epsilon: gray levels; a fraction is rounded down.
-
-  Returns:
-    Same shape, uint8.
-  """
+  """Returns uint8 images whose every value is floor(eps) gray levels up or down at random."""
   noisy = np.empty_like(images)
   for place, image_id in enumerate(image_ids):
     generator = np.random.default_rng([seed, image_id])

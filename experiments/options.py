@@ -1,111 +1,165 @@
-"""What the options of every experiment have in common, checked before any work."""
+"""What experiments may be told: each setting declared once, for Python and for the command line.
+
+Needs no JAX, so that `run.py --help` does not wait for it.
+"""
+# ruff: noqa: RUF009  `_option` makes a field, a new one each time.
 
 import dataclasses
-import os
 import pathlib
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
-from experiments import folder
+import click
 
 if TYPE_CHECKING:
-  from experiments.study_plan import StudyConfig
+  from rpfgsm_jax.defenses import DefenseBank
+
+PAPER_EPSILON = 16.0
+FOLDER = click.Path(file_okay=False, path_type=pathlib.Path)
+FILE = click.Path(dir_okay=False, path_type=pathlib.Path)
+_COUNT, _SEED = click.IntRange(1), click.IntRange(0, 2**32 - 1)
+_Command = Callable[..., None]
 
 
-class Options(Protocol):
-  """The fields that the configs of all experiments share."""
-
-  data: str | pathlib.Path | None
-  out: pathlib.Path
-  seed: int | None
-  limit: int | None
-  epsilon: float
-  batch_size: int
+def _option(default: Any, help_text: str | None = None, **details: Any) -> Any:
+  """A field that is also an option of the command line; what `click.option` is told about it."""
+  return dataclasses.field(default=default, metadata={"help": help_text, **details})
 
 
-def check_options(
-  options: Options, experiment: str, entries: tuple[str, ...] | None
-) -> pathlib.Path:
-  """Checks the options that experiments share.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+  """What a run of any table or figure may be told; `run.py NAME --set FIELD=VALUE` sets any field.
 
-  Args:
-    options: of the experiment.
-    experiment: its name.
-    entries: what its results folder consists of; None: see `folder.check_place`.
-
-  Returns:
-    The absolute path of the results folder.
-
-  Raises:
-    ValueError: one cannot be used; the message names it.
+  `limit` photographs for most attacks, `slow_limit` for JSMA, CW and SparseFool. Fields that change
+  a row's numbers must stay the same within a results folder.
   """
-  check_counts(limit=options.limit, batch_size=options.batch_size)
-  if options.seed is not None and not 0 <= options.seed < 2**32:
-    raise ValueError(f"seed must be in 0..2^32-1, got {options.seed}.")
-  if not 0 <= options.epsilon <= 255:
-    raise ValueError(f"epsilon must be in 0..255 gray levels, got {options.epsilon}.")
-  place = pathlib.Path(os.path.abspath(options.out))
-  folder.check_place(place, experiment, entries)
-  if options.data is not None:
-    folder.check_apart(place, pathlib.Path(options.data))
-  return place
+
+  data: str | pathlib.Path | None = _option(
+    None, "Folder of images, val_256.tar, tfds or tfds:FOLDER.  [default: scikit-image's own]"
+  )
+  labels: pathlib.Path | None = _option(
+    None, "places365_val.txt: classes of Places365's images.", type=FILE
+  )
+  mepp18: bool = _option(False, "Only the paper's 3,000 test images.")
+  preprocess: str = _option(
+    "paper",
+    "Resized at once; or shorter side to 256/224, then the center.",
+    type=click.Choice(["paper", "places365"]),
+  )
+  train: pathlib.Path | None = _option(
+    None, "Clean training images, for the thresholds of detectability.", type=FOLDER
+  )
+  train_limit: int = _option(1000, type=_COUNT)
+  out: pathlib.Path = _option(pathlib.Path("results/study"), "Results.", type=FOLDER)
+  # Drawn from the system's entropy, so that nobody can guess the targets.
+  seed: int | None = _option(None, "[default: drawn; in run.json]", type=_SEED)
+  limit: int | None = _option(100, "Images at most.", type=_COUNT)
+  slow_limit: int | None = _option(50, "Images at most for JSMA, CW and SparseFool.", type=_COUNT)
+  epsilon: float = _option(PAPER_EPSILON, "Gray levels.")
+  budget: Literal["quick", "paper"] = _option(
+    "quick", "Of JSMA, CW and SparseFool.", type=click.Choice(["quick", "paper"])
+  )
+  batch_size: int = _option(25, type=_COUNT)
+  keep: int = _option(3, "Images written for pictures; -1: all.", type=click.IntRange(-1))
+  timed: int = 20  # photographs timed one at a time, for fig6
+  oracle_defenses: bool = _option(False, "Judge behind Pillow and SciPy, not our defenses.")
+  seen: tuple[str, ...] = _option(
+    ("scenes25/resnet18", "scenes25/resnet50", "scenes25/alexnet"),
+    "A network for the attacks; may be repeated.",
+  )
+  unseen: tuple[str, ...] = _option(
+    ("scenes25/densenet161",), "A network kept from the attacks; may be repeated."
+  )
+  reference: str | None = _option(
+    None, "The network of single-network attacks.  [default: ResNet50]"
+  )
+  bank: "DefenseBank | None" = None  # None: the paper's
+  command: str = "python experiments/run.py"  # for the tables
 
 
-def check_counts(**counts: int | None) -> None:
-  """Checks numbers of photographs; None is no limit.
+DEMO = {"out": pathlib.Path("results/demo"), "limit": None, "batch_size": 8, "keep": -1}
+"""Where the demo differs: all photographs, every image kept."""
 
-  Raises:
-    ValueError: one is below 1.
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FullsizeConfig:
+  """What a run on photos at their own size may be told."""
+
+  data: pathlib.Path | None = _option(
+    None, "Folder of images.  [default: scikit-image's own]", type=FOLDER
+  )
+  out: pathlib.Path = _option(pathlib.Path("results/fullsize"), "Results.", type=FOLDER)
+  limit: int = _option(100, type=_COUNT)
+  megapixels: float = _option(
+    1.0,
+    "Smaller photos are enlarged to so many times 2^20 pixels.",
+    type=click.FloatRange(0.01, 50),
+  )
+  seed: int = _option(1, type=_SEED)
+  settings: tuple[str, ...] = _option(
+    (), "A setting or a family; repeatable.  [default: all]", name="--setting"
+  )
+  together: int = _option(1, "Photos at once; GPUs.", type=_COUNT)
+  classifiers: str = "scenes25"
+  seen: tuple[str, ...] = ("resnet18", "resnet50", "alexnet")
+  held_out: tuple[str, ...] = ("densenet161",)
+  command: str = ""
+
+
+def add_options(
+  config: type, changes: Mapping[str, Mapping[str, Any]] | None = None
+) -> Callable[[_Command], _Command]:
+  """Returns a decorator that adds a config's options to a command, or some of them changed."""
+
+  def add(command: _Command) -> _Command:
+    for field in reversed(dataclasses.fields(config)):
+      if field.metadata and (changes is None or field.name in changes):
+        changed = {} if changes is None else changes[field.name]
+        details = {"default": field.default, **field.metadata, **changed}
+        name = details.pop("name", f"--{field.name.replace('_', '-')}")
+        if isinstance(details["default"], tuple):
+          details |= {"default": (), "multiple": True}
+        elif isinstance(details["default"], bool):
+          details["is_flag"] = True
+        elif details["default"] is not None:
+          details["show_default"] = True
+        command = click.option(name, field.name, **details)(command)
+    return command
+
+  return add
+
+
+def study_config(options: Mapping[str, Any]) -> StudyConfig:
+  """Returns a config from a command line's options, where None and () mean the default.
+
+  `classifiers` is a collection or a folder of the four networks, `changes` are texts FIELD=VALUE.
   """
-  for name, value in counts.items():
-    if value is not None and value < 1:
-      raise ValueError(f"{name} must be at least 1, got {value}.")
-
-
-def even_size(count: int, batch_size: int) -> int:
-  """Returns the size of even batches: of 9 photographs by 8, two of 5, not 8 and 1 filled up."""
-  return -(-count // -(-count // batch_size))
-
-
-def study_config(options: dict[str, Any]) -> "StudyConfig":
-  """Returns the config of a study from what a command line gave.
-
-  Args:
-    options: fields of `StudyConfig`, where None and () mean the default; and `classifiers`, a
-      collection or folder of the four networks; and `changes`, texts `FIELD=VALUE`.
-
-  Returns:
-    The config.
-
-  Raises:
-    ValueError: an unknown field, or a value that is not of the field's type.
-  """
-  from experiments.study_plan import StudyConfig
-
   options = dict(options)
   classifiers, changes = options.pop("classifiers", None), options.pop("changes", ())
   chosen = {name: value for name, value in options.items() if value not in (None, ())}
   if classifiers is not None:
-    chosen.setdefault("seen", tuple(f"{classifiers}/{name}" for name in _SEEN))
-    chosen.setdefault("unseen", tuple(f"{classifiers}/{name}" for name in _UNSEEN))
+    chosen.setdefault("seen", tuple(f"{classifiers}/{name}" for name in FullsizeConfig.seen))
+    chosen.setdefault("unseen", tuple(f"{classifiers}/{name}" for name in FullsizeConfig.held_out))
   for change in changes:
     name, equals, text = change.partition("=")
     if not equals:
       raise ValueError(f"--set must be FIELD=VALUE, got {change!r}.")
-    chosen[name] = _parse(name, text, StudyConfig)
+    chosen[name] = _parse(name, text)
   return StudyConfig(**chosen)
 
 
-_SEEN, _UNSEEN = ("resnet18", "resnet50", "alexnet"), ("densenet161",)
 _WORDS = {"true": True, "false": False, "none": None}
 
 
-def _parse(name: str, text: str, config: type) -> Any:
+def _parse(name: str, text: str) -> Any:
   """A field's value from text; what it may be is read off the field's annotation."""
-  kinds = {field.name: str(field.type) for field in dataclasses.fields(config)}
-  fixed = ("bank", "command")
-  if name not in kinds or name in fixed:
-    known = ", ".join(field for field in kinds if field not in fixed)
-    raise ValueError(f"--set must name one of {known}; got {name!r}.")
+  kinds = {
+    field.name: getattr(field.type, "__name__", str(field.type))
+    for field in dataclasses.fields(StudyConfig)
+    if field.name not in ("bank", "command")
+  }
+  if name not in kinds:
+    raise ValueError(f"--set must name one of {', '.join(kinds)}; got {name!r}.")
   kind = kinds[name]
   if text.lower() in _WORDS and ("bool" in kind or "None" in kind):
     return _WORDS[text.lower()]
@@ -115,7 +169,7 @@ def _parse(name: str, text: str, config: type) -> Any:
     ("float", float),
     ("int", int),
     ("str", str),
-    ("Budget", str),
+    ("Literal", str),
   ):
     if part in kind:
       try:

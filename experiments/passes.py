@@ -30,19 +30,13 @@ _SMALLER = 3 / 4
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Option:
-  """Something that costs no pass.
+  """Something that costs no pass."""
 
-  Attributes:
-    title: for tables.
-    tried: (share of the paper's passes, first step in gray levels), more and more passes.
-    changes: what else is done otherwise, options of `rp_variant`.
-    dear: it may cost PSNR, so that it is also run at a smaller epsilon.
-  """
-
-  title: str
+  title: str  # for tables
+  # (share of the paper's passes, first step in gray levels), more and more passes.
   tried: tuple[tuple[float, float], ...]
-  changes: dict[str, Any] = dataclasses.field(default_factory=dict)
-  dear: bool = True
+  changes: dict[str, Any] = dataclasses.field(default_factory=dict)  # options of `rp_variant`
+  dear: bool = True  # it may cost PSNR, so that it is also run at a smaller epsilon
 
 
 _MOMENTUM, _LINEAR = {"momentum": 1.0}, {"step_schedule": "linear"}
@@ -70,18 +64,12 @@ OPTIONS = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Setting:
-  """Something to spend passes on.
+class Trial:
+  """Something to spend passes on."""
 
-  Attributes:
-    option: its title.
-    contender: at the run's epsilon.
-    smaller: the same at a smaller one; None: not asked for.
-  """
-
-  option: str
-  contender: Contender
-  smaller: Contender | None = None
+  option: str  # its title
+  contender: Contender  # at the run's epsilon
+  smaller: Contender | None = None  # the same at a smaller one; None: not asked for
 
   @property
   def members(self) -> tuple[Contender, ...]:
@@ -91,17 +79,11 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Blend:
-  """A setting at some PSNR, made of its rows at one or two epsilons.
+  """A setting at some PSNR, made of its rows at one or two epsilons."""
 
-  Attributes:
-    weights: name of a contender -> its part; they sum to 1.
-    epsilon: gray levels, the weighted mean.
-    psnr: dB, likewise.
-  """
-
-  weights: dict[str, float]
-  epsilon: float
-  psnr: float
+  weights: dict[str, float]  # name of a contender -> its part; they sum to 1
+  epsilon: float  # gray levels, the weighted mean
+  psnr: float  # dB, likewise
 
 
 def reference(setup: Setup) -> Contender:
@@ -109,7 +91,7 @@ def reference(setup: Setup) -> Contender:
   return rp_variant(setup)
 
 
-def settings(setup: Setup) -> tuple[Setting, ...]:
+def settings(setup: Setup) -> tuple[Trial, ...]:
   """Returns what is compared, option by option, with more and more passes."""
   paper, found = reference(setup).passes, {}
   for option in OPTIONS:
@@ -120,7 +102,7 @@ def settings(setup: Setup) -> tuple[Setting, ...]:
       if option.dear and share < 1:
         epsilon = _SMALLER * setup.epsilon
         smaller = rp_variant(setup, epsilon=epsilon, **changes, **option.changes)
-      setting = Setting(option=option.title, contender=contender, smaller=smaller)
+      setting = Trial(option=option.title, contender=contender, smaller=smaller)
       found.setdefault(contender.name, setting)  # few passes may round to the same number
   return tuple(found.values())
 
@@ -141,20 +123,11 @@ def as_it_is(results: Results, contender: Contender, photos: Sequence[str]) -> B
   )
 
 
-def at_psnr(results: Results, setting: Setting, photos: Sequence[str], psnr: float) -> Blend | None:
+def at_psnr(results: Results, setting: Trial, photos: Sequence[str], psnr: float) -> Blend | None:
   """Returns a setting at a PSNR, or as it is where its own is no lower.
 
   Its rates at the two epsilons are interpolated linearly in mean PSNR, with the same weights for
-  every photograph.
-
-  Args:
-    results: with the rows of the setting.
-    setting: which.
-    photos: over which PSNR is averaged.
-    psnr: dB.
-
-  Returns:
-    The blend; None where the smaller epsilon has no rows or does not reach the PSNR.
+  every photograph; None where the smaller epsilon has no rows or does not reach the PSNR.
   """
   large = as_it_is(results, setting.contender, photos)
   if large.psnr >= psnr:
@@ -185,16 +158,11 @@ def misled(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Compared:
-  """A setting beside the reference, on the same photographs.
+  """A setting beside the reference, on the same photographs."""
 
-  Attributes:
-    setting: which.
-    blend: what of it.
-    differences: how much more it misleads unseen networks behind defenses, one for each of TOPS.
-  """
-
-  setting: Setting
+  setting: Trial
   blend: Blend
+  # How much more it misleads unseen networks behind defenses, one for each of TOPS.
   differences: tuple[Difference, ...]
 
   @property
@@ -217,17 +185,7 @@ class Compared:
 def compare(
   results: Results, setup: Setup, photos: Sequence[str], *, equal_psnr: bool
 ) -> list[Compared]:
-  """Compares every setting that has rows with the reference.
-
-  Args:
-    results: with the rows of the reference and of some settings.
-    setup: of the rows.
-    photos: at least one, that all of them had.
-    equal_psnr: at the PSNR of the reference, as far as that can be had; else at its epsilon.
-
-  Returns:
-    The settings in their order.
-  """
+  """Compares settings that have rows with the reference, at its PSNR if possible or its epsilon."""
   usual = as_it_is(results, reference(setup), photos)
   found = []
   for setting in settings_in(results, setup):
@@ -241,21 +199,15 @@ def compare(
 
 
 def cheapest(compared: Sequence[Compared], most: int) -> Compared | None:
-  """Returns the setting with the fewest passes that protects as well as the reference.
+  """Returns the setting with fewest passes, and fewer than `most`, that protects as well.
 
-  Args:
-    compared: settings.
-    most: passes of the reference; only settings with fewer count.
-
-  Returns:
-    The one; of equally many passes the one with the largest last difference (top-5, where settings
-    differ most); None: there is none.
+  Of equally many passes the one with the largest last difference (top-5: settings differ most).
   """
   enough = [each for each in compared if each.as_well == "yes" and each.passes < most]
   return min(enough, key=lambda each: (each.passes, -each.differences[-1].value), default=None)
 
 
-def settings_in(results: Results, setup: Setup) -> list[Setting]:
+def settings_in(results: Results, setup: Setup) -> list[Trial]:
   """Returns the settings that have rows."""
   return [each for each in settings(setup) if each.contender.name in results.outcomes]
 

@@ -10,53 +10,19 @@ import numpy as np
 import rpfgsm_jax as rp
 from experiments import photos, rows
 from experiments.lineup import ORIGINAL, Contender
-from experiments.variants import Setup
+from experiments.study_plan import Clean, Plan
 from rpfgsm_jax import quality
 from rpfgsm_jax.attacks.targets import candidate_mass
 from rpfgsm_jax.evaluation import measure
-from rpfgsm_jax.models.classifier import Classifier
 
 GAMMAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
 """Of Fig. 3."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Judge:
-  """All that measures photographs."""
-
-  setup: Setup
-  size: int  # photographs computed together
-  oracle_defenses: bool
-  brisque_model: quality.BrisqueModel | None
-
-  @property
-  def classifiers(self) -> tuple[Classifier, ...]:
-    """All networks, seen ones first."""
-    return tuple(network.classifier for network in self.setup.networks)
-
-  def predict(self, images: np.ndarray) -> np.ndarray:
-    """Returns `(N, networks)`, the class that each network answers."""
-    return measure.predict(images, self.classifiers, self.size)[0][..., 0]
-
-  def evaluate(
-    self, images: np.ndarray, asked: np.ndarray, labels: np.ndarray
-  ) -> measure.Predictions:
-    """Returns what the networks make of N images behind every defense; see `measure.evaluate`."""
-    return measure.evaluate(
-      images,
-      asked,
-      labels,
-      self.classifiers,
-      self.setup.bank,
-      self.size,
-      oracle=self.oracle_defenses,
-    )
-
-
-def distances_of(images: np.ndarray, judge: Judge) -> list[list[list[float]]]:
+def distances_of(images: np.ndarray, plan: Plan) -> list[list[list[float]]]:
   """Returns how far the defenses move what the networks answer on N images, as rows keep it."""
-  asked = np.zeros((len(images), len(judge.setup.networks)), np.int32)
-  return [_rounded(each) for each in judge.evaluate(images, asked, asked[:, 0]).distances]
+  asked = np.zeros((len(images), len(plan.setup.networks)), np.int32)
+  return [_rounded(each) for each in plan.evaluate(images, asked, asked[:, 0]).distances]
 
 
 def _rounded(distances: np.ndarray) -> list[list[float]]:
@@ -64,52 +30,61 @@ def _rounded(distances: np.ndarray) -> list[list[float]]:
   return np.round(distances[:, 1:].astype(np.float64), 3).tolist()
 
 
-def facts_of(
-  judge: Judge,
-  contender: Contender,
-  batch: photos.Batch,
-  clean: np.ndarray,
-  images: np.ndarray,
-  result: rp.AttackResult | None,
-  kept: Sequence[bool],
-) -> list[rows.Row]:
-  """Returns what a row says of each photograph of a batch; `study.py` lists the fields.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measured:
+  """A batch of N photographs behind one attack, about to be measured."""
 
-  Args:
-    judge: what measures.
-    contender: the attack.
-    batch: N photographs.
-    clean: `(N, networks)`, what each network answers on them.
-    images: `(N, H, W, 3)` uint8, after the attack.
-    result: of the attack, if it was one.
-    kept: N, whether a photograph is an example and gets its most likely classes.
+  contender: Contender
+  batch: photos.Batch
+  images: np.ndarray  # (N, H, W, 3) uint8, after the attack
+  result: rp.AttackResult | None
+  kept: Sequence[bool]  # N, whether it is an example and gets its most likely classes
 
-  Returns:
-    N dictionaries.
-  """
-  labels = np.asarray([photo.label for photo in batch.photos])
-  found = judge.evaluate(images, clean, labels)
-  sizes = _sizes(images, batch.images, judge.brisque_model)
-  candidates = _candidates(judge, batch.images) if contender.name == ORIGINAL else None
+  def evaluate(self, plan: Plan, clean: Clean) -> measure.Predictions:
+    """Returns what the networks make of the images behind every defense."""
+    labels = np.asarray([photo.label for photo in self.batch.photos])
+    return plan.evaluate(self.images, clean[0][..., 0], labels)
+
+
+def common_facts(photo: photos.Photo, found: measure.Predictions, place: int) -> rows.Row:
+  """Returns what the rows of every kind of study say of a photograph."""
+  known = photo.label >= 0
+  return {
+    "image_id": photo.image_id,
+    "label": photo.label if known else None,
+    "ranks": found.ranks[place].tolist(),
+    "label_ranks": found.label_ranks[place].tolist() if known else None,
+  }
+
+
+def likely_classes(found: measure.Predictions, place: int) -> rows.Row:
+  """Returns the networks' most likely classes of an image without a defense, as rows keep them."""
+  probabilities = np.round(found.probabilities[place].astype(float), 4).tolist()
+  return {"classes": found.classes[place].tolist(), "probabilities": probabilities}
+
+
+def study_facts(plan: Plan, measured: Measured, clean: Clean) -> list[rows.Row]:
+  """Returns what a study's row says of each photograph of a batch; `study.py` lists the fields."""
+  found, contender, originals = (
+    measured.evaluate(plan, clean),
+    measured.contender,
+    measured.batch.images,
+  )
+  sizes = _sizes(measured.images, originals, plan.brisque_model)
+  candidates = _candidates(plan, originals) if contender.name == ORIGINAL else None
+  attacked = [plan.setup.networks.index(network) for network in contender.networks]
   facts = []
-  for place, photo in enumerate(batch.photos):
-    fact = {
-      "image_id": photo.image_id,
-      "label": photo.label if photo.label >= 0 else None,
-      "ranks": found.ranks[place].tolist(),
-      "label_ranks": found.label_ranks[place].tolist() if photo.label >= 0 else None,
-      "distances": _rounded(found.distances[place]),
-      **{name: values[place] for name, values in sizes.items()},
-    }
-    if kept[place]:
-      probabilities = np.round(found.probabilities[place].astype(float), 4).tolist()
-      classes = found.classes[place].tolist()
-      fact |= {"png": photo.png, "classes": classes, "probabilities": probabilities}
+  for place, photo in enumerate(measured.batch.photos):
+    fact = common_facts(photo, found, place)
+    fact["distances"] = _rounded(found.distances[place])
+    fact |= {name: values[place] for name, values in sizes.items()}
+    if measured.kept[place]:
+      fact |= {"png": photo.png, **likely_classes(found, place)}
     if candidates is not None:
       fact["candidates"] = candidates[place].tolist()
-    if result is not None:
-      attacked = [judge.setup.networks.index(network) for network in contender.networks]
-      fact |= _goal(result, place, clean[place, attacked], found.classes[place, attacked, 0])
+    if measured.result is not None:
+      answers = (classes[place, attacked, 0] for classes in (clean[0], found.classes))
+      fact |= _goal(measured.result, place, *answers)
     facts.append(fact)
   return facts
 
@@ -133,19 +108,20 @@ def _sizes(
   images: np.ndarray, originals: np.ndarray, model: quality.BrisqueModel | None
 ) -> dict[str, list[float | int | None]]:
   """Returns the size of the change and the quality of N images; None where there is no number."""
-  norms = quality.perturbation_norms(images, originals)
-  measures: dict[str, np.ndarray] = {"psnr": quality.psnr(images, originals)}
-  smallest = min(images.shape[1:3])
-  measures["ssim"] = quality.ssim(images, originals) if smallest >= 11 else None
-  measures["mad"] = quality.mad(images, originals) if smallest >= 34 else None
-  measures["brisque"] = quality.brisque(images, model) if model and smallest >= 34 else None
-  absent = [None] * len(images)
+  norms, smallest = quality.perturbation_norms(images, originals), min(images.shape[1:3])
+  measures = {
+    "psnr": quality.psnr(images, originals),
+    "ssim": quality.ssim(images, originals) if smallest >= 11 else None,
+    "mad": quality.mad(images, originals) if smallest >= 34 else None,
+    "brisque": quality.brisque(images, model) if model and smallest >= 34 else None,
+  }
+  absent = np.full(len(images), np.nan)
   return {
     "l0": norms.l0.tolist(),
     "l2": np.round(norms.l2.astype(float), 3).tolist(),
     "linf": norms.linf.tolist(),
     **{
-      name: absent if values is None else [_finite(value) for value in values]
+      name: [_finite(value) for value in (absent if values is None else values)]
       for name, values in measures.items()
     },
   }
@@ -155,10 +131,10 @@ def _finite(value: float) -> float | None:
   return round(float(value), 4) if np.isfinite(value) else None
 
 
-def _candidates(judge: Judge, images: np.ndarray) -> np.ndarray:
+def _candidates(plan: Plan, images: np.ndarray) -> np.ndarray:
   """Returns `(N, gammas)`: how many classes Eq. 17 leaves as targets, over all seen networks."""
-  batch = jnp.asarray(measure.pad(images, judge.size), jnp.float32)
-  seen = [network.classifier for network in judge.setup.seen]
+  batch = jnp.asarray(measure.pad(images, plan.size), jnp.float32)
+  seen = [network.classifier for network in plan.setup.seen]
   logits = jnp.stack([measure.network_logits(network, batch) for network in seen], axis=1)
   mass = np.asarray(_candidate_mass(logits))[: len(images)]
   return np.stack([(mass > np.float32(gamma)).sum(axis=1) for gamma in GAMMAS], axis=1)

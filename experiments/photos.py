@@ -8,11 +8,13 @@ the second of each, and so on. More photographs are more of the same, never othe
 import collections
 import dataclasses
 import pathlib
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from rpfgsm_jax import data
+from rpfgsm_jax.models.classifier import Classifier
 
 TFDS = "tfds"
 SAMPLE_VIEWS = ("whole", "center", "top-left", "bottom-right")
@@ -35,60 +37,32 @@ class Batch:
 
   images: np.ndarray  # (N, H, W, 3) uint8; N may be 0 when nothing could be read
   photos: list[Photo]
-  failures: list[tuple[str, str]]  # name, and why
-  notes: list[str]  # what was lost in reading: transparency, bits, further frames
+  failures: Sequence[tuple[str, str]] = ()  # name, and why
+  notes: Sequence[str] = ()  # what was lost in reading: transparency, bits, further frames
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Choice:
-  """Which photographs, and how they come to the networks' size.
-
-  Attributes:
-    data: a folder; an archive `val_256.tar`; `tfds` or `tfds:FOLDER`, prepared `places365_small`;
-      None: scikit-image's photographs.
-    labels: `places365_val.txt`, the classes of Places365's validation images.
-    mepp18: only the paper's 3,000 test images.
-    preprocess: see `data.preprocess`.
-    limit: how many at most.
-  """
-
-  data: str | pathlib.Path | None = None
-  labels: pathlib.Path | None = None
-  mepp18: bool = False
-  preprocess: str = "paper"
-  limit: int | None = None
-
-
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
   """Photographs in a fixed order; call `batches` to read them."""
 
-  def __init__(
-    self,
-    description: str,
-    photos: Sequence[Photo],
-    image_size: tuple[int, int],
-    records: Sequence[data.ImageRecord] | None,
-    loaded: np.ndarray | None,
-    preprocess: str = "paper",
-  ):
-    self.description = description
-    self.photos = tuple(photos)
-    self._image_size, self._preprocess = image_size, preprocess
-    self._records, self._loaded = records, loaded
+  description: str
+  photos: tuple[Photo, ...]
+  image_size: tuple[int, int]
+  preprocess: str = "paper"
+  records: Sequence[data.ImageRecord] = ()  # where the photographs are read from
+  loaded: np.ndarray | None = None  # or the images themselves
 
   def batches(self, size: int) -> Iterator[Batch]:
     """Yields all photographs, `size` at a time; of a folder only a few are in memory at once."""
-    if self._loaded is not None:
+    if self.loaded is not None:
       for start in range(0, len(self.photos), size):
         here = slice(start, start + size)
-        yield Batch(
-          images=self._loaded[here], photos=list(self.photos[here]), failures=[], notes=[]
-        )
+        yield Batch(images=self.loaded[here], photos=list(self.photos[here]))
       return
     by_name = {photo.name: photo for photo in self.photos}
     notes: list[str] = []
     for found in data.iterate_images(
-      self._records, self._image_size, self._preprocess, batch_size=size, notes=notes
+      self.records, self.image_size, self.preprocess, batch_size=size, notes=notes
     ):
       yield Batch(
         images=found.images,
@@ -99,31 +73,31 @@ class Source:
       notes.clear()
 
 
-def open_source(choice: Choice, class_names: Sequence[str], image_size: tuple[int, int]) -> Source:
-  """Returns the photographs chosen; of a folder or an archive nothing is decoded yet.
+def open_source(
+  place: str | pathlib.Path | None,
+  networks: Sequence[Classifier],
+  *,
+  labels: pathlib.Path | None = None,
+  mepp18: bool = False,
+  preprocess: str = "paper",
+  limit: int | None = None,
+) -> Source:
+  """Returns photographs at the networks' size, labeled where these know the class; reads none yet.
 
-  Args:
-    choice: which.
-    class_names: of the networks; a photograph of another class, or in a sub-folder of another
-      name, has no label.
-    image_size: (height, width) of the networks.
-
-  Returns:
-    The source.
-
-  Raises:
-    ValueError: there are no such photographs, or not all that there must be.
+  They are in a folder, in an archive `val_256.tar`, in tfds' `places365_small` (`tfds` or
+  `tfds:FOLDER`), or scikit-image's (None). `labels` is places365_val.txt; `mepp18` takes the
+  paper's 3,000 test images alone.
   """
-  if choice.data is None:
-    if choice.labels is not None or choice.mepp18:
+  class_names, image_size = networks[0].class_names, networks[0].image_size
+  if place is None:
+    if labels is not None or mepp18:
       raise ValueError("labels and mepp18 speak of Places365's images; name them with --data.")
-    return open_samples(image_size, choice.limit)
-  records = _list_records(choice, class_names)
+    return open_samples(image_size, limit)
+  records, name = _list_records(str(place), labels, class_names, mepp18=mepp18)
   listed = len(records)
   records = _take_in_turn(records)
-  pngs = _png_names([record.relative for record in records])[: choice.limit]
-  records = records[: choice.limit]
-  labels = data.labels_for(records, class_names)
+  pngs = _png_names([record.relative for record in records])[:limit]
+  records = records[:limit]
   photos = [
     Photo(
       name=record.relative,
@@ -132,52 +106,47 @@ def open_source(choice: Choice, class_names: Sequence[str], image_size: tuple[in
       group=record.relative,
       png=png,
     )
-    for record, label, png in zip(records, labels, pngs, strict=True)
+    for record, label, png in zip(records, data.labels_for(records, class_names), pngs, strict=True)
   ]
   of = "all" if len(records) == listed else f"{len(records)} of {listed}"
-  description = f"{of} images of {_describe(choice)}"
-  return Source(description, photos, image_size, records, None, choice.preprocess)
+  return Source(
+    description=f"{of} images of {name}",
+    photos=tuple(photos),
+    image_size=image_size,
+    preprocess=preprocess,
+    records=records,
+  )
 
 
-def _list_records(choice: Choice, class_names: Sequence[str]) -> list[data.ImageRecord]:
-  place = str(choice.data)
+def _list_records(
+  place: str, labels: pathlib.Path | None, class_names: Sequence[str], *, mepp18: bool
+) -> tuple[list[data.ImageRecord], str]:
+  """Returns the images of a place, and what they are called."""
+  name = f"the folder {place}"
   if place == TFDS or place.startswith(f"{TFDS}:"):
-    if choice.labels is not None:
+    if labels is not None:
       raise ValueError("labels must be left out with tfds, which has its own; leave it out.")
-    records = data.list_places365_tfds(place[len(TFDS) + 1 :] or None, complete=not choice.mepp18)
+    records = data.list_places365_tfds(place[len(TFDS) + 1 :] or None, complete=not mepp18)
+    name = f"Places365's validation images ({place})"
   elif place.endswith(".tar"):
-    if choice.labels is None:
+    if labels is None:
       raise ValueError(
         f"labels must name places365_val.txt when data is an archive, got {place} alone; give "
         "--labels."
       )
-    records = data.list_places365_tar(place, choice.labels, complete=not choice.mepp18)
-  elif choice.labels is not None:
-    records = data.list_places365_folder(place, choice.labels, complete=False)
+    records = data.list_places365_tar(place, labels, complete=not mepp18)
+    name = f"the archive {place}"
+  elif labels is not None:
+    records = data.list_places365_folder(place, labels, complete=False)
   else:
     records = data.list_images(place, class_names=class_names)
-  return data.select_mepp18(records) if choice.mepp18 else records
-
-
-def _describe(choice: Choice) -> str:
-  place = str(choice.data)
-  if place == TFDS or place.startswith(f"{TFDS}:"):
-    name = f"Places365's validation images ({place})"
-  else:
-    name = f"the {'archive' if place.endswith('.tar') else 'folder'} {place}"
-  return f"the MEPP18 test list in {name}" if choice.mepp18 else name
+  if mepp18:
+    return data.select_mepp18(records), f"the MEPP18 test list in {name}"
+  return records, name
 
 
 def open_samples(image_size: tuple[int, int], limit: int | None) -> Source:
-  """Returns several views of scikit-image's color photographs.
-
-  Args:
-    image_size: (height, width) of the networks.
-    limit: how many at most; views of different pictures first.
-
-  Returns:
-    The source; nothing of it has a true class.
-  """
+  """Returns views of scikit-image's color photographs, of different pictures first."""
   by_view = sorted(
     data.sample_photos(image_size, SAMPLE_VIEWS),
     key=lambda pair: [view for view, v in enumerate(SAMPLE_VIEWS) if pair[0].endswith(v)],
@@ -187,20 +156,19 @@ def open_samples(image_size: tuple[int, int], limit: int | None) -> Source:
       name=name,
       image_id=data.image_id(name),
       label=-1,
-      group=_without_view(name),
+      group=re.sub(f"-({'|'.join(SAMPLE_VIEWS)})$", "", name),
       png=f"{name}.png",
     )
     for name, _ in by_view
   ]
   groups = len({photo.group for photo in photos})
   description = f"views of {groups} pictures that come with scikit-image"
-  return Source(description, photos, image_size, None, np.stack([image for _, image in by_view]))
-
-
-def _without_view(name: str) -> str:
-  for view in SAMPLE_VIEWS:
-    name = name.removesuffix(f"-{view}")
-  return name
+  return Source(
+    description=description,
+    photos=tuple(photos),
+    image_size=image_size,
+    loaded=np.stack([image for _, image in by_view]),
+  )
 
 
 def _take_in_turn(records: Sequence[data.ImageRecord]) -> list[data.ImageRecord]:

@@ -1,20 +1,14 @@
-"""What all plots share: canvas, colors, rates with an interval, checks, and the PNG.
+"""What all figures share: canvas, colors, titles, legend, and the PNG.
 
-The plots themselves are in `plots_*.py`: plain values in, a `matplotlib.figure.Figure` out. They
-read no rows, files or networks, and change no setting of Matplotlib.
-Rates are per cent in [0, 100], images `(H, W, 3)` uint8.
+No setting of Matplotlib is changed, and pyplot, which keeps figures alive, is not used.
 """
 
-import dataclasses
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-import numpy as np
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rpfgsm_jax import atomic
 
 if TYPE_CHECKING:
-  from matplotlib.artist import Artist
   from matplotlib.axes import Axes
   from matplotlib.figure import Figure
 
@@ -31,52 +25,12 @@ COLORS = (
   "#000000",
 )
 GRAY = "#666666"  # of what is said in passing
-SLACK = 1e-6  # an interval's end may miss its own value by rounding
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Estimate:
-  """A rate and, where it is known, its interval.
-
-  Attributes:
-    value: per cent, [0, 100].
-    low: lower end of the interval, at most `value`; None: no interval.
-    high: upper end, at least `value`; None: no interval.
-
-  Raises:
-    ValueError: a number outside [0, 100], one end without the other, or ends on the wrong side.
-  """
-
-  value: float
-  low: float | None = None
-  high: float | None = None
-
-  def __post_init__(self) -> None:
-    if (self.low is None) != (self.high is None):
-      raise ValueError(f"low and high must come together, got {self.low} and {self.high}.")
-    for name in ("value", "low", "high"):
-      number = getattr(self, name)
-      if number is not None and not -SLACK <= number <= 100 + SLACK:
-        raise ValueError(f"{name} must be per cent, 0..100, got {number}.")
-    if self.low is not None and not self.low - SLACK <= self.value <= self.high + SLACK:
-      raise ValueError(f"low..high must hold value {self.value}, got {self.low}..{self.high}.")
-
-  def reach(self) -> np.ndarray:
-    """Returns how far the interval goes down and up from the value, `(2, 1)`, per cent; 0: none."""
-    if self.low is None:
-      return np.zeros((2, 1))
-    # Matplotlib refuses a negative length, which rounding alone can make.
-    return np.maximum([[self.value - self.low], [self.high - self.value]], 0.0)
+_MARKERS = "osD^vPX*"
+Style = dict[str, Any]  # options of a Matplotlib line
 
 
 def new_figure(width: float, height: float, *, arranged: bool = True) -> "Figure":
-  """Returns an empty figure on an Agg canvas.
-
-  Args:
-    width: inches; `DPI` pixels each.
-    height: inches.
-    arranged: whether Matplotlib finds room for titles and labels; False: every place is given.
-  """
+  """Returns an empty figure, in inches; if `arranged`, Matplotlib finds room for titles."""
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
@@ -86,89 +40,48 @@ def new_figure(width: float, height: float, *, arranged: bool = True) -> "Figure
 
 
 def save(figure: "Figure", path: atomic.PathLike) -> None:
-  """Writes a figure as PNG in one step; the same figure gives the same bytes.
-
-  Args:
-    figure: of one of the plots.
-    path: the file to create or replace; missing parent folders are created.
-
-  Raises:
-    OSError: it could not be written; an older file of that name is untouched.
-  """
+  """Writes a figure as PNG in one step; the same figure gives the same bytes."""
   with atomic.replacing(path) as temporary:
     # Without a name for it, Matplotlib writes its version, and other versions other bytes.
     figure.savefig(temporary, dpi=DPI, format="png", metadata={"Software": None})
 
 
-def entitle(axes: "Axes", title: str, better: str | None = None) -> None:
-  """Puts above a plot what it shows and, in gray on the right, which direction is better.
-
-  Args:
-    axes: the plot.
-    title: taken as it is, `$` and `_` included.
-    better: "better ↗" or the like; None: neither is.
-  """
+def dress(axes: "Axes", title: str, better: str | None = None, *, grid: str = "both") -> None:
+  """Gives a chart its title, the direction that is better, and a grid instead of a frame."""
   axes.set_title(title, fontsize=10, loc="left", parse_math=False)
   if better is not None:
     axes.set_title(better, fontsize=9, loc="right", color=GRAY)
+  axes.grid(axis=grid, color="#dddddd", linewidth=0.6)
+  axes.spines[["top", "right"]].set_visible(False)
 
 
-def add_legend(figure: "Figure", handles: "Sequence[Artist]", *, columns: int) -> None:
-  """Puts one legend beneath all plots.
+def line_styles(titles: Sequence[str]) -> dict[str, Style]:
+  """Returns a color and a marker for each line of a chart, for at most eight."""
+  if len(titles) > len(COLORS):
+    raise ValueError(f"a chart can show {len(COLORS)} lines apart, got {len(titles)}: {titles}.")
+  return {
+    title: {"color": color, "marker": marker, "markersize": 5}
+    for title, color, marker in zip(titles, COLORS, _MARKERS, strict=False)
+  }
 
-  Args:
-    figure: an arranged figure.
-    handles: labeled artists.
-    columns: entries beside each other.
-  """
+
+def use_base_2(axes: "Axes", ticks: Sequence[float]) -> None:
+  """Makes the x-axis logarithmic, with a label at each of these values."""
+  axes.set_xscale("log", base=2)
+  axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+  axes.set_xticks([], minor=True)
+
+
+def add_legend(figure: "Figure", styles: Mapping[str, Style], *, columns: int = 4) -> None:
+  """Puts one legend beneath all charts, from titles and how their lines look."""
+  from matplotlib.lines import Line2D
+
   legend = figure.legend(
-    handles=handles,
+    handles=[Line2D([], [], label=title, **style) for title, style in styles.items()],
     loc="outside lower center",
-    ncols=columns,
+    ncols=min(columns, len(styles)),
     fontsize=9,
     frameon=False,
   )
   for text in legend.get_texts():
     text.set_parse_math(False)
-
-
-def despine(axes: "Axes") -> None:
-  """Takes away the frame above and on the right."""
-  axes.spines[["top", "right"]].set_visible(False)
-
-
-def require_some(name: str, values: Sequence[object]) -> None:
-  """Raises ValueError where there is nothing to draw.
-
-  Args:
-    name: of the argument.
-    values: its value.
-  """
-  if not len(values):
-    raise ValueError(f"{name} must have at least one entry, got none.")
-
-
-def require_titles(name: str, titles: Sequence[str], most: int) -> None:
-  """Raises ValueError unless there are at most so many entries, each with a title of its own.
-
-  Args:
-    name: of the argument.
-    titles: of its entries.
-    most: how many can be told apart.
-  """
-  if len(titles) > most:
-    raise ValueError(f"{name} must be at most {most}, got {len(titles)}.")
-  if len(set(titles)) != len(titles):
-    raise ValueError(f"{name} must have a title each, got {titles}.")
-
-
-def require_image(name: str, image: np.ndarray) -> None:
-  """Raises ValueError unless `image` is a non-empty `(H, W, 3)` uint8 array.
-
-  Args:
-    name: of the argument.
-    image: its value.
-  """
-  shape, dtype = np.shape(image), getattr(image, "dtype", type(image).__name__)
-  if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
-    raise ValueError(f"{name} must be (H, W, 3) uint8, got {shape} {dtype}.")

@@ -1,19 +1,18 @@
 """The demo's report in Markdown, made from its rows and from nothing else."""
 
-import dataclasses
+import collections
 import pathlib
 import statistics
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from experiments import rows
+from experiments.results import OWN, TOPS, TRUE
 from rpfgsm_jax import atomic
-from rpfgsm_jax.evaluation import Rate, misleading_rate
+from rpfgsm_jax.evaluation import misleading_rate
 from rpfgsm_jax.report.texts import escape_markdown
 
-TOPS = (1, 5)
 _FAMILY_TITLES = {
   "none": "no defense",
   "requantize": "fewer bits",
@@ -23,129 +22,87 @@ _FAMILY_TITLES = {
 _LISTED = 20  # failures and notes in the report; the rows have all
 
 
-@dataclasses.dataclass
-class Outcome:
-  """What the rows say of one attack; lists and arrays in the order of the photographs."""
+class _Run:
+  """What the rows of a run say of the photographs that have all their rows, in order."""
 
-  psnr: list[float | None] = dataclasses.field(default_factory=list)
-  largest_change: int = 0
-  ranks: Any = dataclasses.field(default_factory=list)  # (N, networks, settings)
-  label_ranks: Any = dataclasses.field(default_factory=list)  # likewise; -1 without a label
+  def __init__(self, path: pathlib.Path):
+    self.header, found = rows.read_run(path)
+    self.end: rows.Row = {}  # empty when the run did not finish
+    self.messages: dict[str, list[str]] = {"failure": [], "note": []}
+    names = [attack["name"] for attack in self.header["attacks"]]
+    waiting, done = collections.defaultdict(dict), []
+    for row in found:
+      if row["kind"] == "photo":
+        waiting[row["photo"]][row["attack"]] = self._numbers(row)
+        if len(waiting[row["photo"]]) == len(names):
+          done.append(waiting.pop(row["photo"]))
+      elif row["kind"] in self.messages:
+        self.messages[row["kind"]].append(row["message"])
+      elif row["kind"] == "end":
+        self.end = row
+    self.count = len(done)
 
+    def collect(field: str, dtype: type, *shape: int) -> dict[str, np.ndarray]:
+      columns = {name: [entry[name][field] for entry in done] for name in names}
+      return {name: np.asarray(some, dtype).reshape(-1, *shape) for name, some in columns.items()}
 
-@dataclasses.dataclass
-class Results:
-  """All that the rows of a run say.
+    shape = (len(self.header["networks"]), len(self.header["settings"]))
+    # By attack: how many classes stand before the scene, (N, networks, settings).
+    self.ranks = {field: collect(field, np.int32, *shape) for field in (OWN, TRUE)}
+    self.psnr = collect("psnr", float, 1)  # NaN: nothing was changed
+    self.largest_change = collect("largest_change", int, 1)
+    # Of each photograph: whether a network is sure of its scene, whether its scene is known.
+    self.confident, self.labeled = (
+      next(iter(collect(field, bool, 1).values()))[:, 0] for field in ("confident", "labeled")
+    )
 
-  Attributes:
-    header: the row `run`.
-    outcomes: attack name -> what it did.
-    photos: names in order.
-    confident: `(N,)` bool.
-    labeled: `(N,)` bool.
-    failures: what could not be read, and why.
-    notes: what was lost in reading.
-    end: the row `end`; empty when the run did not finish.
-  """
-
-  header: rows.Row
-  outcomes: dict[str, Outcome]
-  photos: list[str]
-  confident: np.ndarray
-  labeled: np.ndarray
-  failures: list[str]
-  notes: list[str]
-  end: rows.Row
-
-
-def read_results(path: pathlib.Path) -> Results:
-  """Collects the rows of a run.
-
-  Args:
-    path: `rows.jsonl`.
-
-  Returns:
-    The results; photographs whose rows are not complete are left out.
-
-  Raises:
-    RowsError: the file cannot be read, or does not begin with a row `run`.
-  """
-  header, found = rows.read_run(path)
-  attacks = [attack["name"] for attack in header["attacks"]]
-  waiting: dict[str, dict[str, rows.Row]] = {}
-  results = Results(header, {name: Outcome() for name in attacks}, [], None, None, [], [], {})
-  confident, labeled = [], []
-  for row in found:
-    if row["kind"] == "photo":
-      some = waiting.setdefault(row["photo"], {})
-      some[row["attack"]] = row
-      if len(some) == len(attacks):
-        _add_photo(results, waiting.pop(row["photo"]))
-        confident.append(row["confident"])
-        labeled.append(row["label"] is not None)
-    elif row["kind"] in ("failure", "note"):
-      (results.failures if row["kind"] == "failure" else results.notes).append(row["message"])
-    elif row["kind"] == "end":
-      results.end = row
-  results.confident, results.labeled = np.asarray(confident, bool), np.asarray(labeled, bool)
-  shape = (-1, len(header["networks"]), len(header["settings"]))
-  for outcome in results.outcomes.values():
-    outcome.ranks = np.asarray(outcome.ranks, np.int32).reshape(shape)
-    outcome.label_ranks = np.asarray(outcome.label_ranks, np.int32).reshape(shape)
-  return results
-
-
-def _add_photo(results: Results, by_attack: dict[str, rows.Row]) -> None:
-  results.photos.append(next(iter(by_attack.values()))["photo"])
-  for name, row in by_attack.items():
-    outcome, ranks = results.outcomes[name], np.asarray(row["ranks"], np.int32)
-    outcome.psnr.append(row["psnr"])
-    outcome.largest_change = max(outcome.largest_change, row["largest_change"])
-    outcome.ranks.append(ranks)
-    known = row["label_ranks"] is not None
-    outcome.label_ranks.append(np.asarray(row["label_ranks"], np.int32) if known else ranks * 0 - 1)
+  @staticmethod
+  def _numbers(row: rows.Row) -> rows.Row:
+    """What is kept of a row: as it is it takes ten times the memory."""
+    ranks, labeled = np.asarray(row[OWN], np.int32), row[TRUE] is not None
+    return {
+      OWN: ranks,
+      TRUE: np.asarray(row[TRUE], np.int32) if labeled else np.full_like(ranks, -1),
+      "psnr": np.nan if row["psnr"] is None else row["psnr"],
+      "largest_change": row["largest_change"],
+      "confident": row["confident"],
+      "labeled": row["label"] is not None,
+    }
 
 
 def report_from_rows(folder: pathlib.Path) -> str:
-  """Writes `report.md` beside `rows.jsonl`, from the rows alone.
-
-  Args:
-    folder: the results folder.
-
-  Returns:
-    The report's text.
-
-  Raises:
-    RowsError: the rows cannot be read.
-  """
-  results = read_results(rows.find_rows(folder))
-  text = "\n".join(_lines(results)) + "\n"
+  """Writes `report.md` beside `rows.jsonl`, from the rows alone, and returns its text."""
+  text = "\n".join(_lines(_Run(rows.find_rows(folder)))) + "\n"
   text = text.encode("utf-8", "backslashreplace").decode("utf-8")  # file names may be any bytes
   atomic.write_text(folder / "report.md", text)
   return text
 
 
-def _lines(results: Results) -> Iterator[str]:
-  yield from _introduction(results)
+def _lines(run: _Run) -> Iterator[str]:
+  yield from _introduction(run)
+  yield from _summary(run)
   yield from ("", "![Before and after](figure.png)")
-  yield from _attacks(results)
-  everyone = np.ones(len(results.photos), bool)
-  yield from _tables(results, "The scene as predicted on the clean photo", everyone, "ranks")
-  if results.labeled.any():
-    yield from _tables(results, "The true scene", results.labeled, "label_ranks")
-  yield from _facts(results)
+  yield from _attacks(run)
+  everyone = np.ones(run.count, bool)
+  yield from _tables(run, "The scene as predicted on the clean photo", everyone, OWN)
+  if run.labeled.any():
+    yield from _tables(run, "The true scene", run.labeled, TRUE)
+  yield from _facts(run)
 
 
-def _introduction(results: Results) -> Iterator[str]:
-  header, count = results.header, len(results.photos)
-  seen, unseen = (_titles(results, seen=seen) for seen in (True, False))
-  doubtful = int(count - results.confident.sum())
+def _introduction(run: _Run) -> Iterator[str]:
+  header, count = run.header, run.count
+  seen, unseen = (
+    _join([each["title"] for each in header["networks"] if each["seen"] == kind])
+    for kind in (True, False)
+  )
+  doubtful = int(count - run.confident.sum())
   yield "# Does the scene stay private?"
   yield ""
   yield (
     f"{count} photographs ({escape_markdown(header['source'])}) were changed by at most "
-    f"{header['epsilon']:g} of 255 levels. The attacks could use {_join(seen)}; "
-    f"{_join(unseen)} they never saw."
+    f"{header['epsilon']:g} of 255 levels. The attacks could use {seen}; "
+    f"{unseen} they never saw."
   )
   yield ""
   yield (
@@ -160,110 +117,107 @@ def _introduction(results: Results) -> Iterator[str]:
       f"{header['confident']:g}): **no confident scene** (a cat is no scene). They are easy to "
       "mislead, so rates are given over all photos and over the confident ones."
     )
-  yield from _summary(results)
 
 
-def _summary(results: Results) -> Iterator[str]:
+def _summary(run: _Run) -> Iterator[str]:
   """The one table to read: the first unseen network."""
-  network = next(i for i, each in enumerate(results.header["networks"]) if not each["seen"])
-  title = results.header["networks"][network]["title"]
-  subsets = {"all photos": np.ones(len(results.photos), bool)}
-  if 0 < results.confident.sum() < len(results.photos):
-    subsets["confident photos"] = results.confident
-  defended = _columns(results)[-1][1]
+  networks = run.header["networks"]
+  network = next(place for place, each in enumerate(networks) if not each["seen"])
+  subsets = {"all photos": np.ones(run.count, bool)}
+  if 0 < run.confident.sum() < run.count:
+    subsets["confident photos"] = run.confident
+  defended = _columns(run)[-1][1]
   for name, subset in subsets.items():
     yield ""
+    title = networks[network]["title"]
     yield f"{title}, which no attack saw; {name} ({int(subset.sum())}):"
     yield ""
-    names = ("no defense, top-1", "top-5", "all defenses, top-1", "top-5")
-    yield from _table_head(["", "PSNR", *names])
-    for attack in results.header["attacks"]:
-      outcome = results.outcomes[attack["name"]]
-      cells = [
-        _rate(outcome.ranks[subset][:, network][:, settings] >= top)
-        for settings in ([0], defended)
-        for top in TOPS
-      ]
-      quality = [each for each, kept in zip(outcome.psnr, subset, strict=True) if kept]
-      yield _row([escape_markdown(attack["title"]), _mean_psnr(quality), *cells])
+    lines = []
+    for attack in run.header["attacks"]:
+      ranks = run.ranks[OWN][attack["name"]][subset][:, network]
+      cells = [_rate(ranks[:, settings] >= top) for settings in ([0], defended) for top in TOPS]
+      quality = _mean_psnr(run.psnr[attack["name"]][subset])
+      lines.append([escape_markdown(attack["title"]), quality, *cells])
+    yield from _table(
+      ["", "PSNR", "no defense, top-1", "top-5", "all defenses, top-1", "top-5"], lines
+    )
 
 
-def _attacks(results: Results) -> Iterator[str]:
+def _attacks(run: _Run) -> Iterator[str]:
   yield from ("", "## What was compared", "")
-  yield from _table_head(
-    ["", "what it is", "gradients a photo", "largest change", "mean PSNR", "photos a second"]
-  )
-  speeds = results.end.get("attacks", {})
-  for attack in results.header["attacks"]:
-    outcome = results.outcomes[attack["name"]]
-    speed = speeds.get(attack["name"], {}).get("photos_per_second")
-    yield _row(
+  lines = []
+  for attack in run.header["attacks"]:
+    name = attack["name"]
+    speed = run.end.get("attacks", {}).get(name, {}).get("photos_per_second")
+    lines.append(
       [
         escape_markdown(attack["title"]),
         escape_markdown(attack["note"]),
         str(attack["passes"]),
-        str(outcome.largest_change),
-        _mean_psnr(outcome.psnr),
+        str(run.largest_change[name].max(initial=0)),
+        _mean_psnr(run.psnr[name]),
         f"{speed:.3g}" if speed is not None and attack["passes"] else "",
       ]
     )
+  yield from _table(
+    ["", "what it is", "gradients a photo", "largest change", "mean PSNR", "photos a second"], lines
+  )
 
 
-def _tables(results: Results, scene: str, subset: np.ndarray, field: str) -> Iterator[str]:
+def _tables(run: _Run, scene: str, subset: np.ndarray, field: str) -> Iterator[str]:
   """Tables for all photos of a subset and for the confident ones, top-1 and top-5."""
   yield from ("", f"## {scene}", "")
-  if field == "label_ranks":
+  if field == TRUE:
     yield (
-      f"{int(subset.sum())} of {len(results.photos)} photos lie in a folder named after a class. "
+      f"{int(subset.sum())} of {run.count} photos lie in a folder named after a class. "
       "A network's error on the clean photo already counts as misled: the row of the original "
       "shows that share, and no attack deserves credit for it."
     )
     yield ""
   yield 'Each family of defenses is averaged over its parameters; "all" over every parameter.'
   parts = [("all photos", subset)]
-  if 0 < (subset & results.confident).sum() < subset.sum():
-    parts.append(("photos with a confident scene", subset & results.confident))
+  if 0 < (subset & run.confident).sum() < subset.sum():
+    parts.append(("photos with a confident scene", subset & run.confident))
   for name, part in parts:
     for top in TOPS:
       yield from ("", f"### Top-{top} misleading rate, {name} ({int(part.sum())})", "")
-      yield from _full_table(results, part, field, top)
+      yield from _full_table(run, part, field, top)
 
 
-def _full_table(results: Results, part: np.ndarray, field: str, top: int) -> Iterator[str]:
-  columns = _columns(results)
-  yield from _table_head(["network", "", *(title for title, _ in columns)])
-  for place, network in enumerate(results.header["networks"]):
+def _full_table(run: _Run, part: np.ndarray, field: str, top: int) -> Iterator[str]:
+  columns = _columns(run)
+  lines = []
+  for place, network in enumerate(run.header["networks"]):
     role = "seen" if network["seen"] else "**unseen**"
-    for attack in results.header["attacks"]:
-      ranks = getattr(results.outcomes[attack["name"]], field)[part][:, place]
+    for attack in run.header["attacks"]:
+      ranks = run.ranks[field][attack["name"]][part][:, place]
       cells = [_rate(ranks[:, settings] >= top) for _, settings in columns]
-      yield _row(
-        [f"{escape_markdown(network['title'])} ({role})", escape_markdown(attack["title"]), *cells]
-      )
+      title = f"{escape_markdown(network['title'])} ({role})"
+      lines.append([title, escape_markdown(attack["title"]), *cells])
+  yield from _table(["network", "", *(title for title, _ in columns)], lines)
 
 
-def _columns(results: Results) -> list[tuple[str, list[int]]]:
+def _columns(run: _Run) -> list[tuple[str, list[int]]]:
   """(title, indices of settings): no defense, each family, all defenses."""
-  settings = results.header["settings"]
-  families = list(dict.fromkeys(each["family"] for each in settings))
+  families: dict[str, list[int]] = {}
+  for place, each in enumerate(run.header["settings"]):
+    families.setdefault(each["family"], []).append(place)
   columns = []
-  for family in families:
-    members = [place for place, each in enumerate(settings) if each["family"] == family]
+  for family, members in families.items():
     title = _FAMILY_TITLES.get(family, family)
     columns.append((title if family == "none" else f"{title} ({len(members)})", members))
-  defended = [place for place, each in enumerate(settings) if each["family"] != "none"]
-  columns.append((f"all ({len(defended)})", defended))
-  return columns
+  defended = [place for family, some in families.items() if family != "none" for place in some]
+  return [*columns, (f"all ({len(defended)})", defended)]
 
 
-def _facts(results: Results) -> Iterator[str]:
-  header, end = results.header, results.end
+def _facts(run: _Run) -> Iterator[str]:
+  header, end = run.header, run.end
   yield from ("", "## How it was made", "")
   seed = header["seed_given"]
   drawn = "drawn from the system's entropy; run.json keeps it"
   facts = {
     "command": _code(header["command"]),
-    "photographs": f"{len(results.photos)} done, {len(results.failures)} could not be read",
+    "photographs": f"{run.count} done, {len(run.messages['failure'])} could not be read",
     "image size": " x ".join(map(str, header["image_size"])) + " (height x width)",
     "classes": str(len(header["class_names"])),
     "seed": drawn if seed is None else f"{seed}, given (a seed that others know shows the targets)",
@@ -279,16 +233,21 @@ def _facts(results: Results) -> Iterator[str]:
     }
   else:
     facts["unfinished"] = "the run did not come to its end; these are the rows it left"
-  yield from _table_head(["", ""])
-  for name, value in facts.items():
-    yield _row([name, escape_markdown(value) if not value.startswith("`") else value])
+  yield from _table(
+    ["", ""],
+    (
+      [name, each if each.startswith("`") else escape_markdown(each)]
+      for name, each in facts.items()
+    ),
+  )
   yield ""
   yield (
     "An interval takes photos as independent and averages the defenses of a photo first. "
-    + _alike(header, len(results.photos))
+    + _alike(header, run.count)
     + "Defenses are the exact ones (Pillow's JPEG, SciPy's median), applied to the protected file."
   )
-  for title, entries in (("Could not be read", results.failures), ("Notes", results.notes)):
+  for title, kind in (("Could not be read", "failure"), ("Notes", "note")):
+    entries = run.messages[kind]
     if entries:
       yield from ("", f"## {title} ({len(entries)})", "")
       yield from (f"- {escape_markdown(entry)}" for entry in entries[:_LISTED])
@@ -305,22 +264,15 @@ def _alike(header: rows.Row, count: int) -> str:
   )
 
 
-def _titles(results: Results, *, seen: bool) -> list[str]:
-  return [each["title"] for each in results.header["networks"] if each["seen"] == seen]
-
-
 def _rate(misled: np.ndarray) -> str:
-  return _format_rate(misleading_rate(misled)) if misled.shape[-1] else ""
-
-
-def _format_rate(rate: Rate) -> str:
-  if not rate.count:
+  rate = misleading_rate(misled) if misled.shape[-1] else None
+  if rate is None or not rate.count:
     return ""
   return f"{100 * rate.value:.0f} % [{100 * rate.low:.0f}, {100 * rate.high:.0f}]"
 
 
-def _mean_psnr(values: Sequence[float | None]) -> str:
-  finite = [value for value in values if value is not None]
+def _mean_psnr(values: np.ndarray) -> str:
+  finite = values[np.isfinite(values)].tolist()
   return f"{statistics.fmean(finite):.1f} dB" if finite else ""
 
 
@@ -329,13 +281,10 @@ def _join(names: Sequence[str]) -> str:
   return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _table_head(titles: Sequence[str]) -> Iterator[str]:
-  yield _row(titles)
-  yield _row(["---"] * len(titles))
-
-
-def _row(cells: Sequence[str]) -> str:
-  return f"| {' | '.join(cells)} |"
+def _table(titles: Sequence[str], lines: Iterable[Sequence[str]]) -> Iterator[str]:
+  """Yields a table of cells that are Markdown already."""
+  for cells in (titles, ["---"] * len(titles), *lines):
+    yield f"| {' | '.join(cells)} |"
 
 
 def _code(text: str) -> str:

@@ -23,44 +23,23 @@ TOPS = (1, 5)
 """Ranks of the paper's misleading rates."""
 
 _NUMBERS = (
-  "l0",
-  "l2",
-  "linf",
-  "psnr",
-  "ssim",
-  "mad",
-  "brisque",
-  "seconds",
-  "compiled",
-  "evaluations",
-  "success",
-  "written_success",
-  "target",
-  "label",
-  "image_id",
-)
+  "l0", "l2", "linf", "psnr", "ssim", "mad", "brisque", "seconds", "compiled", "evaluations",
+  "success", "written_success", "target", "label", "image_id",
+)  # fmt: skip
+_EXTRAS = ("png", "classes", "probabilities", "candidates", "label")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
-  """The rows of one attack; one entry a photograph, in the order of the rows.
+  """The rows of one attack; one entry a photograph, in the order of the rows."""
 
-  Attributes:
-    attack: its row `attack`.
-    photos: names.
-    ranks: `(N, networks, settings)` int16.
-    label_ranks: likewise; -1 where there is no label.
-    distances: `(N, networks, defenses)` float32.
-    numbers: `(N,)` float by name; NaN where a row has none.
-    extra: rows of kept photographs, by name: classes, probabilities; candidates of the original.
-  """
-
-  attack: rows.Row
-  photos: tuple[str, ...]
-  ranks: np.ndarray
-  label_ranks: np.ndarray
-  distances: np.ndarray
-  numbers: dict[str, np.ndarray]
+  attack: rows.Row  # its row `attack`
+  photos: tuple[str, ...]  # names
+  ranks: np.ndarray  # (N, networks, settings) int16
+  label_ranks: np.ndarray  # likewise; -1 where there is no label
+  distances: np.ndarray  # (N, networks, defenses) float32
+  numbers: dict[str, np.ndarray]  # name -> (N,) float; NaN where a row has none
+  # Photograph -> what only kept ones have: classes, probabilities; of the original candidates.
   extra: dict[str, rows.Row]
 
   @property
@@ -89,30 +68,22 @@ class Outcome:
 
 
 class Results:
-  """All rows of a study.
-
-  Attributes:
-    header: the row `run`.
-    outcomes: attack name -> outcome.
-    training: `(n, networks, defenses)`, distances of clean training photographs; n may be 0.
-    timings: attack name -> seconds of single photographs.
-    failures: what could not be read, and why.
-    commands: that made the rows, in order.
-  """
+  """All rows of a study."""
 
   def __init__(self, path: pathlib.Path):
     self.header, found = rows.read_run(path)
-    attacks: dict[str, rows.Row] = {}
+    self.attacks: dict[str, rows.Row] = {}
     photos: dict[str, _Collected] = {}
-    training, self.failures = [], []
-    self.timings: dict[str, list[float]] = {}
-    self.commands: list[str] = []
+    training = []
+    self.failures: list[str] = []  # what could not be read, and why
+    self.timings: dict[str, list[float]] = {}  # attack -> seconds of single photographs
+    self.commands: list[str] = []  # that made the rows, in order
     for row in found:
       kind = row["kind"]
       if kind == "photo":
         photos.setdefault(row["attack"], _Collected()).add(row)
       elif kind == "attack":
-        attacks[row["name"]] = row
+        self.attacks[row["name"]] = row
       elif kind == "training":
         training.append(row["distances"])
       elif kind == "timing":
@@ -122,10 +93,10 @@ class Results:
       elif kind == "command":
         self.commands.append(row["command"])
     self._thresholds: dict[tuple[int, tuple[int, ...]], float] = {}
-    self.attacks = attacks
     self.outcomes = {
-      name: photos[name].finish(row) for name, row in attacks.items() if name in photos
+      name: photos[name].finish(row) for name, row in self.attacks.items() if name in photos
     }
+    # (n, networks, defenses), distances of clean training photographs; n may be 0.
     shape = (-1, len(self.header["networks"]), len(self.header["settings"]) - 1)
     self.training = np.asarray(training, np.float32).reshape(shape)
 
@@ -185,13 +156,7 @@ class Results:
   ) -> np.ndarray:
     """Returns `(N,)`: for each photograph the share of networks and settings that were misled.
 
-    Args:
-      name: of the attack.
-      photos: N names.
-      networks: places; averaged over.
-      defended: averaged over all defenses, else without any; or places of settings.
-      top: k.
-      field: TRUE or OWN; None: the true class where there is one.
+    Settings: all defenses, none, or those named; `field` is TRUE or OWN, None the better one there.
     """
     settings = defended
     if isinstance(defended, bool):
@@ -213,11 +178,8 @@ class Results:
   ) -> np.ndarray:
     """Returns `(N,)`: the share of detectors that flag each photograph. Eq. 4.
 
-    Args:
-      name: of the attack.
-      photos: N names.
-      networks: places; one detector a network and group of settings.
-      detectors: groups of settings, joined by the largest distance; None: the families of defenses.
+    A detector is a network and a group of settings joined by the largest distance; without groups
+    given, the families of defenses.
     """
     detectors = self.families.values() if detectors is None else detectors
     outcome = self.outcomes[name]
@@ -247,12 +209,7 @@ class Results:
   ) -> Rate | None:
     """Returns the share of photographs that are detected; None without training photographs.
 
-    Args:
-      name: of the attack.
-      photos: names.
-      networks: places; averaged over.
-      detectors: see `detected`; averaged over.
-      successful: only photographs that, undefended, mislead all of these networks about the scene.
+    Successful: only of those that, undefended, mislead all of these networks about the scene.
     """
     if not len(self.training):
       return None
@@ -280,40 +237,32 @@ def _joint(distances: np.ndarray, network: int, group: Sequence[int]) -> np.ndar
   return joint_distance(distances[:, network][:, [place - 1 for place in group]])
 
 
-@dataclasses.dataclass
 class _Collected:
-  """Rows on their way into arrays: a row as it is takes ten times the memory."""
+  """Rows of one attack on their way into arrays: a row as it is takes ten times the memory."""
 
-  photos: list[str] = dataclasses.field(default_factory=list)
-  ranks: list[np.ndarray] = dataclasses.field(default_factory=list)
-  label_ranks: list[np.ndarray] = dataclasses.field(default_factory=list)
-  distances: list[np.ndarray] = dataclasses.field(default_factory=list)
-  numbers: list[list[float]] = dataclasses.field(default_factory=list)
-  extra: dict[str, rows.Row] = dataclasses.field(default_factory=dict)
+  def __init__(self):
+    self._entries: list[tuple] = []
+    self._extra: dict[str, rows.Row] = {}
 
   def add(self, row: rows.Row) -> None:
-    ranks = np.asarray(row["ranks"], np.int16)
-    known = row["label_ranks"] is not None
-    self.photos.append(row["photo"])
-    self.ranks.append(ranks)
-    self.label_ranks.append(
-      np.asarray(row["label_ranks"], np.int16) if known else np.full_like(ranks, -1)
-    )
-    self.distances.append(np.asarray(row["distances"], np.float32))
-    self.numbers.append([np.nan if row.get(name) is None else row[name] for name in _NUMBERS])
-    names = ("png", "classes", "probabilities", "candidates", "label")
-    extra = {name: row[name] for name in names if name in row}
+    ranks, labels = np.asarray(row["ranks"], np.int16), row["label_ranks"]
+    label_ranks = np.full_like(ranks, -1) if labels is None else np.asarray(labels, np.int16)
+    distances = np.asarray(row["distances"], np.float32)
+    numbers = [np.nan if row.get(name) is None else row[name] for name in _NUMBERS]
+    self._entries.append((row["photo"], ranks, label_ranks, distances, numbers))
+    extra = {name: row[name] for name in _EXTRAS if name in row}
     if len(extra) > 1:
-      self.extra[row["photo"]] = extra
+      self._extra[row["photo"]] = extra
 
   def finish(self, attack: rows.Row) -> Outcome:
-    numbers = np.asarray(self.numbers, np.float64)
+    photos, ranks, label_ranks, distances, numbers = zip(*self._entries, strict=True)
+    columns = np.asarray(numbers, np.float64).T
     return Outcome(
       attack=attack,
-      photos=tuple(self.photos),
-      ranks=np.stack(self.ranks),
-      label_ranks=np.stack(self.label_ranks),
-      distances=np.stack(self.distances),
-      numbers={name: numbers[:, place] for place, name in enumerate(_NUMBERS)},
-      extra=self.extra,
+      photos=photos,
+      ranks=np.stack(ranks),
+      label_ranks=np.stack(label_ranks),
+      distances=np.stack(distances),
+      numbers=dict(zip(_NUMBERS, columns, strict=True)),
+      extra=self._extra,
     )

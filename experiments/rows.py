@@ -22,17 +22,7 @@ class RowsError(ValueError):
 
 
 def append_rows(path: PathLike, rows: Iterable[Row]) -> None:
-  """Appends rows in one write and waits until the disk has them.
-
-  Args:
-    path: the file; it and its folder are made if absent.
-    rows: anything JSON can hold; NaN and infinity are refused, since JSON has neither.
-
-  Raises:
-    RowsError: the file's last line was cut.
-    ValueError: a row holds NaN or infinity.
-    TypeError: a row holds something JSON cannot.
-  """
+  """Appends rows in one write and waits until the disk has them; NaN and infinity are refused."""
   path = pathlib.Path(path)
   content = "".join(f"{json.dumps(row, allow_nan=False, separators=(',', ':'))}\n" for row in rows)
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,18 +37,7 @@ def append_rows(path: PathLike, rows: Iterable[Row]) -> None:
 
 
 def read_rows(path: PathLike) -> Iterator[Row]:
-  """Yields the rows in order, reading as it goes.
-
-  Args:
-    path: the file; one that ends in .gz is read as gzip.
-
-  Yields:
-    One dictionary a line.
-
-  Raises:
-    RowsError: there is no such file, or a line is no JSON object; of a cut last line the message
-      says how to repair it.
-  """
+  """Yields the rows in order, reading as it goes; a file that ends in .gz is read as gzip."""
   path = pathlib.Path(path)
   if not path.is_file():
     raise RowsError(f"{path} must be a file of rows, but there is none; run the experiment first.")
@@ -79,11 +58,7 @@ def read_rows(path: PathLike) -> Iterator[Row]:
 
 
 def read_run(path: PathLike) -> tuple[Row, Iterator[Row]]:
-  """Returns the first row, which says what was run, and the rows after it, read as they are asked.
-
-  Raises:
-    RowsError: the file cannot be read, or does not begin with a row `run`.
-  """
+  """Returns the first row, which says what was run, and the rows after it, read when asked for."""
   found = read_rows(path)
   header = next(found, {})
   if header.get("kind") != "run":
@@ -92,11 +67,7 @@ def read_run(path: PathLike) -> tuple[Row, Iterator[Row]]:
 
 
 def find_rows(folder: PathLike) -> pathlib.Path:
-  """Returns the file of rows in a results folder, plain or compressed.
-
-  Raises:
-    RowsError: there is neither.
-  """
+  """Returns the file of rows in a results folder, plain or compressed."""
   folder = pathlib.Path(folder)
   for name in ("rows.jsonl", "rows.jsonl.gz"):
     if (folder / name).is_file():
@@ -105,14 +76,7 @@ def find_rows(folder: PathLike) -> pathlib.Path:
 
 
 def recover_rows(path: PathLike) -> str | None:
-  """Repairs a file whose last line was cut: takes the piece away, or ends a line that is whole.
-
-  Args:
-    path: the file; it may be absent.
-
-  Returns:
-    A sentence that says what was done; None when nothing was wrong.
-  """
+  """Repairs a file whose last line was cut, and returns a sentence about it; None if it was not."""
   path = pathlib.Path(path)
   if not path.is_file():
     return None
@@ -135,12 +99,7 @@ def recover_rows(path: PathLike) -> str | None:
 
 
 def write_private(path: PathLike, record: Row) -> None:
-  """Writes one JSON object, readable for its owner only: a run's seed and settings.
-
-  Args:
-    path: the file; replaced in one step.
-    record: anything JSON can hold.
-  """
+  """Writes one JSON object, readable for its owner only: a run's seed and settings."""
   path = pathlib.Path(path)
   with atomic.replacing(path) as temporary:
     os.chmod(temporary, 0o600)

@@ -1,21 +1,23 @@
 """Runs an experiment: `python experiments/run.py [NAME] [OPTIONS]`; without a name, the demo."""
 
+import contextlib
 import pathlib
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 if __name__ == "__main__":
   sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import click
 
-from experiments import runtime
+from experiments import options, runtime
+
+if TYPE_CHECKING:
+  from rpfgsm_jax.process import CompileCache
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-FOLDER = click.Path(file_okay=False, path_type=pathlib.Path)
-FILE = click.Path(dir_okay=False, path_type=pathlib.Path)
-
 # Written out so that `--help` needs no JAX; a test compares them with the catalog.
 TITLES = {
   "table1": "What each attack is: norm, density, targets, networks, transformations.",
@@ -55,210 +57,22 @@ class _DemoByDefault(click.Group):
     return super().parse_args(ctx, args)
 
 
-@click.group(cls=_DemoByDefault, context_settings=_SETTINGS)
-def cli() -> None:
-  """Runs an experiment of the paper or of this project; the demo when none is named."""
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+  """Ends the command with one line about what a user can mend."""
+  try:
+    yield
+  except (ValueError, OSError) as error:
+    raise click.ClickException(str(error)) from error
 
 
-@cli.command()
-@click.option("--data", type=FOLDER, help="Folder of images.  [default: scikit-image's own]")
-@click.option(
-  "--out", type=FOLDER, default=pathlib.Path("results/demo"), show_default=True, help="Results."
-)
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="[default: drawn; in run.json]")
-@click.option("--limit", type=click.IntRange(1), help="Images at most, of all classes alike.")
-@click.option("--epsilon", type=float, default=16.0, show_default=True, help="Gray levels.")
-@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
-@click.option("--seen", multiple=True, help="A network for the attacks; may be repeated.")
-@click.option("--unseen", multiple=True, help="A network kept from the attacks; may be repeated.")
-@click.option("--reference", help="The seen network that U-FGSM attacks.  [default: ResNet50]")
-def demo(**options: object) -> None:
-  """Protects photographs and measures how well, on seen and unseen networks.
-
-  Class sub-folders of --data whose names the networks know give true classes.
-  """
+@contextlib.contextmanager
+def _working() -> Iterator["CompileCache"]:
+  """Prepares the process, and turns what a user can mend into one line."""
   cache = runtime.prepare()
   click.echo("loading JAX, the networks and the photographs", err=True)
-  from experiments import demo as experiment
-  from experiments import verify
-
-  chosen = {name: value for name, value in options.items() if value not in (None, ())}
-  config = experiment.DemoConfig(**chosen, command=_command())
-  try:
-    plan = experiment.prepare(config)
-    place = experiment.run(plan, cache=cache, say=_say)
-  except (ValueError, OSError, verify.VerificationError) as error:
-    raise click.ClickException(str(error)) from error
-  click.echo((place / "report.md").read_text(encoding="utf-8").split("\n## ", 1)[0])
-  click.echo(f"results: {place}")
-
-
-def _study_options(command: Callable[..., None]) -> Callable[..., None]:
-  """Adds the options that all tables and figures share."""
-  for option in reversed(_STUDY_OPTIONS):
-    command = option(command)
-  return command
-
-
-_STUDY_OPTIONS = (
-  click.option(
-    "--data",
-    help="Folder of images, val_256.tar, tfds or tfds:FOLDER.  [default: scikit-image's own]",
-  ),
-  click.option("--labels", type=FILE, help="places365_val.txt: classes of Places365's images."),
-  click.option("--mepp18", is_flag=True, help="Only the paper's 3,000 test images."),
-  click.option(
-    "--preprocess",
-    type=click.Choice(["paper", "places365"]),
-    default="paper",
-    show_default=True,
-    help="Resized at once; or shorter side to 256/224, then the center.",
-  ),
-  click.option(
-    "--train", type=FOLDER, help="Clean training images, for the thresholds of detectability."
-  ),
-  click.option("--train-limit", type=click.IntRange(1), default=1000, show_default=True),
-  click.option(
-    "--out", type=FOLDER, default=pathlib.Path("results/study"), show_default=True, help="Results."
-  ),
-  click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="[default: drawn; in run.json]"),
-  click.option(
-    "--limit", type=click.IntRange(1), default=100, show_default=True, help="Images at most."
-  ),
-  click.option(
-    "--slow-limit",
-    type=click.IntRange(1),
-    default=50,
-    show_default=True,
-    help="Images at most for JSMA, CW and SparseFool.",
-  ),
-  click.option("--epsilon", type=float, default=16.0, show_default=True, help="Gray levels."),
-  click.option(
-    "--budget",
-    type=click.Choice(["quick", "paper"]),
-    default="quick",
-    show_default=True,
-    help="Of JSMA, CW and SparseFool.",
-  ),
-  click.option("--batch-size", type=click.IntRange(1), default=25, show_default=True),
-  click.option(
-    "--keep",
-    type=click.IntRange(-1),
-    default=3,
-    show_default=True,
-    help="Images written for pictures; -1: all.",
-  ),
-  click.option(
-    "--oracle-defenses", is_flag=True, help="Judge behind Pillow and SciPy, not our defenses."
-  ),
-  click.option(
-    "--classifiers",
-    help="scenes25, places365, or a folder with resnet18, resnet50, alexnet (seen) and "
-    "densenet161 (unseen).  [default: scenes25]",
-  ),
-  click.option("--seen", multiple=True, help="A network for the attacks; may be repeated."),
-  click.option("--unseen", multiple=True, help="A network kept from them; may be repeated."),
-  click.option("--reference", help="The network of single-network attacks.  [default: ResNet50]"),
-  click.option(
-    "--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Any field of StudyConfig."
-  ),
-)
-
-
-def _add_study_commands() -> None:
-  for name, title in TITLES.items():
-
-    def command(name: str = name, **options: object) -> None:
-      _run_study(name, options)
-
-    command.__doc__ = f"{title}\n\nRun again with the same options, it goes on where it stopped."
-    cli.command(name)(_study_options(command))
-
-
-def _run_study(name: str, options: dict[str, object]) -> None:
-  cache = runtime.prepare()
-  click.echo("loading JAX, the networks and the photographs", err=True)
-  from experiments import catalog, study_plan
-  from experiments.options import study_config
-
-  try:
-    config = study_config({**options, "command": _command()})
-    catalog.run(study_plan.prepare(config), name, cache=cache, say=_say)
-  except (ValueError, OSError) as error:
-    raise click.ClickException(str(error)) from error
-  click.echo(f"results: {config.out}")
-
-
-@cli.command()
-@click.option("--data", type=FOLDER, help="Folder of images.  [default: scikit-image's own]")
-@click.option(
-  "--out", type=FOLDER, default=pathlib.Path("results/fullsize"), show_default=True, help="Results."
-)
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True)
-@click.option(
-  "--megapixels",
-  type=click.FloatRange(0.01, 50),
-  default=1.0,
-  show_default=True,
-  help="Smaller photos are enlarged to so many times 2^20 pixels.",
-)
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True)
-@click.option("--setting", "settings", multiple=True, help="A setting or a family; repeatable.")
-@click.option(
-  "--together", type=click.IntRange(1), default=1, show_default=True, help="Photos at once; GPUs."
-)
-def fullsize(**options: object) -> None:
-  """Photos at their own size: protection against looks, for strengths and forms of the change.
-
-  Run again with the same options, it goes on where it stopped.
-  """
-  cache = runtime.prepare()
-  from experiments import fullsize as experiment
-  from experiments import show_fullsize
-
-  config = experiment.FullsizeConfig(**options, command=_command())
-  try:
-    experiment.run(config, cache=cache, say=_say)
-    show_fullsize.show(config.out)
-  except (ValueError, OSError) as error:
-    raise click.ClickException(str(error)) from error
-  click.echo(f"results: {config.out}")
-
-
-@cli.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=pathlib.Path))
-def report(folder: pathlib.Path) -> None:
-  """Makes the tables and figures of a results FOLDER again, from its rows and kept images."""
-  from experiments import catalog, rows, show_fullsize
-  from experiments import report as demo_report
-
-  writers = {
-    "demo": demo_report.report_from_rows,
-    "study": catalog.show,
-    "fullsize": show_fullsize.show,
-  }
-  try:
-    header, _ = rows.read_run(rows.find_rows(folder))
-    experiment = header["experiment"]
-    if experiment not in writers:
-      raise rows.RowsError(f"{folder} must hold the rows of {' or '.join(writers)}.")
-    writers[experiment](folder)
-  except (ValueError, OSError) as error:
-    raise click.ClickException(str(error)) from error
-  click.echo(f"made from its rows: {folder}")
-
-
-@cli.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=pathlib.Path))
-def fill(file: pathlib.Path) -> None:
-  """Writes the tables that FILE names between its `table` and `end` marks into it anew."""
-  from experiments import document
-
-  try:
-    document.fill(file)
-  except (ValueError, OSError) as error:
-    raise click.ClickException(str(error)) from error
-  click.echo(f"filled: {file}")
+  with _errors():
+    yield cache
 
 
 def _say(line: str) -> None:
@@ -272,7 +86,117 @@ def _command() -> str:
   return shlex.join(["python", "experiments/run.py", *sys.argv[1:]])
 
 
-_add_study_commands()
+@click.group(cls=_DemoByDefault, context_settings=_SETTINGS)
+def cli() -> None:
+  """Runs an experiment of the paper or of this project; the demo when none is named."""
+
+
+@cli.command()
+@options.add_options(
+  options.StudyConfig,
+  {
+    "data": {"help": "Folder of images.  [default: scikit-image's own]", "type": options.FOLDER},
+    "out": {"default": options.DEMO["out"]},
+    "seed": {},
+    "limit": {"default": None, "help": "Images at most, of all classes alike."},
+    "epsilon": {},
+    "batch_size": {"default": options.DEMO["batch_size"]},
+    "seen": {},
+    "unseen": {},
+    "reference": {"help": "The seen network that U-FGSM attacks.  [default: ResNet50]"},
+  },
+)
+def demo(**given: object) -> None:
+  """Protects photographs and measures how well, on seen and unseen networks.
+
+  Class sub-folders of --data whose names the networks know give true classes.
+  """
+  with _working() as cache:
+    from experiments import demo as experiment
+
+    chosen = {name: value for name, value in given.items() if value not in (None, ())}
+    plan = experiment.prepare(experiment.config_of(**chosen, command=_command()))
+    place = experiment.run(plan, cache=cache, say=_say)
+  click.echo((place / "report.md").read_text(encoding="utf-8").split("\n## ", 1)[0])
+  click.echo(f"results: {place}")
+
+
+_CLASSIFIERS = click.option(
+  "--classifiers",
+  help="scenes25, places365, or a folder with resnet18, resnet50, alexnet (seen) and densenet161 "
+  "(unseen).  [default: scenes25]",
+)
+_CHANGES = click.option(
+  "--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Any field of StudyConfig."
+)
+
+
+def _add_study_command(name: str, title: str) -> None:
+  def command(**given: object) -> None:
+    with _working() as cache:
+      from experiments import catalog, study
+
+      config = options.study_config({**given, "command": _command()})
+      catalog.run(study.prepare(config), name, cache=cache, say=_say)
+    click.echo(f"results: {config.out}")
+
+  command.__doc__ = f"{title}\n\nRun again with the same options, it goes on where it stopped."
+  for add in (_CHANGES, _CLASSIFIERS, options.add_options(options.StudyConfig)):
+    command = add(command)
+  cli.command(name)(command)
+
+
+@cli.command()
+@options.add_options(options.FullsizeConfig)
+def fullsize(**given: object) -> None:
+  """Photos at their own size: protection against looks, for strengths and forms of the change.
+
+  Run again with the same options, it goes on where it stopped.
+  """
+  with _working() as cache:
+    from experiments import fullsize as experiment
+    from experiments import show_fullsize
+
+    config = options.FullsizeConfig(**given, command=_command())
+    experiment.run(config, cache=cache, say=_say)
+    show_fullsize.show(config.out)
+  click.echo(f"results: {config.out}")
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=pathlib.Path))
+def report(folder: pathlib.Path) -> None:
+  """Makes the tables and figures of a results FOLDER again, from its rows and kept images."""
+  with _errors():
+    from experiments import catalog, rows, show_fullsize
+    from experiments import report as demo_report
+
+    writers = {
+      "demo": demo_report.report_from_rows,
+      "study": catalog.show,
+      "fullsize": show_fullsize.show,
+    }
+    header, _ = rows.read_run(rows.find_rows(folder))
+    experiment = header["experiment"]
+    if experiment not in writers:
+      raise rows.RowsError(f"{folder} must hold the rows of {' or '.join(writers)}.")
+    writers[experiment](folder)
+  click.echo(f"made from its rows: {folder}")
+
+
+@cli.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=pathlib.Path))
+def fill(file: pathlib.Path) -> None:
+  """Writes the tables that FILE names between its `table` and `end` marks into it anew."""
+  with _errors():
+    from experiments import document
+
+    document.fill(file)
+  click.echo(f"filled: {file}")
+
+
+for _name, _title in TITLES.items():
+  _add_study_command(_name, _title)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ def prepare() -> "CompileCache":
   """Makes the settings of `rpfgsm_jax.process`; called once, before anything is computed."""
   if importlib.util.find_spec("matplotlib") is None:
     raise SystemExit("experiments need Matplotlib: pip install -e '.[experiments]', or make demo.")
-  from rpfgsm_jax import process
+  from rpfgsm_jax import process  # here, because `run.py --help` must not wait for JAX
 
   return process.prepare()
 
@@ -29,12 +29,3 @@ def versions() -> dict[str, str]:
   names = ("jax", "jaxlib", "flax", "numpy", "pillow", "scikit-image")
   found = {"python": platform.python_version(), "rpfgsm-jax": rpfgsm_jax.__version__}
   return found | {name: importlib.metadata.version(name) for name in names}
-
-
-def __getattr__(name: str) -> type:
-  # On first use, because `run.py --help` imports this file and must not wait for JAX.
-  if name != "CompileCache":
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-  from rpfgsm_jax.process import CompileCache
-
-  return CompileCache

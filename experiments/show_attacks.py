@@ -1,17 +1,14 @@
 """Tables I, II and III: what each attack is, how good the networks are, and all attacks."""
 
-import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-import rpfgsm_jax as rp
 from experiments import variants
 from experiments.lineup import ORIGINAL, Contender
 from experiments.results import OWN, TOPS, TRUE, Results
 from experiments.tables import NOTHING, percent_cell
 from experiments.variants import Setup
-from rpfgsm_jax.defenses import transforms
 from rpfgsm_jax.evaluation import Rate, misleading_rate
 from rpfgsm_jax.report import Cell, Table
 from rpfgsm_jax.report.cells import NOT_AVAILABLE, number_cell, rate_cell
@@ -44,7 +41,7 @@ def table1(results: Results, setup: Setup) -> list[Table]:
         number_cell(float(largest), 0),
         "targeted" if outcome.targeted else "untargeted",
         "✓" if len(contender.networks) > 1 else "",
-        "✓" if _transforms(contender) else "",
+        "✓" if contender.transforms else "",
       ]
     )
   columns = ("attack", "bounds", "values changed", "largest change", "type", "several networks")
@@ -54,20 +51,6 @@ def table1(results: Results, setup: Setup) -> list[Table]:
     "have a target. Transformations: its settings hold a set of them, or it draws its own."
   )
   return [Table("What each attack is", (*columns, "transformations"), lines, note)]
-
-
-def _transforms(contender: Contender) -> bool:
-  """Whether an iteration may see the image through a transformation."""
-  bank = getattr(contender.config, "defenses", None)
-  if bank is not None:
-    return len(bank.families) > 1
-  # EOT and DI-FGSM bring their own set: what their module takes from `defenses.transforms`.
-  module = vars(inspect.getmodule(contender.attack))
-  return any(
-    isinstance(value, rp.defenses.Defense)
-    or getattr(value, "__module__", None) == transforms.__name__
-    for value in module.values()
-  )
 
 
 def table2(results: Results, setup: Setup) -> list[Table]:
@@ -97,21 +80,20 @@ def table2(results: Results, setup: Setup) -> list[Table]:
 
 def table3(results: Results, setup: Setup) -> list[Table]:
   """Table III: misleading rates, families of defenses, detectability, quality and cost."""
-  epsilons = (setup.epsilon, setup.epsilon / 2)
-  lists = [
-    (*variants.baselines(setup, epsilon), *variants.paper_attacks(setup, given))
-    for epsilon, given in zip(epsilons, (None, epsilons[1]), strict=True)
-  ]
+  half = setup.epsilon / 2
   tables = []
-  for epsilon, contenders in zip(epsilons, lists, strict=True):
-    groups = list(_groups(results, contenders))
+  for epsilon, attacks in (
+    (setup.epsilon, variants.paper_attacks(setup)),
+    (half, variants.paper_attacks(setup, half)),
+  ):
+    groups = list(_groups(results, [*variants.baselines(setup, epsilon), *attacks]))
     if len(groups[0][1]) < 2:
       continue
     at = f"eps {epsilon:g}"
     tables.append(_in_short(results, groups, f"In short, {at}"))
     scenes = ((TRUE, "the true scene"),) if results.labeled else ()
     for field, scene in (*scenes, (OWN, "each network's own answer on the clean photo")):
-      tables.append(_misleading(results, groups, field, f"Misled about {scene}, {at}"))
+      tables.append(_misleading(results, groups, f"Misled about {scene}, {at}", field))
     tables.append(_by_family(results, groups, f"Unseen, by family of defenses, {at}"))
     tables.append(_detectability(results, groups, f"Detectability, {at}"))
     tables.append(_quality(results, groups, f"Image quality, {at}"))
@@ -120,6 +102,8 @@ def table3(results: Results, setup: Setup) -> list[Table]:
 
 
 Group = tuple[list[str], list[Contender]]
+Cells = Callable[[str, Sequence[str]], list[Cell]]
+"""(name of an attack, photographs) -> the cells of its line."""
 
 
 def _groups(results: Results, contenders: Sequence[Contender]) -> Iterator[Group]:
@@ -135,39 +119,43 @@ def _groups(results: Results, contenders: Sequence[Contender]) -> Iterator[Group
     yield results.shared(each.name for each in (original, *slow)), [original, *slow]
 
 
-def _lines(groups: Sequence[Group]) -> Iterator[tuple[Contender, list[str], list[str | Cell]]]:
-  """Yields (attack, its photos, the first cells of its line)."""
+def _table(
+  groups: Sequence[Group], title: str, columns: Sequence[str], note: str, cells_of: Cells
+) -> Table:
+  """Returns a table with a line for each attack: what it is, on how many photographs, and cells."""
+  lines = []
   for part, (photos, contenders) in enumerate(groups):
-    for contender in contenders:
-      title = contender.title
-      if part and contender.name == ORIGINAL:
-        title = f"{title}, of these"
-      used = [network.title for network in contender.networks]
+    for each in contenders:
+      first = f"{each.title}, of these" if part and each.name == ORIGINAL else each.title
+      used = [network.title for network in each.networks]
       on = "" if not used else used[0] if len(used) == 1 else f"{len(used)} networks"
-      yield contender, photos, [title, on, number_cell(float(len(photos)), 0)]
-
-
-_FIRST = ("attack", "on", "photos")
+      count = number_cell(float(len(photos)), 0)
+      lines.append([first, on, count, *cells_of(each.name, photos)])
+  return Table(title, ("attack", "on", "photos", *columns), lines, note)
 
 
 def _in_short(results: Results, groups: Sequence[Group], title: str) -> Table:
   """The columns that a reader with one minute needs, without their intervals."""
   reference, unseen = [results.reference], results.networks(seen=False)
-  lines = []
-  for contender, photos, first in _lines(groups):
-    name = contender.name
+
+  def pair(rates: Sequence[Rate | None]) -> Cell:
+    if rates[0] is None:
+      return NOT_AVAILABLE
+    return Cell(" / ".join(f"{100 * rate.value:.0f}" for rate in rates), rates[0].value)
+
+  def cells(name: str, photos: Sequence[str]) -> list[Cell]:
     psnr = results.mean(name, "psnr", photos)
-    goals = (results.mean(name, column, photos) for column in ("success", "written_success"))
-    cells = [
-      Cell("", None) if psnr is None else Cell(f"{psnr:.1f} dB", psnr),
-      _pair([results.detection(name, photos, reference)]),
-      *(
-        _pair([results.rate(name, photos, networks=unseen, defended=kind, top=top) for top in TOPS])
-        for kind in (False, True)
-      ),
-      *(percent_cell(goal) for goal in goals),
+    misled = [
+      [results.rate(name, photos, networks=unseen, defended=kind, top=top) for top in TOPS]
+      for kind in (False, True)
     ]
-    lines.append([*first[:2], *cells])
+    return [
+      NOTHING if psnr is None else Cell(f"{psnr:.1f} dB", psnr),
+      pair([results.detection(name, photos, reference)]),
+      *map(pair, misled),
+      *(percent_cell(results.mean(name, goal, photos)) for goal in ("success", "written_success")),
+    ]
+
   note = (
     f"Misleading rates of {_join(results, unseen)}, which no attack saw, in %, top-1 / top-5, "
     f"{'the true scene' if results.labeled else 'its own answer on the clean photo'}; defended: "
@@ -175,30 +163,24 @@ def _in_short(results: Results, groups: Sequence[Group], title: str) -> Table:
     f"{_join(results, reference)}. Intervals and everything else in the tables below."
   )
   columns = ("PSNR", "detected", "unseen", "unseen, defended", "goal reached", "in 8 bits")
-  return Table(title, (*_FIRST[:2], *columns), lines, note)
+  table = _table(groups, title, columns, note, cells)
+  without_photos = [[*line[:2], *line[3:]] for line in table.rows]
+  return Table(title, (*table.columns[:2], *columns), without_photos, note)
 
 
-def _pair(rates: Sequence[Rate | None]) -> Cell:
-  if rates[0] is None:
-    return NOT_AVAILABLE
-  return Cell(" / ".join(f"{100 * rate.value:.0f}" for rate in rates), rates[0].value)
-
-
-def _misleading(results: Results, groups: Sequence[Group], field: str, title: str) -> Table:
+def _misleading(results: Results, groups: Sequence[Group], title: str, field: str) -> Table:
   reference, unseen = [results.reference], results.networks(seen=False)
-  lines = []
-  for contender, photos, first in _lines(groups):
-    cells = [
+
+  def cells(name: str, photos: Sequence[str]) -> list[Cell]:
+    return [
       rate_cell(
-        results.rate(
-          contender.name, photos, networks=networks, defended=defended, top=top, field=field
-        )
+        results.rate(name, photos, networks=networks, defended=defended, top=top, field=field)
       )
       for networks in (reference, unseen)
       for defended in (False, True)
       for top in TOPS
     ]
-    lines.append([*first, *cells])
+
   settings = ("seen", "seen, defended", "unseen", "unseen, defended")
   columns = [f"{each}, top-{top}" for each in settings for top in TOPS]
   note = (
@@ -206,37 +188,37 @@ def _misleading(results: Results, groups: Sequence[Group], field: str, title: st
     f"{_join(results, unseen)}. Defended: mean over {len(results.header['settings']) - 1} defenses "
     f"of the 8-bit image. {_INTERVAL}"
   )
-  return Table(title, (*_FIRST, *columns), lines, note)
+  return _table(groups, title, columns, note, cells)
 
 
 def _by_family(results: Results, groups: Sequence[Group], title: str) -> Table:
   unseen = results.networks(seen=False)
-  lines = []
-  for contender, photos, first in _lines(groups):
-    cells = [
-      rate_cell(results.rate(contender.name, photos, networks=unseen, defended=group, top=top))
-      for group in ([0], *results.families.values())
+
+  def cells(name: str, photos: Sequence[str]) -> list[Cell]:
+    return [
+      rate_cell(results.rate(name, photos, networks=unseen, defended=settings, top=top))
+      for settings in ([0], *results.families.values())
       for top in TOPS
     ]
-    lines.append([*first, *cells])
+
   families = ("no defense", *results.families)
   columns = [f"{family}, top-{top}" for family in families for top in TOPS]
   note = f"{_join(results, unseen)}; each family averaged over its parameters. {_INTERVAL}"
-  return Table(title, (*_FIRST, *columns), lines, note)
+  return _table(groups, title, columns, note, cells)
 
 
 def _detectability(results: Results, groups: Sequence[Group], title: str) -> Table:
   reference, unseen = [results.reference], results.networks(seen=False)
-  lines = []
-  for contender, photos, first in _lines(groups):
-    cells = [
-      rate_cell(results.detection(contender.name, photos, reference, [group]))
-      for group in results.families.values()
+
+  def cells(name: str, photos: Sequence[str]) -> list[Cell]:
+    detected = [
+      *(results.detection(name, photos, reference, [each]) for each in results.families.values()),
+      results.detection(name, photos, reference),
+      results.detection(name, photos, reference, successful=True),
+      results.detection(name, photos, unseen),
     ]
-    cells.append(rate_cell(results.detection(contender.name, photos, reference)))
-    cells.append(rate_cell(results.detection(contender.name, photos, reference, successful=True)))
-    cells.append(rate_cell(results.detection(contender.name, photos, unseen)))
-    lines.append([*first, *cells])
+    return [rate_cell(each) for each in detected]
+
   columns = (*results.families, "mean", "mean, of successful", "mean, unseen")
   note = (
     "Photos flagged as adversarial, in %, Eq. 4; lower is better. A detector is "
@@ -246,21 +228,19 @@ def _detectability(results: Results, groups: Sequence[Group], title: str) -> Tab
     f"{_join(results, unseen)}. The first line is the rate of false alarms. In brackets: 95 % "
     "Wilson interval."
   )
-  return Table(title, (*_FIRST, *columns), lines, note)
+  return _table(groups, title, columns, note, cells)
 
 
 def _quality(results: Results, groups: Sequence[Group], title: str) -> Table:
-  height, width = results.header["image_size"]
-  lines = []
-  for contender, photos, first in _lines(groups):
-    measures = (("psnr", 1), ("ssim", 3), ("mad", 1), ("brisque", 1))
-    cells = [
-      number_cell(results.mean(contender.name, column, photos), digits)
-      for column, digits in (*measures, ("l0", 0), ("l2", 0), ("linf", 0))
+  measures = {"psnr": 1, "ssim": 3, "mad": 1, "brisque": 1, "l0": 0, "l2": 0, "linf": 0}
+
+  def cells(name: str, photos: Sequence[str]) -> list[Cell]:
+    found = [
+      number_cell(results.mean(name, column, photos), digits) for column, digits in measures.items()
     ]
-    if contender.name == ORIGINAL:
-      cells[0] = Cell("∞", None)
-    lines.append([*first, *cells])
+    return [Cell("∞", None), *found[1:]] if name == ORIGINAL else found
+
+  height, width = results.header["image_size"]
   note = (
     "Means over photos, of the 8-bit image. PSNR in dB and SSIM: higher is better. MAD and "
     f"BRISQUE: lower is better. Values changed (of {3 * height * width:,}), Euclidean and largest "
@@ -269,25 +249,20 @@ def _quality(results: Results, groups: Sequence[Group], title: str) -> Table:
   if not results.header["brisque"]:
     note += " BRISQUE is n/a: LIVE's model was not found (RPFGSM_BRISQUE names its folder)."
   columns = ("PSNR", "SSIM", "MAD", "BRISQUE", "values changed", "L2", "L∞")
-  return Table(title, (*_FIRST, *columns), lines, note)
+  return _table(groups, title, columns, note, cells)
 
 
 def _cost(results: Results, groups: Sequence[Group], title: str) -> Table:
-  lines = []
-  for contender, photos, first in _lines(groups):
-    if contender.attack is None:
-      continue
-    name = contender.name
+  def cells(name: str, photos: Sequence[str]) -> list[Cell]:
     seconds = results.seconds(name)
-    lines.append(
-      [
-        *first,
-        percent_cell(results.mean(name, "success", photos)),
-        percent_cell(results.mean(name, "written_success", photos)),
-        number_cell(results.mean(name, "evaluations", photos), 0),
-        NOTHING if seconds is None else Cell(f"{seconds:.2g}", seconds),
-      ]
-    )
+    return [
+      percent_cell(results.mean(name, "success", photos)),
+      percent_cell(results.mean(name, "written_success", photos)),
+      number_cell(results.mean(name, "evaluations", photos), 0),
+      NOTHING if seconds is None else Cell(f"{seconds:.2g}", seconds),
+    ]
+
+  attacks = [(photos, [each for each in some if each.attack]) for photos, some in groups]
   note = (
     "Goal: the attack's own, on every network it used, as it was found (minimal-norm attacks: "
     "before rounding); then the same of the 8-bit image. Gradients counted; seconds a photo in the "
@@ -295,7 +270,7 @@ def _cost(results: Results, groups: Sequence[Group], title: str) -> Table:
     f"Budget of JSMA, CW and SparseFool: {results.header['budget']}."
   )
   columns = ("goal reached", "in 8 bits", "gradients", "seconds")
-  return Table(title, (*_FIRST, *columns), lines, note)
+  return _table(attacks, title, columns, note, cells)
 
 
 def _join(results: Results, networks: Sequence[int]) -> str:

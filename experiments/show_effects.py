@@ -7,11 +7,10 @@ import numpy as np
 from experiments import variants
 from experiments.lineup import ORIGINAL, Contender
 from experiments.results import TOPS, Results
-from experiments.tables import difference_cell
+from experiments.tables import difference_cell, interval_cell
 from experiments.variants import Setup
-from rpfgsm_jax.evaluation import Difference, paired_difference
+from rpfgsm_jax.evaluation import paired_difference
 from rpfgsm_jax.report import Cell, Table
-from rpfgsm_jax.report.cells import NOT_AVAILABLE
 
 Pair = tuple[Contender, Contender]
 _NOTE = (
@@ -24,41 +23,36 @@ _NOTE = (
 
 def table5(results: Results, setup: Setup) -> list[Table]:
   """Table V: with random transformations minus without."""
-  return _tables(
-    results, variants.transformation_pairs(setup), "Random transformation minus none", _choice
-  )
+
+  def group(pair: Pair) -> str:
+    return "one network" if len(pair[0].networks) == 1 else pair[0].config.classifier_choice
+
+  pairs = variants.transformation_pairs(setup)
+  return _tables(results, pairs, "Random transformation minus none", group)
 
 
 def table6(results: Results, setup: Setup) -> list[Table]:
   """Table VI: a random network minus all networks an iteration."""
+
+  def group(pair: Pair) -> str:
+    return "random transformation" if pair[0].transforms else "none"
+
   pairs = variants.choice_pairs(setup)
-  return _tables(results, pairs, "A random network minus all networks", _transformed)
+  return _tables(results, pairs, "A random network minus all networks", group)
 
 
 def table7(results: Results, setup: Setup) -> list[Table]:
   """Table VII: the same at other numbers of iterations; the paper has the targeted half."""
-  pairs = variants.iteration_pairs(setup)
-  title = "A random network minus all networks, by iterations"
+
+  def iterations(contender: Contender) -> int:
+    ensemble = contender.config.classifier_choice == "ensemble"
+    return contender.passes // (len(contender.networks) if ensemble else 1)
 
   def group(pair: Pair) -> str:
-    random, ensemble = (_steps(each) for each in pair)
-    return f"{random} iterations minus {ensemble}"
+    return f"{iterations(pair[0])} iterations minus {iterations(pair[1])}"
 
-  return _tables(results, pairs, title, group)
-
-
-def _steps(contender: Contender) -> int:
-  ensemble = contender.config.classifier_choice == "ensemble"
-  return contender.passes // (len(contender.networks) if ensemble else 1)
-
-
-def _choice(pair: Pair) -> str:
-  one = len(pair[0].networks) == 1
-  return "one network" if one else pair[0].config.classifier_choice
-
-
-def _transformed(pair: Pair) -> str:
-  return "random transformation" if len(pair[0].config.defenses.families) > 1 else "none"
+  pairs = variants.iteration_pairs(setup)
+  return _tables(results, pairs, "A random network minus all networks, by iterations", group)
 
 
 def _tables(
@@ -66,21 +60,20 @@ def _tables(
 ) -> list[Table]:
   """Returns one table for each variant, targeted and untargeted, with the mean of each group."""
   pairs, photos = _there(results, pairs)
-  if not pairs:
-    return []
   tables = []
-  for targeted in (True, False):
+  for targeted in (True, False) if pairs else ():
     groups: dict[str, list[Pair]] = {}
     for pair in pairs:
       if pair[0].config.targeted == targeted:
         groups.setdefault(group_of(pair), []).append(pair)
     lines = []
     for group, members in groups.items():
-      each = [np.stack(list(_effects(results, pair, photos))) for pair in members]
-      for pair, effects in zip(members, each, strict=True):
-        lines.append([group, _on(pair), *_cells(effects)])
+      effects = [np.stack(list(_effects(results, pair, photos))) for pair in members]
+      for (first, _), each in zip(members, effects, strict=True):
+        on = " + ".join(network.title for network in first.networks)
+        lines.append([group, on, *_cells(each)])
       if len(members) > 1:
-        lines.append([group, "average", *_cells(np.mean(each, axis=0))])
+        lines.append([group, "average", *_cells(np.mean(effects, axis=0))])
     kind = "targeted" if targeted else "untargeted"
     note = f"{len(photos)} photos. {_NOTE}"
     tables.append(Table(f"{title}, {kind}", _columns(results), lines, note))
@@ -104,10 +97,6 @@ def _columns(results: Results) -> list[str]:
   return ["", "on", *columns, *(["detection"] if len(results.training) else [])]
 
 
-def _on(pair: Pair) -> str:
-  return " + ".join(network.title for network in pair[0].networks)
-
-
 def _cells(effects: np.ndarray) -> list[Cell]:
   return [difference_cell(paired_difference(each, np.zeros_like(each))) for each in effects]
 
@@ -125,14 +114,6 @@ def _effects(results: Results, pair: Pair, photos: Sequence[str]) -> Iterator[np
     yield results.detected(first, photos, attacked) - results.detected(second, photos, attacked)
 
 
-def interval_cell(difference: Difference) -> Cell:
-  """Returns a difference in percentage points with its interval."""
-  if not difference.count:
-    return NOT_AVAILABLE
-  value, low, high = (100 * each for each in (difference.value, difference.low, difference.high))
-  return Cell(f"{value:+.1f} [{low:+.1f}, {high:+.1f}]", difference.value)
-
-
 def defaults(results: Results, setup: Setup) -> list[Table]:
   """What the paper leaves open: each other choice minus the default, decided on half the photos.
 
@@ -141,27 +122,26 @@ def defaults(results: Results, setup: Setup) -> list[Table]:
   pairs, photos = _there(results, variants.default_pairs(setup))
   if not pairs:
     return []
-  ids = results.outcomes[ORIGINAL].ids
-  places = results.outcomes[ORIGINAL].places
+  original, unseen = results.outcomes[ORIGINAL], results.networks(seen=False)
+  is_odd = original.ids[original.at(photos)] % 2
   halves = {
-    name: [photo for photo in photos if ids[places[photo]] % 2 == parity]
-    for parity, name in enumerate(("decided on", "reported"))
+    name: [photo for photo, odd in zip(photos, is_odd, strict=True) if odd == half]
+    for half, name in enumerate(("decided on", "reported"))
   }
-  unseen = results.networks(seen=False)
   lines = []
-  for pair in pairs:
-    other, usual = (each.name for each in pair)
+  for other, usual in pairs:
+    kind = "targeted" if other.config.targeted else "untargeted"
     for name, half in halves.items():
-      cells = []
-      for defended in (True, False):
-        for top in TOPS:
-          options = {"networks": unseen, "defended": defended, "top": top}
-          found = paired_difference(
-            results.misled(other, half, **options), results.misled(usual, half, **options)
-          )
-          cells.append(interval_cell(found))
-      kind = "targeted" if pair[0].config.targeted else "untargeted"
-      lines.append([pair[0].note, kind, name, str(len(half)), *cells])
+      columns = [
+        [
+          results.misled(each.name, half, networks=unseen, defended=defended, top=top)
+          for each in (other, usual)
+        ]
+        for defended in (True, False)
+        for top in TOPS
+      ]
+      cells = [interval_cell(paired_difference(*both)) for both in columns]
+      lines.append([other.note, kind, name, str(len(half)), *cells])
   note = (
     "Misleading rate of unseen networks, the other choice minus the default (straight-through "
     "gradient, balanced draws, family first), in percentage points; in brackets the 95 % bootstrap "

@@ -230,35 +230,25 @@ def _size_table(results: Results, present: Sequence[Setting]) -> Table:
 
 
 def make_figure(results: Results) -> "Figure | None":
-  """Returns protection against similarity, a line a family; None without two settings of one.
-
-  Args:
-    results: as read.
-
-  Returns:
-    The figure.
-  """
+  """Returns protection against similarity, a line a family; None without two settings of one."""
   present = [setting for setting in SETTINGS if setting.name in results]
   counts = collections.Counter(setting.family for setting in present)
   lines = _lines(results, present, [family for family in _DRAWN if counts[family] > 1])
   if not lines:
     return None
+  styles = {
+    family: {"color": color, "marker": "o", "linewidth": 1.6}
+    for family, color in zip(lines, plots.COLORS, strict=False)
+  }
   figure = plots.new_figure(10, 4.5)
-  for axes, column, label in zip(
-    figure.subplots(1, 2, sharey=True), (1, 2), ("SSIM", "PSNR, dB"), strict=True
-  ):
-    for number, (family, line) in enumerate(lines.items()):
-      color = plots.COLORS[number]
-      axes.plot(line[:, column], 100 * line[:, 3], "o-", color=color, label=family, linewidth=1.6)
+  grid = figure.subplots(1, 2, sharey=True)
+  for axes, column, label in zip(grid, (1, 2), ("SSIM", "PSNR, dB"), strict=True):
+    for family, line in lines.items():
+      axes.plot(line[:, column], 100 * line[:, 3], label=family, **styles[family])
+      beside = {"textcoords": "offset points", "fontsize": 8, "color": styles[family]["color"]}
       for epsilon, *point in line:
-        place = (point[column - 1], 100 * point[2])
-        axes.annotate(
-          f"{epsilon:g}", place, (3, 4), textcoords="offset points", fontsize=8, color=color
-        )
+        axes.annotate(f"{epsilon:g}", (point[column - 1], 100 * point[2]), (3, 4), **beside)
     axes.set_xlabel(label)
-    axes.grid(color="#dddddd", linewidth=0.6)
-    plots.despine(axes)
-    plots.entitle(axes, f"held-out network misled behind {_SHARED}, %", "better ↗")
-  handles = axes.get_legend_handles_labels()[0]
-  plots.add_legend(figure, handles, columns=len(lines))
+    plots.dress(axes, f"held-out network misled behind {_SHARED}, %", "better ↗")
+  plots.add_legend(figure, styles)
   return figure

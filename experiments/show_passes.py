@@ -2,22 +2,22 @@
 
 import pathlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from experiments import passes, plots_passes
+from experiments import passes, plots
 from experiments.lineup import Contender
 from experiments.passes import MARGIN, Blend, Compared
-from experiments.plots import Estimate
 from experiments.results import TOPS, Results
-from experiments.show_effects import interval_cell
+from experiments.tables import interval_cell
 from experiments.variants import Setup
 from rpfgsm_jax.evaluation import Rate, misleading_rate
 from rpfgsm_jax.report import Cell, Table
 from rpfgsm_jax.report.cells import number_cell, rate_cell
 
 if TYPE_CHECKING:
+  from matplotlib.axes import Axes
   from matplotlib.figure import Figure
 
 _DIFFERENCES = tuple(f"difference, defended, top-{top}" for top in TOPS)
@@ -106,25 +106,64 @@ def figure(results: Results, setup: Setup, folder: pathlib.Path) -> "Figure | No
   photos = passes.shared_photos(results, setup)
   if not photos:
     return None
-  lines: dict[str, list[tuple[plots_passes.Point, ...]]] = {}
+  paper = _point(results, passes.reference(setup), photos)
+  options: dict[str, list[list[_Point]]] = {}
   for setting in passes.settings_in(results, setup):
     there = [each for each in setting.members if each.name in results.outcomes]
-    points = tuple(_point(results, each, photos) for each in there)
-    lines.setdefault(setting.option, []).append(points)
-  return plots_passes.against_passes(
-    [plots_passes.Line(title=title, points=tuple(some)) for title, some in lines.items()],
-    _point(results, passes.reference(setup), photos),
-    [f"unseen, defended, top-{top}" for top in TOPS],
-  )
+    points = [_point(results, each, photos) for each in there]
+    options.setdefault(setting.option, []).append(points)
+  styles = plots.line_styles(list(options))
+  made = plots.new_figure(10, 3.6 * len(TOPS) + 0.9)
+  grid = made.subplots(len(TOPS), 2, squeeze=False, sharex="col", sharey="row")
+  for row, (top, (left, right)) in enumerate(zip(TOPS, grid, strict=True)):
+    for title, style in styles.items():
+      _draw_option(left, right, options[title], row, style)
+    first = next(iter(styles))
+    _shade_intervals(left, options[first], row, styles[first]["color"])
+    dotted = {"color": plots.GRAY, "linestyle": ":", "linewidth": 1}
+    for axes, x, better in ((left, paper.passes, "better ↖"), (right, paper.psnr, "better ↗")):
+      axes.axvline(x, **dotted)
+      axes.axhline(paper.rates[row][0], **dotted)
+      plots.dress(axes, f"unseen, defended, top-{top}", better)
+    left.set_ylabel("%")
+  counts = {points[0].passes for some in options.values() for points in some}
+  plots.use_base_2(left, sorted(counts))
+  left.set_xlabel("gradient passes a photograph")
+  right.set_xlabel("PSNR (dB); dashed: the same at smaller ε")
+  plots.add_legend(made, styles)
+  return made
 
 
-def _point(results: Results, contender: Contender, photos: Sequence[str]) -> plots_passes.Point:
+class _Point(NamedTuple):
+  """A setting at one epsilon; of each of TOPS (value, low, high) in per cent."""
+
+  passes: int
+  psnr: float
+  rates: list[np.ndarray]
+
+
+def _point(results: Results, contender: Contender, photos: Sequence[str]) -> _Point:
   blend = passes.as_it_is(results, contender, photos)
   rates = [_rate(results, blend, photos, defended=True, top=top) for top in TOPS]
-  return plots_passes.Point(
-    passes=contender.passes,
-    psnr=blend.psnr,
-    rates=tuple(
-      Estimate(value=100 * each.value, low=100 * each.low, high=100 * each.high) for each in rates
-    ),
-  )
+  percent = [100 * np.array((each.value, each.low, each.high)) for each in rates]
+  return _Point(contender.passes, blend.psnr, percent)
+
+
+def _draw_option(
+  left: "Axes", right: "Axes", settings: Sequence[list[_Point]], row: int, style: plots.Style
+) -> None:
+  """Draws a line through the settings against passes, and each with its smaller epsilon by PSNR."""
+  first = [points[0] for points in settings]
+  values = [point.rates[row][0] for point in first]
+  left.plot([point.passes for point in first], values, linewidth=1.6, **style)
+  for points in settings:
+    there = [point for point in points if np.isfinite(point.psnr)]  # infinite: nothing was changed
+    values = [point.rates[row][0] for point in there]
+    right.plot([point.psnr for point in there], values, linewidth=0.9, linestyle="--", **style)
+
+
+def _shade_intervals(axes: "Axes", settings: Sequence[list[_Point]], row: int, color: str) -> None:
+  """Shades the intervals of the option that the others are measured by."""
+  first = [points[0] for points in settings]
+  low, high = ([point.rates[row][end] for point in first] for end in (1, 2))
+  axes.fill_between([p.passes for p in first], low, high, color=color, alpha=0.15, linewidth=0)

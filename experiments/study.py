@@ -19,92 +19,97 @@ Kinds of rows, after one `run` row with all that must be equal:
   and quality of the 8-bit image; of `original` also `candidates`, the number of target classes
   left by Eq. 17 at each of `GAMMAS`;
 - `timing`: seconds of one photograph alone, see `timing.py`;
-- `failure`: a file that could not be read;
+- `failure`: a file that could not be read; `note`: what was lost in reading one;
 - `command`: what was asked for, once each.
 """
 
 import dataclasses
-import pathlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 from tqdm import tqdm
 
-from experiments import folder, lineup, photos, rows, runtime
-from experiments.journal import Journal, Say, check_same
+import rpfgsm_jax as rp
+from experiments import journal, lineup, photos, rows, runtime, study_plan
+from experiments.journal import Journal, Say
 from experiments.lineup import Contender
-from experiments.photo_facts import Judge, distances_of, facts_of
-from experiments.study_plan import NAME, Plan, header_of
+from experiments.options import StudyConfig
+from experiments.photo_facts import GAMMAS, Measured, distances_of, study_facts
+from experiments.study_plan import Clean, Kind, Plan, header_of
 from rpfgsm_jax import data
+from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.process import CompileCache
 
-_NO_BRISQUE = (
-  "BRISQUE will be n/a: LIVE's model is not here; run 'rpfgsm weights fetch brisque', or name the "
-  "folder of its files allmodel and allrange in RPFGSM_BRISQUE."
-)
 _AT_ONCE = 16
 """Contenders whose compiled programs are held at the same time."""
-_NO_TRAINING = (
-  "detectability will be n/a: name a folder of clean training photographs with --train."
+
+
+def _study_header(plan: Plan) -> rows.Row:
+  config = plan.config
+  return {
+    "data": None if config.data is None else str(config.data),
+    "mepp18": config.mepp18,
+    "preprocess": config.preprocess,
+    "train": None if config.train is None else str(config.train),
+    "budget": config.budget,
+    "oracle_defenses": config.oracle_defenses,
+    "reference": plan.setup.reference.title,
+    "bank": journal.as_json(config.bank),
+    "gammas": list(GAMMAS),
+    "brisque": plan.brisque_model is not None,
+  }
+
+
+STUDY = Kind(
+  name="study", header=_study_header, facts=study_facts, folder_of=lambda attack: f"images/{attack}"
 )
+
+
+def prepare(config: StudyConfig, *, load: Callable[[str], Classifier] = rp.load_classifier) -> Plan:
+  """Checks the config and the folder, loads the networks, lists the photographs; writes nothing."""
+  return study_plan.prepare(config, STUDY, load)
 
 
 def run(
   plan: Plan,
   contenders: Sequence[Contender],
   *,
-  cache: runtime.CompileCache | None = None,
+  cache: CompileCache | None = None,
   say: Say = print,
-) -> None:
+) -> float | None:
   """Makes the rows of some contenders that the folder does not have yet.
 
-  Args:
-    plan: from `study_plan.prepare`.
-    contenders: whose rows are wanted; one that comes twice counts once.
-    cache: where compiled programs are kept, for the message.
-    say: receives a line now and then.
-
-  Raises:
-    ValueError: the folder holds an attack of the same name with other settings.
-    OSError: the disk is full, or a folder cannot be written to.
+  Returns the seconds from the start of the process to the first photographs behind an attack; None
+  if there was nothing to do.
   """
   contenders = tuple({each.name: each for each in contenders}.values())
-  journal = open_journal(plan, say)
-  check_same(journal.attacks, contenders)
-  if plan.judge.brisque_model is None:
-    say(_NO_BRISQUE)
-  if plan.training is None:
-    say(_NO_TRAINING)
-  else:
-    judge = dataclasses.replace(plan.judge, size=plan.config.batch_size)
-    _measure_training(plan.training, judge, journal, say)
+  found = open_journal(plan, say)
+  journal.check_same(found.attacks, contenders)
+  if plan.training is not None:
+    _measure_training(dataclasses.replace(plan, size=plan.config.batch_size), found, say)
   wanted = {each.name: _limit(plan, each) for each in contenders}
-  total, done = sum(wanted.values()), journal.count(wanted)
+  total, done = sum(wanted.values()), found.count(wanted)
   say(f"{total - done} of {total} rows to make; {cache.describe() if cache else 'compiling'}")
   if total == done and not _lacks_images(plan, contenders):
-    return
+    return None
   with tqdm(total=total, initial=done, unit="row", mininterval=0.5, smoothing=0.1) as bar:
+    work = _Work(plan, wanted, found, bar, say)
     for first in range(0, len(contenders), _AT_ONCE):
-      _run_some(plan, contenders[first : first + _AT_ONCE], wanted, journal, bar, say)
+      work.run(contenders[first : first + _AT_ONCE])
       if first + _AT_ONCE < len(contenders):
         # A process can hold only so many compiled programs: each maps pieces of memory, of which
         # systems allow 65,530. The next ones come from the disk, as far as they are kept there.
         jax.clear_caches()
+  if found.empty:
+    reasons = list(found.failures.values())
+    raise ValueError(f"none of the {len(reasons)} images could be read; the first: {reasons[0]}")
+  return work.first_result
 
 
 def open_journal(plan: Plan, say: Say) -> Journal:
-  """Returns the folder's rows, repaired if they were cut, begun if there were none."""
-  path = plan.place / "rows.jsonl"
-  repaired = rows.recover_rows(path)
-  if repaired:
-    say(repaired)
-  if not path.exists() or not path.stat().st_size:
-    rows.write_private(plan.place / folder.RECORD, {"experiment": NAME, "seed": plan.seed})
-    rows.append_rows(path, [header_of(plan)])
-  journal = Journal(path)
-  if plan.config.command not in journal.commands:
-    journal.append([{"kind": "command", "command": plan.config.command}])
-  return journal
+  """Returns the rows of a study's folder."""
+  return journal.open_journal(plan.place, header_of(plan), plan.seed, plan.config, say)
 
 
 def _limit(plan: Plan, contender: Contender) -> int:
@@ -114,89 +119,97 @@ def _limit(plan: Plan, contender: Contender) -> int:
   return min(limits)
 
 
-def _measure_training(source: photos.Source, judge: Judge, journal: Journal, say: Say) -> None:
+def _measure_training(plan: Plan, found: Journal, say: Say) -> None:
   """Writes how far the defenses move what the networks answer on clean training photographs."""
-  missing = len(source.photos) - len(journal.training)
+  missing = len(plan.training.photos) - len(found.training)
   if missing <= 0:
     return
   description = "clean training photographs"
   with tqdm(total=missing, unit="photo", mininterval=0.5, desc=description) as bar:
-    for batch in source.batches(judge.size):
-      for name, reason in batch.failures:
-        journal.note_failure(name, reason, say)
-      if not batch.photos or all(photo.name in journal.training for photo in batch.photos):
+    for batch in plan.training.batches(plan.size):
+      found.note_batch(batch, say)
+      if not batch.photos or all(photo.name in found.training for photo in batch.photos):
         continue
       fresh = [
         {"kind": "training", "photo": photo.name, "distances": distances}
-        for photo, distances in zip(batch.photos, distances_of(batch.images, judge), strict=True)
-        if photo.name not in journal.training
+        for photo, distances in zip(batch.photos, distances_of(batch.images, plan), strict=True)
+        if photo.name not in found.training
       ]
-      journal.append(fresh)
+      found.append(fresh)
       bar.update(len(fresh))
 
 
-def _run_some(
-  plan: Plan,
-  contenders: Sequence[Contender],
-  wanted: dict[str, int],
-  journal: Journal,
-  bar: tqdm,
-  say: Say,
-) -> None:
-  """Runs some contenders on all photographs, batch by batch."""
-  compiled: set[str] = set()
-  start = 0
-  for batch in plan.source.batches(plan.judge.size):
-    for name, reason in batch.failures:
-      journal.note_failure(name, reason, say)
-      bar.total -= sum(wanted[each.name] > start for each in contenders)
-    if batch.photos:
-      _run_batch(plan, contenders, wanted, batch, start, journal, compiled, bar)
-    start += len(batch.photos) + len(batch.failures)
+class _Work:
+  """Attacks, keeps and measures photographs, a batch behind one contender after the other."""
 
+  def __init__(self, plan: Plan, wanted: dict[str, int], found: Journal, bar: tqdm, say: Say):
+    self.plan, self.wanted, self.journal, self.bar, self.say = plan, wanted, found, bar, say
+    self.first_result: float | None = None
+    self._compiled: set[str] = set()
 
-def _run_batch(
-  plan: Plan,
-  contenders: Sequence[Contender],
-  wanted: dict[str, int],
-  batch: photos.Batch,
-  start: int,
-  journal: Journal,
-  compiled: set[str],
-  bar: tqdm,
-) -> None:
-  clean = None
-  for contender in contenders:
-    some = _first(batch, wanted[contender.name] - start)
-    kept = [_keeps(plan, start + place) for place in range(len(some.photos))]
-    if not some.photos or all(
-      journal.has(contender.name, photo.name)
-      and (not keep or _image_path(plan, contender, photo).exists())
-      for photo, keep in zip(some.photos, kept, strict=True)
-    ):
-      continue
-    if clean is None:
-      clean = plan.judge.predict(batch.images)
-    bar.set_description(contender.name)
+  def run(self, contenders: Sequence[Contender]) -> None:
+    """Runs some contenders on all photographs, batch by batch."""
+    start = 0
+    for batch in self.plan.source.batches(self.plan.size):
+      self.journal.note_batch(batch, self.say)
+      if batch.failures:
+        lost = sum(self.wanted[each.name] > start for each in contenders)
+        self.bar.total -= lost * len(batch.failures)
+      clean = None
+      for contender in contenders:
+        some = _first(batch, self.wanted[contender.name] - start)
+        if self._is_done(contender, some, start):
+          continue
+        measured, timing = self._attack(contender, some, start)
+        if clean is None:
+          clean = self.plan.predict(batch.images)
+        self._record(measured, tuple(part[: len(some.photos)] for part in clean), timing)
+      start += len(batch.photos) + len(batch.failures)
+
+  def _is_done(self, contender: Contender, some: photos.Batch, start: int) -> bool:
+    return all(
+      self.journal.has(contender.name, photo.name)
+      and not (
+        _keeps(self.plan, start + place)
+        and not self.plan.image_path(contender.name, photo).exists()
+      )
+      for place, photo in enumerate(some.photos)
+    )
+
+  def _attack(
+    self, contender: Contender, some: photos.Batch, start: int
+  ) -> tuple[Measured, dict[str, float | bool]]:
+    """Returns a batch behind a contender, written where it is kept, and how long it took."""
+    plan, name = self.plan, contender.name
+    self.bar.set_description(name)
     began = time.perf_counter()
     ids = [photo.image_id for photo in some.photos]
-    images, result = lineup.protect(contender, some.images, ids, plan.seed, plan.judge.size)
+    images, result = lineup.protect(contender, some.images, ids, plan.seed, plan.size)
     seconds = (time.perf_counter() - began) / len(some.photos)
+    kept = [_keeps(plan, start + place) for place in range(len(some.photos))]
     for photo, image, keep in zip(some.photos, images, kept, strict=True):
       if keep:
-        data.write_png(_image_path(plan, contender, photo), image)
-    here = clean[: len(some.photos)]
-    facts = facts_of(plan.judge, contender, some, here, images, result, kept)
-    timing = {"seconds": round(seconds, 4), "compiled": contender.name not in compiled}
-    compiled.add(contender.name)
+        data.write_png(plan.image_path(name, photo), image)
+    if self.first_result is None and contender.attack is not None:
+      self.first_result = round(time.perf_counter() - runtime.STARTED, 1)
+      self.say(f"first protected photographs after {self.first_result} s")
+    measured = Measured(contender=contender, batch=some, images=images, result=result, kept=kept)
+    timing = {"seconds": round(seconds, 4), "compiled": name not in self._compiled}
+    self._compiled.add(name)
+    return measured, timing
+
+  def _record(self, measured: Measured, clean: Clean, timing: dict[str, float | bool]) -> None:
+    """Measures a batch behind a contender and appends the rows that are not there yet."""
+    contender, batch = measured.contender, measured.batch
+    facts = self.plan.kind.facts(self.plan, measured, clean)
     fresh = [
       {"kind": "photo", "photo": photo.name, "attack": contender.name, **fact, **timing}
-      for photo, fact in zip(some.photos, facts, strict=True)
-      if not journal.has(contender.name, photo.name)
+      for photo, fact in zip(batch.photos, facts, strict=True)
+      if not self.journal.has(contender.name, photo.name)
     ]
-    journal.introduce(contender)
-    journal.append(fresh)
-    bar.update(len(fresh))
+    self.journal.introduce(contender)
+    self.journal.append(fresh)
+    self.bar.update(len(fresh))
 
 
 def _first(batch: photos.Batch, count: int) -> photos.Batch:
@@ -208,13 +221,9 @@ def _keeps(plan: Plan, place: int) -> bool:
   return plan.config.keep < 0 or place < plan.config.keep
 
 
-def _image_path(plan: Plan, contender: Contender, photo: photos.Photo) -> pathlib.Path:
-  return plan.place / "images" / contender.name / photo.png
-
-
 def _lacks_images(plan: Plan, contenders: Iterable[Contender]) -> bool:
   return any(
-    _keeps(plan, place) and not _image_path(plan, contender, photo).exists()
+    _keeps(plan, place) and not plan.image_path(contender.name, photo).exists()
     for contender in contenders
     for place, photo in enumerate(plan.source.photos[: _limit(plan, contender)])
   )

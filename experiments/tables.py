@@ -33,6 +33,14 @@ def difference_cell(difference: Difference | None) -> Cell:
   return Cell(f"{100 * difference.value:+.1f}{star}", difference.value)
 
 
+def interval_cell(difference: Difference) -> Cell:
+  """Returns a difference in percentage points with its interval."""
+  if not difference.count:
+    return NOT_AVAILABLE
+  value, low, high = (100 * each for each in (difference.value, difference.low, difference.high))
+  return Cell(f"{value:+.1f} [{low:+.1f}, {high:+.1f}]", difference.value)
+
+
 def percent_cell(value: float | None) -> Cell:
   """Returns a share in %."""
   return NOTHING if value is None else Cell(f"{100 * value:.0f} %", value)

@@ -24,15 +24,7 @@ def timed_contenders(setup: Setup) -> tuple[tuple[Contender, ...], tuple[Contend
 
 
 def run(plan: Plan, say: Say = print) -> None:
-  """Times what the folder does not have yet.
-
-  Args:
-    plan: from `study_plan.prepare`.
-    say: receives a line now and then.
-
-  Raises:
-    OSError: the disk is full, or a folder cannot be written to.
-  """
+  """Times what the folder does not have yet."""
   journal = study.open_journal(plan, say)
   missing = list(_missing(plan, journal))
   if not missing:

@@ -52,18 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
   from experiments.training import zoo  # imports JAX: after runtime.prepare()
 
   try:
-    report = zoo.train_all(
-      data_folder=options.data,
-      out=options.out,
-      names=tuple(name.strip() for name in options.networks.split(",") if name.strip()),
-      preset=options.preset,
-      epochs=options.epochs,
-      seed=options.seed,
-      resume=options.resume,
-      init=options.init,
-      stop_epoch=options.stop_epoch,
-      cache=options.cache,
-    )
+    report = zoo.train_all(options)
   except (ValueError, OSError) as error:
     print(f"error: {error}", file=sys.stderr)
     return 2

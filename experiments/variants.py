@@ -8,18 +8,18 @@ them, without transformations, eps 8. So the rows of one table serve another.
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import rpfgsm_jax as rp
 from experiments import lineup
-from experiments.lineup import Contender, Network
+from experiments.lineup import ORIGINAL, Contender, StudyNetwork
+from experiments.options import PAPER_EPSILON
 from rpfgsm_jax.attacks.minimal import Budget
 from rpfgsm_jax.attacks.schedule import Draw
 from rpfgsm_jax.attacks.steps import iterations_for
 from rpfgsm_jax.attacks.transfer import StepSchedule
 from rpfgsm_jax.rounding import Rounding
 
-PAPER_EPSILON = 16.0
 SWEEP = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """The epsilons of Fig. 5, gray levels."""
 
@@ -28,19 +28,19 @@ SWEEP = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 class Setup:
   """What all variants of a run share."""
 
-  networks: tuple[Network, ...]
-  reference: Network  # of the attacks on a single network
+  networks: tuple[StudyNetwork, ...]
+  reference: StudyNetwork  # of the attacks on a single network
   epsilon: float = PAPER_EPSILON  # gray levels
   budget: Budget = "quick"  # of JSMA, CW and SparseFool
   bank: rp.defenses.DefenseBank = dataclasses.field(default_factory=rp.defenses.paper_bank)
 
   @property
-  def seen(self) -> tuple[Network, ...]:
+  def seen(self) -> tuple[StudyNetwork, ...]:
     """Those that attacks may use."""
     return tuple(network for network in self.networks if network.seen)
 
   @property
-  def combinations(self) -> tuple[tuple[Network, ...], ...]:
+  def combinations(self) -> tuple[tuple[StudyNetwork, ...], ...]:
     """Every choice of two or more seen networks, pairs first."""
     sizes = range(2, len(self.seen) + 1)
     return tuple(some for size in sizes for some in itertools.combinations(self.seen, size))
@@ -49,15 +49,27 @@ class Setup:
 def baselines(setup: Setup, epsilon: float | None = None) -> tuple[Contender, Contender]:
   """Returns the unchanged photographs, and random sign noise of the same epsilon."""
   epsilon = setup.epsilon if epsilon is None else epsilon
-  original, noise = lineup.baselines(epsilon)
   suffix, title = _epsilon_suffix(epsilon)
-  return original, dataclasses.replace(noise, name=noise.name + suffix, title=noise.title + title)
+  return (
+    Contender(
+      name=ORIGINAL,
+      title="original",
+      note="the photograph itself: what the defenses alone change",
+      change=lambda images, ids, seed: images,
+    ),
+    Contender(
+      name="sign-noise" + suffix,
+      title="random noise" + title,
+      note=f"every value {epsilon:g} up or down at random: what any attack must beat",
+      change=lambda images, ids, seed: lineup.sign_noise(images, ids, seed, epsilon),
+    ),
+  )
 
 
 def rp_variant(
   setup: Setup,
   *,
-  networks: Sequence[Network] | None = None,
+  networks: Sequence[StudyNetwork] | None = None,
   targeted: bool = False,
   choice: Literal["random", "ensemble"] = "random",
   transformed: bool = True,
@@ -71,91 +83,79 @@ def rp_variant(
   step_size: float = 1.0,
   step_schedule: StepSchedule = "constant",
 ) -> Contender:
-  """Returns RP-FGSM with one or several things done otherwise.
+  """Returns RP-FGSM with some things done otherwise; two calls that mean the same give one name.
 
-  Args:
-    setup: of the run.
-    networks: those it uses; None: all seen ones.
-    targeted: towards a class drawn by Eq. 17.
-    choice: one random network an iteration, or all of them.
-    transformed: with random transformations.
-    num_steps: N; None: the paper's for the networks and epsilon.
-    epsilon: gray levels; None: the run's.
-    rounding: backward rule of the defenses' roundings.
-    draw: balanced or independent draws.
-    uniform: every parameter of every defense equally often, instead of every family.
-    momentum: of the accumulated gradient.
-    nesterov: gradients ahead along the momentum.
-    step_size: gray levels an iteration; of a schedule the first.
-    step_schedule: how the steps go from there down to 1.
-
-  Returns:
-    The contender; two calls that mean the same give one name.
+  None is all seen networks, the paper's number of iterations, and the run's epsilon.
   """
   networks = setup.seen if networks is None else tuple(networks)
   epsilon = setup.epsilon if epsilon is None else epsilon
-  choice = choice if len(networks) > 1 else "random"  # of one network both are the same
+  ensemble = choice == "ensemble" and len(networks) > 1  # of one network both choices are the same
   if not transformed:  # then nothing is rounded, and there is nothing to draw from
     rounding, uniform = "straight_through", False
-  constant = step_schedule == "constant"
-  passes_a_step = len(networks) if choice == "ensemble" else 1
-  usual = iterations_for(epsilon) * (1 if choice == "ensemble" else len(networks))
-  num_steps = None if num_steps == usual else num_steps
+  usual = iterations_for(epsilon) * (1 if ensemble else len(networks))
+  bank = rp.defenses.uniform_bank(setup.bank) if uniform else setup.bank
+  config = rp.RPFGSMConfig(
+    epsilon=epsilon,
+    step_size=step_size,
+    targeted=targeted,
+    num_steps=None if num_steps == usual else num_steps,
+    draw=draw,
+    classifier_choice="ensemble" if ensemble else "random",
+    defenses=bank if transformed else rp.defenses.no_defenses(),
+    rounding=rounding,
+    transfer=rp.TransferOptions(momentum=momentum, nesterov=nesterov, step_schedule=step_schedule),
+  )
   name, title = ("rp-fgsm-targeted", "RP-FGSM targeted") if targeted else ("rp-fgsm", "RP-FGSM")
   if networks != setup.seen:
     titles = [network.title for network in networks]
     # A title may be a path; a name is also a folder's.
     name = "+".join([name, *(each.replace("/", "-") for each in titles)])
     title = f"{title} on {' + '.join(titles)}"
-  changes = (
-    (choice == "ensemble", "ensemble", "all networks each iteration"),
-    (not transformed, "plain", "no transformations"),
-    (num_steps is not None, f"n{num_steps}", f"{num_steps} iterations"),
-    (momentum > 0, "momentum" if momentum == 1 else f"momentum{momentum:g}", "momentum"),
-    (nesterov, "nesterov", "look-ahead"),
-    (constant and step_size != 1, f"step{step_size:g}", f"steps of {step_size:g}"),
-    (not constant, f"{step_schedule}{step_size:g}", f"{step_schedule} steps {step_size:g} to 1"),
-    (rounding != "straight_through", rounding, f"{rounding} rounding gradient"),
-    (draw != "balanced", draw, "independent draws"),
-    (uniform, "uniform", "defenses drawn uniformly over parameters"),
-  )
-  notes = [note for differs, _, note in changes if differs]
-  name += "".join(f"+{word}" for differs, word, _ in changes if differs)
+  changes = list(_changes(config, transformed=transformed, uniform=uniform))
+  notes = [note for _, note in changes]
   suffix, epsilon_title = _epsilon_suffix(epsilon)
-  bank = rp.defenses.uniform_bank(setup.bank) if uniform else setup.bank
-  config = rp.RPFGSMConfig(
-    epsilon=epsilon,
-    step_size=step_size,
-    targeted=targeted,
-    num_steps=num_steps,
-    draw=draw,
-    classifier_choice=choice,
-    defenses=bank if transformed else rp.defenses.no_defenses(),
-    rounding=rounding,
-    transfer=rp.TransferOptions(momentum=momentum, nesterov=nesterov, step_schedule=step_schedule),
-  )
   return Contender(
-    name=name + suffix,
+    name="+".join([name, *(word for word, _ in changes)]) + suffix,
     title=", ".join([title, *notes]) + epsilon_title,
     note=", ".join(notes) or "a random network and a random defense each iteration",
-    passes=(usual if num_steps is None else num_steps) * passes_a_step,
+    passes=(usual if num_steps is None else num_steps) * (len(networks) if ensemble else 1),
     attack=rp.rp_fgsm,
     config=config,
     networks=networks,
+    transforms=transformed and len(bank.families) > 1,
   )
+
+
+def _changes(
+  config: rp.RPFGSMConfig, *, transformed: bool, uniform: bool
+) -> Iterator[tuple[str, str]]:
+  """Yields a word for the name and a note for the title of all that is not the paper's."""
+  step, schedule, steps = config.step_size, config.transfer.step_schedule, config.num_steps
+  momentum, constant = config.transfer.momentum, schedule == "constant"
+  for differs, word, note in (
+    (config.classifier_choice == "ensemble", "ensemble", "all networks each iteration"),
+    (not transformed, "plain", "no transformations"),
+    (steps is not None, f"n{steps}", f"{steps} iterations"),
+    (momentum > 0, "momentum" if momentum == 1 else f"momentum{momentum:g}", "momentum"),
+    (config.transfer.nesterov, "nesterov", "look-ahead"),
+    (constant and step != 1, f"step{step:g}", f"steps of {step:g}"),
+    (not constant, f"{schedule}{step:g}", f"{schedule} steps {step:g} to 1"),
+    (
+      config.rounding != "straight_through",
+      config.rounding,
+      f"{config.rounding} rounding gradient",
+    ),
+    (config.draw != "balanced", config.draw, "independent draws"),
+    (uniform, "uniform", "defenses drawn uniformly over parameters"),
+  ):
+    if differs:
+      yield word, note
 
 
 def paper_attacks(setup: Setup, epsilon: float | None = None) -> tuple[Contender, ...]:
   """Returns RP-FGSM and the eleven attacks it is compared with, in the order of the paper's tables.
 
-  Sanchez-Matilla et al. (2020), Sec. V-A and V-B. Both variants of DI-FGSM and of RP-FGSM.
-
-  Args:
-    setup: of the run.
-    epsilon: gray levels; None: the run's.
-
-  Returns:
-    The contenders; attacks on one network use the reference.
+  Sanchez-Matilla et al. (2020), Sec. V-A and V-B. Attacks on one network use the reference.
   """
   if epsilon is None:
     return (*_minimal_norm_attacks(setup), *_signed_attacks(setup, setup.epsilon))
@@ -176,8 +176,16 @@ def _minimal_norm_attacks(setup: Setup) -> Iterator[Contender]:
     ("deepfool", "DeepFool", "smallest L2", rp.deepfool, rp.DeepFoolConfig(**raw)),
     ("sparsefool", "SparseFool", "few values", rp.sparsefool, rp.SparseFoolConfig(**budget, **raw)),
   ):
-    slow = name != "deepfool"
-    yield _attack(name, title, note, attack, config, None, (setup.reference,), slow=slow)
+    yield Contender(
+      name=name,
+      title=title,
+      note=note,
+      passes=None,
+      slow=name != "deepfool",
+      attack=attack,
+      config=config,
+      networks=(setup.reference,),
+    )
 
 
 def _signed_attacks(setup: Setup, epsilon: float) -> Iterator[Contender]:
@@ -196,40 +204,18 @@ def _signed_attacks(setup: Setup, epsilon: float) -> Iterator[Contender]:
     ("di-fgsm", "DI-FGSM", away, rp.di_fgsm, diverse, setup.seen),
     ("e-fgsm", "E-FGSM", any_class, rp.e_fgsm, fgsm, setup.seen),
   ):
-    yield _attack(
-      name + suffix,
-      title + epsilon_title,
-      note,
-      attack,
-      config,
-      passes * len(networks),
-      networks,
+    yield Contender(
+      name=name + suffix,
+      title=title + epsilon_title,
+      note=note,
+      passes=passes * len(networks),
+      attack=attack,
+      config=config,
+      networks=networks,
+      transforms=config is not fgsm,  # EOT and DI-FGSM draw from their own set
     )
   yield rp_variant(setup, targeted=True, epsilon=epsilon)
   yield rp_variant(setup, epsilon=epsilon)
-
-
-def _attack(
-  name: str,
-  title: str,
-  note: str,
-  attack: Any,
-  config: Any,
-  passes: int | None,
-  networks: tuple[Network, ...],
-  *,
-  slow: bool = False,
-) -> Contender:
-  return Contender(
-    name=name,
-    title=title,
-    note=note,
-    passes=passes,
-    attack=attack,
-    config=config,
-    networks=networks,
-    slow=slow,
-  )
 
 
 def _epsilon_suffix(epsilon: float) -> tuple[str, str]:

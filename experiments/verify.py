@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from rpfgsm_jax.models.classifier import Classifier
 _PROBABILITY_TOLERANCE = 1e-3  # another batch composition may round differently
 
 
-class VerificationError(RuntimeError):
+class VerificationError(ValueError):
   """What was written is not what was evaluated."""
 
 
@@ -26,30 +26,11 @@ def pixel_digest(image: np.ndarray) -> str:
   return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
-def verify(
-  folder: pathlib.Path,
-  networks: Sequence[Classifier],
-  size: int,
-  progress: Callable[[int], None] = lambda count: None,
-) -> int:
-  """Checks every image that the rows name.
+def verify(folder: pathlib.Path, networks: Sequence[Classifier], size: int) -> int:
+  """Checks every image that the rows name, and returns how many there are.
 
   Each file holds exactly the pixels that were evaluated, lies in the eps-ball around its original,
   and the networks predict from it what its row says.
-
-  Args:
-    folder: with `rows.jsonl` and the PNGs.
-    networks: the networks of the run, in its order.
-    size: images computed together.
-    progress: called with the number of files that were just checked.
-
-  Returns:
-    The number of files checked.
-
-  Raises:
-    VerificationError: a file is missing or differs, or the rows are not one for each image and
-      attack.
-    RowsError: the rows cannot be read.
   """
   header: dict[str, Any] = {}
   seen: set[tuple[str, str]] = set()
@@ -67,7 +48,6 @@ def verify(
       photos.add(row["photo"])
     images = np.stack([_check_file(folder, row, header["epsilon"]) for row in part])
     _check_predictions(part, *measure.predict(images, networks, size))
-    progress(len(part))
   expected = len(photos) * len(header.get("attacks", ()))
   if len(seen) != expected:
     raise VerificationError(

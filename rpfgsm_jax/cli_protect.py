@@ -297,7 +297,7 @@ def _write_report(path: pathlib.Path, running: "RunningJob") -> None:
   from rpfgsm_jax.photos.page import Entry, write_photo_page
 
   entries = [
-    Entry(task.record.relative, task.record.path.absolute(), task.output, facts)
+    Entry.of(task.record.relative, task.record.path.absolute(), task.output, facts)
     for task, facts in running.records()
   ]
   if not entries:

@@ -47,7 +47,7 @@ def test_measures_two_folders_from_end_to_end(rpfgsm, folders, tmp_path):
   result = rpfgsm(*folders, "--network", NETWORK, "--out", tmp_path / "out")
   assert (result.exit_code, result.stderr) == (0, "")
   assert "3 pairs" in result.stdout
-  assert "1 file that have no partner among the protected: alone.png" in result.stdout
+  assert "1 file without a partner among the protected photos: alone.png" in result.stdout
   assert "run 'rpfgsm weights fetch brisque', or" in result.stdout
   assert "true class" in result.stdout
   assert result.stdout.splitlines()[-1] == str(tmp_path / "out" / "index.html")

@@ -18,8 +18,8 @@ import toy_classifiers as toys
 import rpfgsm_jax as rp
 from rpfgsm_jax.devices import choose_devices
 from rpfgsm_jax.evaluation import measure
-from rpfgsm_jax.protect import even_batches
-from rpfgsm_jax.protector import OutOfMemoryError, Protector, _on_shards
+from rpfgsm_jax.engine import OutOfMemoryError, Protector, even_batches
+from rpfgsm_jax.engine.protector import _on_shards
 
 THREE, ONE = toys.three(), [toys.convolution(2)]
 IMAGES, IDS = toys.images(7), np.arange(7) * 11
@@ -255,7 +255,7 @@ def hungry(most, *, at_once, tried):
   ids=["when it starts", "while it runs"],
 )
 def test_auto_halves_the_batch_until_it_fits(at_once, expected, monkeypatch):
-  monkeypatch.setattr(importlib.import_module("rpfgsm_jax.protect"), "_GENEROUS_ON_CPU", 4)
+  monkeypatch.setattr(importlib.import_module("rpfgsm_jax.engine.batches"), "_GENEROUS_ON_CPU", 4)
   tried, done = [], []
   protected = rp.protect(
     IMAGES,

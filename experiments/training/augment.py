@@ -21,19 +21,7 @@ def normalize(images: Array) -> Array:
 def random_views(
   key: Key, images: Array, *, size: int, min_crop: Array, jitter: Array, gray: Array
 ) -> Array:
-  """Returns one random view of each photograph: crop, mirror, color change.
-
-  Args:
-    key: one key for the batch.
-    images: `(B, H, W, 3)` uint8.
-    size: side of the views, pixels.
-    min_crop: smallest share of the area shown, 0..1; the aspect ratio varies in 3/4..4/3.
-    jitter: largest relative change of brightness, contrast and saturation, 0..1.
-    gray: share of views without color, 0..1.
-
-  Returns:
-    `(B, size, size, 3)` float32, normalized by mean and deviation.
-  """
+  """Returns `(B, size, size, 3)` random views of uint8 photographs, normalized."""
   key_crop, key_color = jax.random.split(key)
   crop_keys = jax.random.split(key_crop, images.shape[0])
   color_keys = jax.random.split(key_color, images.shape[0])

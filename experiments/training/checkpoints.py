@@ -17,13 +17,7 @@ from rpfgsm_jax import atomic
 
 
 def save(path: pathlib.Path, trees: dict[str, Any], record: dict[str, Any]) -> None:
-  """Writes a checkpoint in one step.
-
-  Args:
-    path: the file.
-    trees: name -> pytree of arrays.
-    record: anything JSON can hold.
-  """
+  """Writes a checkpoint in one step: named pytrees of arrays, and a record that JSON can hold."""
   arrays = {
     f"{name}/{index}": np.asarray(leaf)
     for name, tree in trees.items()
@@ -35,18 +29,7 @@ def save(path: pathlib.Path, trees: dict[str, Any], record: dict[str, Any]) -> N
 
 
 def load(path: pathlib.Path, like: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-  """Reads what `save` wrote.
-
-  Args:
-    path: the file.
-    like: name -> pytree with the structure, shapes and types to expect.
-
-  Returns:
-    The trees and the record.
-
-  Raises:
-    ValueError: the file is damaged or holds other arrays than `like`.
-  """
+  """Reads the trees, of the structure, shapes and types of `like`, and the record."""
   try:
     with path.open("rb") as content, np.load(content) as file:
       arrays = {name: file[name] for name in file.files}

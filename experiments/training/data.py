@@ -35,12 +35,7 @@ class Photos:
 
 
 def list_photos(root: pathlib.Path, split: str) -> Photos:
-  """Returns what `root/split` holds, sorted by class and name.
-
-  Raises:
-    FileNotFoundError: the folder is missing.
-    ValueError: it has fewer than two class folders, or one without photographs.
-  """
+  """Returns what `root/split` holds, sorted by class and name."""
   folder = root / split
   if not folder.is_dir():
     raise FileNotFoundError(
@@ -63,12 +58,7 @@ def list_photos(root: pathlib.Path, split: str) -> Photos:
 
 
 def list_splits(root: pathlib.Path) -> tuple[Photos, Photos]:
-  """Returns the training and the validation photographs.
-
-  Raises:
-    FileNotFoundError, ValueError: as `list_photos`.
-    ValueError: the two splits have different class folders.
-  """
+  """Returns the training and the validation photographs, which must have the same classes."""
   train, val = list_photos(root, "train"), list_photos(root, "val")
   if train.class_names != val.class_names:
     only_train = sorted(set(train.class_names) - set(val.class_names))
@@ -81,19 +71,7 @@ def list_splits(root: pathlib.Path) -> tuple[Photos, Photos]:
 
 
 def hold_out(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-  """Splits at random, class by class, so that epochs are not chosen on the validation set.
-
-  Args:
-    labels: `(N,)` int.
-    share: part of each class to hold out, 0..1; at least one photograph, never a whole class.
-    seed: of the split alone; every network of a zoo should be given the same one.
-
-  Returns:
-    Sorted indices to train on and to choose on; no index is in both.
-
-  Raises:
-    ValueError: a class has a single photograph.
-  """
+  """Returns sorted indices to train on, and to choose epochs on: a random share of each class."""
   rng = np.random.default_rng(seed)
   kept, held = [], []
   for label in np.unique(labels):
@@ -107,16 +85,7 @@ def hold_out(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, n
 
 
 def balanced_epoch(labels: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-  """Returns the indices of one epoch: each class equally often, each member of it too.
-
-  Args:
-    labels: `(N,)` int, every class present.
-    count: images in the epoch; class counts differ by at most one.
-    rng: decides the members and the order.
-
-  Returns:
-    `(count,)` int64, shuffled.
-  """
+  """Returns `count` shuffled indices: each class equally often (within one), its members too."""
   classes = np.unique(labels)
   quotas = np.full(len(classes), count // len(classes))
   quotas[rng.permutation(len(classes))[: count % len(classes)]] += 1
@@ -129,11 +98,7 @@ def balanced_epoch(labels: np.ndarray, count: int, rng: np.random.Generator) -> 
 
 
 def decode(paths: Sequence[pathlib.Path], size: int) -> np.ndarray:
-  """Returns the photographs as `(N, size, size, 3)` uint8, squeezed to squares.
-
-  Raises:
-    ValueError: some could not be read; the message names them all.
-  """
+  """Returns the photographs as `(N, size, size, 3)` uint8, squeezed; names all that are broken."""
   images, faults = np.empty((len(paths), size, size, 3), np.uint8), []
   for index, path in enumerate(tqdm(paths, desc="decoding", unit="photo", mininterval=2.0)):
     try:

@@ -1,7 +1,7 @@
 """A trained network as bundled weights: float16 kernels, `config.json` and a model card."""
 
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,12 +10,10 @@ from tqdm import tqdm
 
 from experiments.training.augment import MEAN, STD
 from experiments.training.loop import Split, accuracy
+from experiments.training.presets import Run
 from rpfgsm_jax import atomic
 from rpfgsm_jax.data.classes import scenes25_class_names
 from rpfgsm_jax.models.weights import Network, flatten, load_classifier, load_network, save_network
-
-if TYPE_CHECKING:
-  from experiments.training.run import Run
 
 DATA_NOTE = (
   "scenes25: photographs of 25 scene classes. Six classes (bathroom, bedroom, dining_room, "
@@ -29,18 +27,8 @@ LICENSE_NOTE = (
 )
 
 
-def write(run: "Run", model: nnx.Module, record: dict[str, Any], val: dict | None) -> pathlib.Path:
-  """Writes a network's folder.
-
-  Args:
-    run: the run it comes from.
-    model: with its batch statistics.
-    record: of the run, see `run.train`.
-    val: accuracies on the validation photographs; None as long as they were not looked at.
-
-  Returns:
-    The folder.
-  """
+def write(run: Run, model: nnx.Module, record: dict[str, Any], val: dict | None) -> pathlib.Path:
+  """Writes a network's folder and returns it; val is None while nobody looked at that split."""
   flat = flatten(model)
   bundled = run.class_names == scenes25_class_names()
   folders = "--data scenes25 --out rpfgsm_jax/bundled/scenes25" if bundled else "--data … --out …"
@@ -98,7 +86,7 @@ def measure(folder: pathlib.Path, split: Split) -> tuple[dict[str, float], np.nd
   return accuracy(joined, split.labels), joined
 
 
-def _card_text(run: "Run", card: dict[str, Any]) -> str:
+def _card_text(run: Run, card: dict[str, Any]) -> str:
   recipe, height = run.recipe, run.recipe.config.image_size[0]
   rows = []
   for label, key in (("validation", "val"), ("held out from training", "held_out")):

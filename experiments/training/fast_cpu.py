@@ -29,15 +29,6 @@ def batch_normalize(features: Array, scale: Array, bias: Array, epsilon: float) 
   """Returns the normalized features, and the batch's mean and (biased) variance a channel.
 
   No gradient flows through the two statistics that are returned.
-
-  Args:
-    features: `(..., C)` float32.
-    scale: `(C,)`.
-    bias: `(C,)`.
-    epsilon: added to the variance.
-
-  Returns:
-    `(features', mean, variance)` of shapes `(..., C)`, `(C,)`, `(C,)`.
   """
   return _batch_normalize_forward(features, scale, bias, epsilon)[0]
 

@@ -82,15 +82,10 @@ def split_model(model: nnx.Module) -> tuple[nnx.GraphDef, Any, Any]:
 
 
 class Trainer:
-  """One network's compiled functions and the order of its epochs.
-
-  Args:
-    recipe: how to train; its config already has the right number of classes.
-    seed: the user's; the recipe's offset is added.
-  """
+  """One network's compiled functions and the order of its epochs."""
 
   def __init__(self, recipe: Recipe, seed: int):
-    self.recipe = recipe
+    self.recipe = recipe  # its config already has the right number of classes
     self.seed = seed + recipe.seed_offset
     self.optimizer = make_optimizer(recipe)
     self.graph, self._params, self._rest = split_model(
@@ -218,10 +213,6 @@ def accuracy(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
   """Returns plain and class-balanced top-1 and top-5, 0..1.
 
   Ties count against the network: a class is among the top k when fewer than k others reach it.
-
-  Args:
-    logits: `(N, D)`.
-    labels: `(N,)` int, every class present.
   """
   own = np.take_along_axis(logits, labels[:, None], axis=1)
   rank = np.sum(logits >= own, axis=1) - 1

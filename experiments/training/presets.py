@@ -1,4 +1,4 @@
-"""How each network of the zoo is trained: one frozen `Recipe` a network, in two presets.
+"""How each network of the zoo is trained: one frozen `Recipe` a network and preset; a `Run` of it.
 
 The recipes differ on purpose (optimizer, crops, jitter, seed): an attack that carries over from
 three networks to a fourth says little when all four saw the same images in the same order.
@@ -6,11 +6,14 @@ three networks to a fourth says little when all four saw the same images in the 
 
 import dataclasses
 import difflib
+import hashlib
+import pathlib
 
 from rpfgsm_jax.models.alexnet import AlexNetConfig
 from rpfgsm_jax.models.architectures import PAPER, Config
 from rpfgsm_jax.models.densenet import DenseNetConfig
 from rpfgsm_jax.models.resnet import ResNetConfig
+from rpfgsm_jax.models.weights import load_network
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -148,11 +151,7 @@ PRESETS: dict[str, dict[str, Recipe]] = {
 
 
 def choose(preset: str, name: str) -> Recipe:
-  """Returns the recipe of a network in a preset.
-
-  Raises:
-    ValueError: no such preset or network; the message names the nearest one.
-  """
+  """Returns the recipe of a network in a preset; of an unknown name says which is nearest."""
   for argument, value, known in (("preset", preset, PRESETS), ("network", name, _SMALL)):
     if value not in known:
       near = difflib.get_close_matches(value, known, n=1, cutoff=0.0)[0]
@@ -160,3 +159,30 @@ def choose(preset: str, name: str) -> Recipe:
         f"{argument} must be one of {', '.join(known)}, got {value!r}; did you mean {near!r}?"
       )
   return PRESETS[preset][name]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+  """What to train and where its files go."""
+
+  name: str
+  preset: str
+  recipe: Recipe
+  seed: int
+  class_names: tuple[str, ...]
+  out: pathlib.Path  # the network's own folder is made in it
+  checkpoint: pathlib.Path  # file
+  resume: bool
+  init: pathlib.Path | None = None  # folder of the network to start from; None: random weights
+  stop_epoch: int | None = None  # end this call after so many epochs of the run
+
+  def digest(self) -> str:
+    """Returns a fingerprint of all that decides the run, for `--resume`."""
+    facts = (self.name, self.preset, repr(self.recipe), self.seed, self.class_names)
+    if self.init is not None:
+      facts = (*facts, hashlib.sha256(b"".join(_weights_of(self.init))).hexdigest())
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+def _weights_of(folder: pathlib.Path) -> list[bytes]:
+  return [value.tobytes() for _, value in sorted(load_network(folder).parameters.items())]

@@ -1,9 +1,7 @@
 """One network from start to end: resume, train, choose the epoch, export."""
 
 import dataclasses
-import hashlib
 import json
-import pathlib
 import sys
 import time
 from typing import Any
@@ -13,51 +11,18 @@ from tqdm import tqdm
 
 from experiments.training import checkpoints, export
 from experiments.training.loop import Split, Trainer, TrainState, accuracy
-from experiments.training.presets import Recipe
+from experiments.training.presets import Run
 from rpfgsm_jax.models.weights import load_network, unflatten
 
 _MEASURE_EVERY = 3  # epochs
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Run:
-  """What to train and where its files go."""
-
-  name: str
-  preset: str
-  recipe: Recipe
-  seed: int
-  class_names: tuple[str, ...]
-  out: pathlib.Path  # the network's own folder is made in it
-  checkpoint: pathlib.Path  # file
-  resume: bool
-  init: pathlib.Path | None = None  # folder of the network to start from; None: random weights
-  stop_epoch: int | None = None  # end this call after so many epochs of the run
-
-  def digest(self) -> str:
-    """Returns a fingerprint of all that decides the run, for `--resume`."""
-    facts = (self.name, self.preset, repr(self.recipe), self.seed, self.class_names)
-    if self.init is not None:
-      facts = (*facts, hashlib.sha256(b"".join(_weights_of(self.init))).hexdigest())
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
 def train(run: Run, training: Split, held_out: Split) -> tuple[Any, dict[str, Any]]:
   """Trains until the last epoch or `stop_epoch`, with a checkpoint after every epoch.
 
   Every third epoch, and at the end, the averaged weights are measured on the held-out
-  photographs; the best so far are exported at once, so that a killed run leaves a network.
-
-  Args:
-    run: the network.
-    training: photographs at the recipe's stored size.
-    held_out: photographs at the network's size, never trained on.
-
-  Returns:
-    The best averaged network and the record: epochs, seconds, history, best epoch.
-
-  Raises:
-    ValueError: the checkpoint belongs to another run.
+  photographs; the best so far are exported at once, so that a killed run leaves a network. Returns
+  the best averaged network and the record: epochs, seconds, history, best epoch.
   """
   trainer = Trainer(run.recipe, run.seed)
   state, best, record = _begin(run, trainer)
@@ -95,10 +60,6 @@ def train(run: Run, training: Split, held_out: Split) -> tuple[Any, dict[str, An
         export.write(run, model, record, val=None)
   chosen = dataclasses.replace(state, average=best)
   return trainer.average_model(chosen, training), record
-
-
-def _weights_of(folder: pathlib.Path) -> list[bytes]:
-  return [value.tobytes() for _, value in sorted(load_network(folder).parameters.items())]
 
 
 def _begin(run: Run, trainer: Trainer) -> tuple[TrainState, Any, dict[str, Any]]:

@@ -1,78 +1,52 @@
 """Several networks on one data set: decode once, train each, measure each once, compare them."""
 
+import argparse
 import dataclasses
 import itertools
 import pathlib
 from typing import Any
 
 import numpy as np
+import platformdirs
 
 from experiments.training import data, export, presets
 from experiments.training.loop import Split
-from experiments.training.run import Run, train
+from experiments.training.presets import Run
+from experiments.training.run import train
 
 HELD_OUT_SHARE = 0.1
 _SPLIT_SEED = 0  # one split for all networks and seeds
 
 
-def train_all(
-  *,
-  data_folder: pathlib.Path,
-  out: pathlib.Path,
-  names: tuple[str, ...],
-  preset: str = "small",
-  epochs: int | None = None,
-  seed: int = 0,
-  resume: bool = False,
-  init: pathlib.Path | None = None,
-  stop_epoch: int | None = None,
-  cache: pathlib.Path | None = None,
-) -> dict[str, Any]:
-  """Trains, exports and measures networks.
+def train_all(options: argparse.Namespace) -> dict[str, Any]:
+  """Trains, exports and measures networks, each in a folder of `out`.
 
-  Args:
-    data_folder: `train` and `val` with one folder of photographs a class.
-    out: a folder a network is made in it.
-    names: of the networks.
-    preset: "small", "tune" or "full".
-    epochs: instead of the preset's.
-    seed: not negative.
-    resume: go on from the checkpoints in `cache`.
-    init: start from the networks in `init`/NAME instead of random weights.
-    stop_epoch: end each run early; then nothing is measured on `val`.
-    cache: for decoded photographs and checkpoints; None: the user's cache folder.
-
-  Returns:
-    name -> accuracies on `val`, and "disagreement": the share of `val` on which each pair of
-    networks names different classes.
-
-  Raises:
-    FileNotFoundError: no such data folder.
-    ValueError: an unknown name, unequal class folders, unreadable photographs, or a checkpoint of
-      another run.
+  Returns name -> accuracies on `val`, and "disagreement": the share of `val` on which each pair of
+  networks names different classes. Nothing is measured on `val` of a run that ended early.
   """
+  names = [name.strip() for name in options.networks.split(",") if name.strip()]
   if not names:
     raise ValueError("--networks must name at least one network, got none.")
-  recipes = {name: presets.choose(preset, name) for name in names}
-  train_photos, val_photos = data.list_splits(data_folder)
+  recipes = {name: presets.choose(options.preset, name) for name in names}
+  train_photos, val_photos = data.list_splits(options.data)
   kept, held = data.hold_out(train_photos.labels, HELD_OUT_SHARE, _SPLIT_SEED)
-  cache = _cache_folder() if cache is None else cache
+  cache = options.cache or pathlib.Path(platformdirs.user_cache_dir("rpfgsm-jax")) / "train_zoo"
   report: dict[str, Any] = {}
   votes: dict[str, np.ndarray] = {}
   for name, recipe in recipes.items():
     config = dataclasses.replace(recipe.config, num_classes=len(train_photos.class_names))
-    recipe = dataclasses.replace(recipe, config=config, epochs=epochs or recipe.epochs)
+    recipe = dataclasses.replace(recipe, config=config, epochs=options.epochs or recipe.epochs)
     run = Run(
       name=name,
-      preset=preset,
+      preset=options.preset,
       recipe=recipe,
-      seed=seed,
+      seed=options.seed,
       class_names=train_photos.class_names,
-      out=out,
-      checkpoint=cache / "checkpoints" / f"{preset}-{name}-{seed}.npz",
-      resume=resume,
-      init=None if init is None else init / name,
-      stop_epoch=stop_epoch,
+      out=options.out,
+      checkpoint=cache / "checkpoints" / f"{options.preset}-{name}-{options.seed}.npz",
+      resume=options.resume,
+      init=options.init and options.init / name,
+      stop_epoch=options.stop_epoch,
     )
     size = config.image_size[0]
     model, record = train(
@@ -91,11 +65,7 @@ def train_all(
 
 
 def disagreement(votes: dict[str, np.ndarray]) -> dict[str, float]:
-  """Returns "one / other" -> share of photographs on which two networks name different classes.
-
-  Args:
-    votes: network -> `(N,)` top-1 classes.
-  """
+  """Returns "one / other" -> share of photographs on which two networks name different classes."""
   return {
     f"{one} / {other}": float(np.mean(votes[one] != votes[other]))
     for one, other in itertools.combinations(votes, 2)
@@ -104,9 +74,3 @@ def disagreement(votes: dict[str, np.ndarray]) -> dict[str, float]:
 
 def _split(photos: data.Photos, size: int, cache: pathlib.Path) -> Split:
   return Split(images=data.decode_cached(photos, size, cache), labels=photos.labels)
-
-
-def _cache_folder() -> pathlib.Path:
-  import platformdirs
-
-  return pathlib.Path(platformdirs.user_cache_dir("rpfgsm-jax")) / "train_zoo"

@@ -81,13 +81,13 @@ def left_out(comparison: FolderComparison, *, most: int) -> list[str]:
   different = [photo.name for photo in comparison.photos if not photo.same_size]
   unchanged = [photo.name for photo in comparison.photos if photo.same_size and photo.unchanged]
   kinds = (
-    ("could not be read and were left out", comparison.failures),
-    ("have no partner among the protected", comparison.only_original),
-    ("have no partner among the originals", comparison.only_protected),
-    ("have several possible partners and were left out", comparison.ambiguous),
-    ("have another size than their original, so that only networks judge them", different),
-    ("are unchanged; PSNR leaves them out", unchanged),
-    ("lost something in reading", comparison.notes),
+    ("left out because of errors in reading", comparison.failures),
+    ("without a partner among the protected photos", comparison.only_original),
+    ("without a partner among the originals", comparison.only_protected),
+    ("left out because of several possible partners", comparison.ambiguous),
+    ("of another size than the original, so that only networks judge them", different),
+    ("without any change, left out of PSNR", unchanged),
+    ("with losses in reading", comparison.notes),
   )
   sentences = []
   for what, names in kinds:
@@ -95,7 +95,7 @@ def left_out(comparison: FolderComparison, *, most: int) -> list[str]:
       more = f"; and {len(names) - most:,} more" if len(names) > most else ""
       files = "file" if len(names) == 1 else "files"
       listed = "; ".join(names[:most])
-      sentences.append(printable(f"{len(names):,} {files} that {what}: {listed}{more}"))
+      sentences.append(printable(f"{len(names):,} {files} {what}: {listed}{more}"))
   return sentences
 
 

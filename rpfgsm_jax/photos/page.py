@@ -7,7 +7,7 @@ It shows the originals, so it is as private as they are. Every photo stands in t
 import collections
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rpfgsm_jax.photos import page_pictures
 from rpfgsm_jax.photos.judging import QUALITIES, SHARED_SIDE
@@ -35,7 +35,6 @@ _PRIVATE = (
   "This page shows the originals, and what networks see in them. Keep it as private as they are, "
   "and do not publish it with the results."
 )
-_Judged = tuple[Entry, Verdict]
 
 
 def write_photo_page(
@@ -44,33 +43,19 @@ def write_photo_page(
   *,
   failures: Sequence[tuple[str, str]] = (),
 ) -> pathlib.Path:
-  """Writes the page of a run, in one step.
-
-  Args:
-    path: the file, ending in `.html`.
-    entries: the photos that are done.
-    failures: name and reason of those that could not be done.
-
-  Returns:
-    The path of the file.
-
-  Raises:
-    ValueError: there is no photo, or as `rpfgsm_jax.report.write_page`.
-    KeyError, TypeError: facts are no record of a photo.
-    OSError: it could not be written; an older file of that name is untouched.
-  """
+  """Writes the page of a run, in one step; `failures` are (name, reason) of what is not done."""
   if not entries:
     raise ValueError("entries must hold at least one photo, got none; there is nothing to show.")
-  judged = [(entry, Verdict.from_json(entry.facts["verdict"])) for entry in entries]
-  chosen = sorted(judged, key=lambda each: _ORDER.index(each[1].status))[:MOST_SHOWN]
-  shown = {id(entry): comparison_of(entry, verdict) for entry, verdict in chosen}
+  chosen = sorted(entries, key=lambda entry: _ORDER.index(entry.verdict.status))[:MOST_SHOWN]
+  shown = {id(entry): comparison_of(entry) for entry in chosen}
+  counts = collections.Counter(entry.verdict.status for entry in entries)
   sections: list[Section] = [
-    Text([_summary(judged), _strength(entries), _PRIVATE]),
-    _verdicts(judged),
-    _judges(judged),
+    Text([_summary(counts), _strength(entries), _PRIVATE]),
+    _verdicts(counts),
+    _judges([network for entry in entries for network in entry.verdict.networks]),
     *([Table("Not done", ["photo", "why"], failures)] if failures else []),
-    _all_photos(judged, shown),
-    Group("Before and after", list(shown.values()), _about_pictures(len(shown), len(judged))),
+    _all_photos(entries, shown),
+    Group("Before and after", list(shown.values()), _about_pictures(len(shown), len(entries))),
   ]
   return write_page(path, "Protected photos", sections)
 
@@ -79,20 +64,15 @@ def _photos(count: int) -> str:
   return f"{count:,} photo{'' if count == 1 else 's'}"
 
 
-def _counts(judged: Sequence[_Judged]) -> dict[Status, int]:
-  found = collections.Counter(verdict.status for _, verdict in judged)
-  return {status: found[status] for status in STATUSES}
-
-
-def _summary(judged: Sequence[_Judged]) -> str:
-  found = [f"{count:,} {WORDS[status][0]}" for status, count in _counts(judged).items()]
-  return f"{_photos(len(judged))}: {', '.join(found)}."
+def _summary(counts: Mapping[Status, int]) -> str:
+  found = [f"{counts[status]:,} {WORDS[status][0]}" for status in STATUSES]
+  return f"{_photos(sum(counts.values()))}: {', '.join(found)}."
 
 
 def _strength(entries: Sequence[Entry]) -> str:
   names = {epsilon: f"{name}, " for name, epsilon in STRENGTHS.items()}
-  found = collections.Counter(float(entry.facts["epsilon"]) for entry in entries)
-  formats = sorted({entry.facts["encoding"]["format"].upper() for entry in entries})
+  found = collections.Counter(float(entry.epsilon) for entry in entries)
+  formats = sorted({entry.file_format.upper() for entry in entries})
   each = [
     f"{names.get(epsilon, '')}at most {epsilon:g} gray levels of 255"
     + (f" ({_photos(count)})" if len(found) > 1 else "")
@@ -102,50 +82,44 @@ def _strength(entries: Sequence[Entry]) -> str:
   return f"Strength of the change: {'; '.join(each)}. Files: {', '.join(formats)}.{end}"
 
 
-def _verdicts(judged: Sequence[_Judged]) -> Table:
+def _verdicts(counts: Mapping[Status, int]) -> Table:
   rows = [
-    [Cell(WORDS[status][0], None, WORDS[status][1]), Cell(f"{count:,}", count), _MEANINGS[status]]
-    for status, count in _counts(judged).items()
+    [Cell(word, None, tone), _count(counts[status]), _MEANINGS[status]]
+    for status, (word, tone) in WORDS.items()
   ]
   return Table("Verdicts", ["verdict", "photos", "what it means"], rows, sortable=False)
 
 
-def _judges(judged: Sequence[_Judged]) -> Table:
+def _count(count: int) -> Cell:
+  return Cell(f"{count:,}", count)
+
+
+def _judges(answers: Sequence[NetworkVerdict]) -> Table:
   """The networks, those of the attack first, and how each of them fared."""
-  answers: dict[tuple[bool, str], list[NetworkVerdict]] = {}
-  for _, verdict in judged:
-    for network in verdict.networks:
-      answers.setdefault((network.held_out, network.name), []).append(network)
   rows = []
-  for (held_out, name), found in sorted(answers.items(), key=lambda each: each[0][0]):
-    sure = [each for each in found if each.recognized]
-    counts = [len(found), len(sure)]
-    counts += [sum(kind(each.misled.values()) for each in sure) for kind in (any, all)]
+  judges = dict.fromkeys((each.held_out, each.name) for each in answers)
+  for held_out, name in sorted(judges, key=lambda judge: judge[0]):
+    found = [each for each in answers if (each.held_out, each.name) == (held_out, name)]
+    sure = [each.misled.values() for each in found if each.recognized]
+    counts = [len(found), len(sure), sum(map(any, sure)), sum(map(all, sure))]
     role = "held out: it only judges" if held_out else "asked by the attack"
-    rows.append([name, role, *(Cell(f"{count:,}", count) for count in counts)])
-  misled = [f"misled under {how} condition" for how in ("some", "every")]
-  conditions = (
-    "Conditions: the file as written; coded again as a JPEG of quality "
-    f"{', '.join(map(str, QUALITIES))}; shrunk to {SHARED_SIDE} pixels (px) on its longer side."
-  )
+    rows.append([name, role, *map(_count, counts)])
   note = (
     f"A network recognized a scene where it gave its first class at least {100 * CONFIDENT:.0f} % "
     "in the original, right or wrong. It is misled where its first class is another one than in "
-    f"the original; only photos in which it recognized a scene are counted. {conditions}"
+    "the original; only photos in which it recognized a scene are counted. Conditions: the file as "
+    f"written; coded again as a JPEG of quality {', '.join(map(str, QUALITIES))}; shrunk to "
+    f"{SHARED_SIDE} pixels (px) on its longer side."
   )
-  columns = ["network", "role", "photos", "scenes recognized", *misled]
+  columns = ["network", "role", "photos", "scenes recognized"]
+  columns += [f"misled under {how} condition" for how in ("some", "every")]
   return Table("Judges", columns, rows, note, sortable=False)
 
 
-def _deciding(judged: Sequence[_Judged]) -> list[str]:
-  """The held-out networks; without any, the first one."""
-  networks = {each.name: each.held_out for _, verdict in judged for each in verdict.networks}
-  return [name for name, held_out in networks.items() if held_out] or list(networks)[:1]
-
-
-def _all_photos(judged: Sequence[_Judged], shown: dict[int, Comparison]) -> Table:
-  deciding = _deciding(judged)
-  rows = [_row(entry, verdict, deciding, shown.get(id(entry))) for entry, verdict in judged]
+def _all_photos(entries: Sequence[Entry], shown: dict[int, Comparison]) -> Table:
+  networks = {each.name: each.held_out for entry in entries for each in entry.verdict.networks}
+  deciding = [name for name, held_out in networks.items() if held_out] or list(networks)[:1]
+  rows = [_row(entry, deciding, shown.get(id(entry))) for entry in entries]
   columns = ["photo", "verdict", "PSNR, dB", "SSIM", "largest change"]
   columns += [*(f"{name}, before → after" for name in deciding), "misled under"]
   note = (
@@ -155,9 +129,8 @@ def _all_photos(judged: Sequence[_Judged], shown: dict[int, Comparison]) -> Tabl
   return Table("All photos", columns, rows, note)
 
 
-def _row(
-  entry: Entry, verdict: Verdict, deciding: Sequence[str], target: Comparison | None
-) -> list[str | Cell]:
+def _row(entry: Entry, deciding: Sequence[str], target: Comparison | None) -> list[str | Cell]:
+  verdict = entry.verdict
   word, tone = WORDS[verdict.status]
   same = verdict.psnr == float("inf")
   networks = {network.name: network for network in verdict.networks}

@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -39,21 +40,38 @@ WORDS: dict[Status, tuple[str, Tone]] = {
 """A verdict as it is shown."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Entry:
-  """One photo of a run.
+  """One photo of a run, what was asked for and what became of it."""
 
-  Attributes:
-    relative: its name for people.
-    original: its file.
-    output: the file that was written.
-    facts: its private record, see `rpfgsm_jax.jobs.photo_records`.
-  """
-
-  relative: str
+  relative: str  # its name for people
   original: pathlib.Path
-  output: pathlib.Path
-  facts: dict[str, Any]
+  output: pathlib.Path  # the file that was written
+  written_as: str  # that file's name for people
+  file_format: str  # "png", "jpeg" or "webp"
+  verdict: Verdict
+  source_sha256: str  # of the two files, when they were judged
+  output_sha256: str
+  size: Sequence[int]  # (width, height), pixels
+  working_size: Sequence[int] | None  # likewise, of what was attacked; None: the photo itself
+  epsilon: float  # largest change, gray levels
+  notes: Sequence[str]  # on how the photo was read
+
+  @classmethod
+  def of(
+    cls, relative: str, original: pathlib.Path, output: pathlib.Path, record: dict[str, Any]
+  ) -> "Entry":
+    """Returns the entry of a photo's private record; KeyError or TypeError where it is none."""
+    same = ("source_sha256", "output_sha256", "size", "working_size", "epsilon", "notes")
+    return cls(
+      relative=relative,
+      original=original,
+      output=output,
+      written_as=record["output"],
+      file_format=record["encoding"]["format"],
+      verdict=Verdict.from_json(record["verdict"]),
+      **{name: record[name] for name in same},
+    )
 
   @property
   def name(self) -> str:
@@ -61,17 +79,9 @@ class Entry:
     return self.relative.translate(_LINE_ENDS) if self.relative.strip() else repr(self.relative)
 
 
-def comparison_of(entry: Entry, verdict: Verdict) -> Comparison:
-  """Returns a photo before and after.
-
-  Args:
-    entry: the photo.
-    verdict: on it.
-
-  Returns:
-    The section; where a file is gone or has changed, it says so in place of the pictures.
-  """
-  word, tone = WORDS[verdict.status]
+def comparison_of(entry: Entry) -> Comparison:
+  """Returns a photo before and after; where a file is gone or has changed, it says so instead."""
+  word, tone = WORDS[entry.verdict.status]
   shown: dict[str, Any] = {"before": None, "after": None}
   try:
     shown |= _pictures(*_read(entry))
@@ -81,8 +91,8 @@ def comparison_of(entry: Entry, verdict: Verdict) -> Comparison:
     title=entry.name,
     state=Cell(word, None, tone),
     labels=(BEFORE, AFTER),
-    facts=_facts(entry, verdict),
-    details=[*(_bars(network) for network in verdict.networks), _conditions(verdict)],
+    facts=_facts(entry),
+    details=[*map(_bars, entry.verdict.networks), _conditions(entry.verdict)],
     **shown,
   )
 
@@ -98,10 +108,10 @@ def _read(entry: Entry) -> tuple[np.ndarray, np.ndarray]:
     if not os.path.exists(path):
       raise ImageError(f"the {whose} is not there any more.")
   photo = read_photo(entry.original, max_pixels=images.MAX_PIXELS)
-  if photo.sha256 != entry.facts["source_sha256"]:
+  if photo.sha256 != entry.source_sha256:
     raise ImageError("the original has changed since it was protected.")
   content = images.read_file(entry.output)
-  if hashlib.sha256(content).hexdigest() != entry.facts["output_sha256"]:
+  if hashlib.sha256(content).hexdigest() != entry.output_sha256:
     raise ImageError("the result has changed since it was judged.")
   return photo.seen(), decode_photo(content, entry.output)
 
@@ -146,19 +156,21 @@ def _encode(pixels: np.ndarray, quality: int) -> bytes:
   return content.getvalue()
 
 
-def _facts(entry: Entry, verdict: Verdict) -> list[tuple[str, str]]:
-  width, height = entry.facts["size"]
-  working = entry.facts["working_size"]
-  psnr = f"{verdict.psnr:.1f} dB" if verdict.psnr < float("inf") else "identical"
+def _facts(entry: Entry) -> list[tuple[str, str]]:
+  verdict, working = entry.verdict, entry.working_size
   return [
-    ("PSNR", psnr),
+    ("PSNR", f"{verdict.psnr:.1f} dB" if verdict.psnr < float("inf") else "identical"),
     ("SSIM", "n/a" if verdict.ssim is None else f"{verdict.ssim:.3f}"),
     ("largest change", f"{verdict.largest_change} of 255"),
-    ("size", f"{width} × {height} pixels"),
-    ("attacked at", "its own size" if working is None else f"{working[0]} × {working[1]} pixels"),
-    ("written as", entry.facts["output"].translate(_LINE_ENDS)),
-    *(("note", note) for note in entry.facts["notes"]),
+    ("size", _pixels(entry.size)),
+    ("attacked at", "its own size" if working is None else _pixels(working)),
+    ("written as", entry.written_as.translate(_LINE_ENDS)),
+    *(("note", note) for note in entry.notes),
   ]
+
+
+def _pixels(size: Sequence[int]) -> str:
+  return f"{size[0]} × {size[1]} pixels"
 
 
 def _bars(network: NetworkVerdict) -> Bars:

@@ -1,4 +1,4 @@
-"""What the templates need to know of sections beyond their fields: ids, ranks, what is amplified."""
+"""What the templates need to know of sections beyond their fields: ids, ranks, amplification."""
 
 import numbers
 import re

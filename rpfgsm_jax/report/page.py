@@ -18,10 +18,9 @@ import jinja2
 from markupsafe import Markup
 
 from rpfgsm_jax import atomic
-from rpfgsm_jax.report.checks import check_sections
 from rpfgsm_jax.report.layout import columns_of, ids_of, views_of
 from rpfgsm_jax.report.pictures import embed
-from rpfgsm_jax.report.sections import Cell, Section
+from rpfgsm_jax.report.sections import Cell, Section, check
 from rpfgsm_jax.report.texts import printable
 
 _MARK = '<meta name="generator" content="rpfgsm-jax">'
@@ -95,7 +94,7 @@ def _parts(title: str, sections: Sequence[Section], language: str) -> Iterator[s
   """Returns the page's text piece by piece: no more than one picture is encoded at a time."""
   if not isinstance(title, str) or not title.strip():
     raise ValueError(f"title must be a text that is not empty, got {title!r}; name the page.")
-  check_sections("sections", sections, Section)
+  check("sections", sections, Sequence[Section])
   ids = ids_of(sections)
 
   def place_of(cell: Cell) -> str:

@@ -23,10 +23,7 @@ class Embedded(NamedTuple):
 def check_picture(
   name: str, image: np.ndarray | bytes, *, drawing: bool = False
 ) -> tuple[int, int] | None:
-  """Refuses anything but pixels or a PNG, JPEG or WebP file, of a drawing a PNG or SVG file.
-
-  Returns (height, width), None for an SVG file.
-  """
+  """Returns (height, width), None for an SVG file; refuses what a page cannot show."""
   if not isinstance(image, bytes):
     _check_pixels(name, image)
     return image.shape[:2]
@@ -41,9 +38,7 @@ def check_picture(
 
 
 def embed(image: np.ndarray | bytes, *, drawing: bool = False) -> Embedded:
-  """Returns pixels without loss, or a file as it is; small pictures, but for files of drawings,
-  are enlarged.
-  """
+  """Returns pixels without loss, or a file as it is; small ones enlarged, but no drawing's file."""
   enlarge = not (drawing and isinstance(image, bytes))
   if isinstance(image, np.ndarray):
     content = io.BytesIO()

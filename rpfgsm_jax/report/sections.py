@@ -1,25 +1,18 @@
 """What a page is made of: frozen dataclasses, checked where they are made.
 
 Pictures are `(H, W, 3)` uint8, gray levels 0..255. Every text is plain text: the page shows each
-character as it is, markup included.
+character as it is, markup included. A field that holds something else than its annotation and its
+description say is refused by a ValueError that names it.
 """
 
 import dataclasses
 import numbers
 from collections.abc import Sequence
-from typing import Literal, get_args
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 
-from rpfgsm_jax.report.checks import (
-  TEXT,
-  check_each,
-  check_kind,
-  check_list,
-  check_pair,
-  check_sections,
-  check_title,
-)
 from rpfgsm_jax.report.pictures import check_picture
 
 Tone = Literal["", "good", "fair", "bad"]
@@ -35,9 +28,6 @@ class Cell:
       None comes last, ascending and descending. Infinity is a number, NaN is refused.
     tone: a colored mark before the text; the text must say it too.
     target: a section of the same page that the text leads to, itself; None: it leads nowhere.
-
-  Raises:
-    ValueError: text, value or tone is of another kind.
   """
 
   text: str
@@ -46,7 +36,7 @@ class Cell:
   target: object | None = None
 
   def __post_init__(self) -> None:
-    check_kind("text", self.text, *TEXT)
+    check("text", self.text, str)
     known = self.value is None or isinstance(self.value, str | numbers.Real)
     if not known or self.value != self.value:
       came = "NaN" if known else type(self.value).__name__
@@ -65,17 +55,13 @@ class Text:
   Attributes:
     paragraphs: one text each.
     title: a heading above them; "" for none.
-
-  Raises:
-    ValueError: one of them is no text.
   """
 
   paragraphs: Sequence[str]
   title: str = ""
 
   def __post_init__(self) -> None:
-    check_kind("title", self.title, *TEXT)
-    check_each("paragraphs", self.paragraphs, *TEXT)
+    _check_fields(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,14 +70,11 @@ class Table:
 
   Attributes:
     title: the heading.
-    columns: their names.
+    columns: their names, at least one.
     rows: one cell for each column; a plain text is sorted by itself, numbers within it by their
       size ("9.jpg" before "10.jpg"), and an empty one comes last like a `Cell` without value.
     note: a sentence above the table.
     sortable: False: it stays as it is, without anything to click.
-
-  Raises:
-    ValueError: a row with more or fewer cells than columns, or something else than texts.
   """
 
   title: str
@@ -101,15 +84,10 @@ class Table:
   sortable: bool = True
 
   def __post_init__(self) -> None:
-    check_title(self.title)
-    check_kind("note", self.note, *TEXT)
-    check_each("columns", self.columns, *TEXT)
+    _check_fields(self)
     if not len(self.columns):
       raise ValueError("columns must name at least one column, got none; leave the table out.")
-    check_list("rows", self.rows)
-    number = 'for a number write Cell(f"{number:.1f}", number)'
     for index, row in enumerate(self.rows):
-      check_each(f"rows[{index}]", row, str | Cell, "a text or a Cell", number)
       if len(row) != len(self.columns):
         raise ValueError(
           f"rows[{index}] must have one cell for each of the {len(self.columns)} columns, got "
@@ -128,9 +106,6 @@ class Bars:
     columns: (heading, bars) pairs; a bar is a (text, share) pair, its share in 0..1.
     note: a sentence above them.
     marked: the text whose bars stand out in every column; "": none do.
-
-  Raises:
-    ValueError: a share is no number in 0..1, or a text is none.
   """
 
   title: str
@@ -139,21 +114,13 @@ class Bars:
   marked: str = ""
 
   def __post_init__(self) -> None:
-    check_title(self.title)
-    check_kind("note", self.note, *TEXT)
-    check_kind("marked", self.marked, *TEXT)
-    check_list("columns", self.columns)
-    for index, column in enumerate(self.columns):
-      check_pair(f"columns[{index}]", column, "(heading, bars)")
-      check_kind(f"columns[{index}][0]", column[0], *TEXT)
-      check_list(f"columns[{index}][1]", column[1])
-      for place, bar in enumerate(column[1]):
-        name = f"columns[{index}][1][{place}]"
-        check_pair(name, bar, "(text, share)")
-        check_kind(f"{name}[0]", bar[0], *TEXT)
-        if not isinstance(bar[1], numbers.Real) or not 0 <= bar[1] <= 1:
+    _check_fields(self)
+    for index, (_, bars) in enumerate(self.columns):
+      for place, (_, share) in enumerate(bars):
+        if not isinstance(share, numbers.Real) or not 0 <= share <= 1:
           raise ValueError(
-            f"{name}[1] must be a share in 0..1, got {bar[1]!r}; divide by the whole first."
+            f"columns[{index}][1][{place}][1] must be a share in 0..1, got {share!r}; divide by "
+            "the whole first."
           )
 
 
@@ -165,9 +132,6 @@ class Picture:
     title: the heading, and what is read aloud in place of the picture.
     image: `(H, W, 3)` uint8, kept to the last level; or the bytes of a PNG or SVG file.
     caption: a sentence below it.
-
-  Raises:
-    ValueError: `image` is something else, or a text is none.
   """
 
   title: str
@@ -175,8 +139,7 @@ class Picture:
   caption: str = ""
 
   def __post_init__(self) -> None:
-    check_title(self.title)
-    check_kind("caption", self.caption, *TEXT)
+    _check_fields(self)
     check_picture("image", self.image, drawing=True)
 
 
@@ -194,15 +157,11 @@ class Comparison:
     labels: what the two pictures are called.
     amplification: what the difference is multiplied by; None: the largest whole number that keeps
       `|after - before|` within 255.
-    difference: the amplified difference, a picture of the same size; None: the reader's browser
-      makes it of the pixels, `|after - before|`. Of files it makes none, because what their
-      encoders lost would be amplified too.
+    difference: the amplified difference, a picture of the same size, with its `amplification`;
+      None: the reader's browser makes it of the pixels, `|after - before|`. Of files it makes none,
+      because what their encoders lost would be amplified too.
     details: sections beside the pictures.
     state: a word beside the heading, for example a verdict; None: there is none.
-
-  Raises:
-    ValueError: the pictures have two sizes or are none, a `difference` comes without its
-      `amplification`, or a text is none.
   """
 
   title: str
@@ -217,19 +176,7 @@ class Comparison:
   state: Cell | None = None
 
   def __post_init__(self) -> None:
-    check_title(self.title)
-    check_kind("caption", self.caption, *TEXT)
-    self._check_pictures()
-    check_list("facts", self.facts)
-    facts = {f"facts[{index}]": fact for index, fact in enumerate(self.facts)}
-    for name, pair in {**facts, "labels": self.labels}.items():
-      check_pair(name, pair, "(text, text)")
-      check_each(name, pair, *TEXT)
-    check_sections("details", self.details, Text | Table | Bars)
-    check_kind("state", self.state, Cell | None, "a Cell or None", "write Cell(text, None)")
-
-  def _check_pictures(self) -> None:
-    """Refuses pictures that do not belong together, and an amplification that is none."""
+    _check_fields(self)
     shown = {"before": self.before, "after": self.after, "difference": self.difference}
     if self.difference is None:
       del shown["difference"]
@@ -262,9 +209,6 @@ class Group:
     title: the heading.
     items: the sections, no groups among them.
     note: a sentence above them.
-
-  Raises:
-    ValueError: something else among the items, or a text is none.
   """
 
   title: str
@@ -272,9 +216,47 @@ class Group:
   note: str = ""
 
   def __post_init__(self) -> None:
-    check_title(self.title)
-    check_kind("note", self.note, *TEXT)
-    check_sections("items", self.items, Text | Table | Picture | Bars | Comparison)
+    _check_fields(self)
 
 
 Section = Text | Table | Picture | Bars | Comparison | Group
+_WORDS = {str: "text", float: "number", NoneType: "None", Sequence: "list"}
+_REMEDIES = {
+  str: "pass a str",
+  str | Cell: 'for a number write Cell(f"{number:.1f}", number)',
+  Cell | None: "write Cell(text, None)",
+}
+
+
+def check(name: str, value: object, kind: Any) -> None:
+  """Refuses what an annotation forbids that is made of texts, cells, sections, lists and pairs."""
+  origin, inner = get_origin(kind), get_args(kind) or (kind,)
+  if origin in (Sequence, tuple):
+    # A text is a sequence too, of its letters.
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+      came = type(value).__name__
+      raise ValueError(f"{name} must be a list or tuple, got {came}; wrap it in one.")
+    if origin is tuple and len(value) != len(inner):
+      form = ", ".join(_words(inner))
+      raise ValueError(f"{name} must be a pair, got {len(value)} values; write ({form}).")
+    for index, item in enumerate(value):
+      check(f"{name}[{index}]", item, inner[index if origin is tuple else 0])
+    return
+  ours = all(each in (str, NoneType) or dataclasses.is_dataclass(each) for each in inner)
+  if ours and not isinstance(value, kind):
+    *others, last = _words(inner)
+    rule = f"{', '.join(others)} or {last}" if others else last
+    remedy = _REMEDIES.get(kind, "wrap it in one")
+    raise ValueError(f"{name} must be a {rule}, got {type(value).__name__}; {remedy}.")
+
+
+def _words(kinds: Sequence[Any]) -> list[str]:
+  return [_WORDS.get(get_origin(kind) or kind) or kind.__name__ for kind in kinds]
+
+
+def _check_fields(section: "Section") -> None:
+  for field in dataclasses.fields(section):
+    value = getattr(section, field.name)
+    check(field.name, value, field.type)
+    if field.name == "title" and field.default is dataclasses.MISSING and not value.strip():
+      raise ValueError(f"title must not be empty, got {value!r}; headings are how a page is read.")

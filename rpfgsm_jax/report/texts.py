@@ -42,11 +42,8 @@ def markdown(tables: Iterable[Table]) -> str:
     lines += [f"## {escape_markdown(table.title)}", ""]
     if table.note:
       lines += [escape_markdown(table.note), ""]
-    rows = [table.columns, ["---"] * len(table.columns), *map(_shown, table.rows)]
-    for place, row in enumerate(rows):
-      cells = row if place == 1 else [escape_markdown(cell) for cell in row]
-      lines.append(f"| {' | '.join(cells)} |")
-    lines.append("")
+    head, *rows = (f"| {' | '.join(map(escape_markdown, row))} |" for row in _lines(table))
+    lines += [head, f"|{' --- |' * len(table.columns)}", *rows, ""]
   return "\n".join(lines)
 
 
@@ -84,8 +81,5 @@ def plain(table: Table) -> str:
 
 
 def _lines(table: Table) -> list[Sequence[str]]:
-  return [table.columns, *map(_shown, table.rows)]
-
-
-def _shown(row: Sequence[str | Cell]) -> list[str]:
-  return [cell.text if isinstance(cell, Cell) else cell for cell in row]
+  rows = [[cell.text if isinstance(cell, Cell) else cell for cell in row] for row in table.rows]
+  return [table.columns, *rows]

@@ -111,7 +111,7 @@ def test_tables_say_what_the_ranks_say(tmp_path):
   psnr = next(line for line in lines if line and line[0].startswith("PSNR"))
   assert psnr[1:] == ["25.5", "20.0", "31.0", "2"]
   assert "RPFGSM\\_BRISQUE" in report
-  assert "1 file that have no partner among the protected: left.jpg" in report
+  assert "1 file without a partner among the protected photos: left.jpg" in report
 
 
 def cells(table):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from experiments import rows
-from experiments.lineup import Network
+from experiments.lineup import StudyNetwork
 from experiments.results import Results
 from experiments.variants import Setup
 from rpfgsm_jax import defenses
@@ -27,10 +27,10 @@ NUM_CLASSES = 12
 NUMBERS = ("l0", "l2", "linf", "psnr", "ssim", "mad", "brisque", "seconds", "evaluations")
 
 
-def networks(seen: Sequence[str], unseen: Sequence[str]) -> tuple[Network, ...]:
+def networks(seen: Sequence[str], unseen: Sequence[str]) -> tuple[StudyNetwork, ...]:
   """Networks that have titles only."""
   return tuple(
-    Network(name=f"toy/{title}", title=title, seen=place < len(seen), classifier=None)
+    StudyNetwork(name=f"toy/{title}", title=title, seen=place < len(seen), classifier=None)
     for place, title in enumerate((*seen, *unseen))
   )
 

@@ -15,11 +15,12 @@ from click.testing import CliRunner
 from PIL import Image
 
 import rpfgsm_jax as rp
-from experiments import demo, lineup, photos, report, rows, runtime, verify
+from experiments import demo, lineup, photos, report, rows, runtime, study, verify
 from experiments import run as script
 from rpfgsm_jax import data
 from rpfgsm_jax.defenses import IDENTITY, JPEG, REQUANTIZE, DefenseBank
 from rpfgsm_jax.evaluation import measure
+from rpfgsm_jax.process import CompileCache
 
 BANK = DefenseBank((IDENTITY, REQUANTIZE, JPEG))  # medians take longest to compile
 NETS = {"toy/resnet50": toys.linear(1), "toy/b": toys.convolution(2), "toy/c": toys.convolution(4)}
@@ -39,7 +40,7 @@ def config(place, **changes):
     "bank": BANK,
     "seed": 11,
   }
-  return demo.DemoConfig(**options | changes)
+  return demo.config_of(**options | changes)
 
 
 def run(settings):
@@ -173,11 +174,11 @@ def test_the_seed_stays_in_the_private_record(folder, tmp_path):
     demo.prepare(config(folder, seed=None, out=tmp_path), load=NETS.__getitem__) for _ in range(2)
   ]
   assert plans[0].seed != plans[1].seed
-  demo._write_record(plans[0], tmp_path)
+  study.open_journal(plans[0], print)
   assert json.loads((tmp_path / "run.json").read_text())["seed"] == plans[0].seed
   if os.name == "posix":
     assert stat.S_IMODE((tmp_path / "run.json").stat().st_mode) == 0o600
-  assert str(plans[0].seed) not in json.dumps(demo._header(plans[0]))
+  assert str(plans[0].seed) not in (tmp_path / "rows.jsonl").read_text()
 
 
 def test_the_figure_is_a_picture_of_whole_rows(result):
@@ -272,27 +273,6 @@ def test_noise_is_plus_or_minus_eps_and_follows_seed_and_id():
   assert (lineup.sign_noise(images, [5, 6, 7], 2, 6.7) != noisy).any()
 
 
-def test_a_limit_takes_from_every_class_folder_and_always_the_same(folder):
-  names = {}
-  for limit in (3, 4):
-    choice = photos.Choice(data=folder / "photos", limit=limit)
-    source = photos.open_source(choice, toys.CLASS_NAMES, toys.SIZE)
-    names[limit] = {photo.name for photo in source.photos}
-  assert {name.split("/")[0] for name in names[3]} - {"plain.png", "broken.jpg"} == {
-    "scene 0",
-    "scene 3",
-  }
-  assert names[3] < names[4]
-
-
-def test_sample_photographs_come_in_turn_and_have_their_own_ids():
-  source = photos.open_samples((16, 12), 7)
-  assert len({photo.group for photo in source.photos[:6]}) == 6
-  assert len({photo.image_id for photo in source.photos}) == 7
-  (batch,) = source.batches(10)
-  assert batch.images.shape == (7, 16, 12, 3)
-
-
 def test_png_names_never_meet():
   names = ["a.jpg", "a.png", "A.gif", "b/c.jpg", "a.jpg.png", "d.png", "D.PNG"]
   found = [name.lower() for name in photos._png_names(names)]
@@ -332,7 +312,7 @@ def test_a_folder_that_is_not_ours_is_refused_and_stays(folder, tmp_path):
     place = tmp_path / name.split(".")[0]
     place.mkdir()
     (place / name).write_text(content)
-    with pytest.raises(ValueError, match="was not written by this experiment"):
+    with pytest.raises(ValueError, match="was not written by it"):
       demo.prepare(config(folder, out=place), load=NETS.__getitem__)
     assert (place / name).read_text() == content
 
@@ -347,14 +327,14 @@ def test_somebodys_file_beside_our_result_is_never_lost(copy, folder):
 def test_results_and_photographs_lie_apart(folder, place):
   data_folder = folder / "photos"
   out = data_folder.parent / place if place != "." else data_folder / "scene 0" / "deep"
-  with pytest.raises(ValueError, match=r"must lie apart|was not written by this experiment"):
+  with pytest.raises(ValueError, match=r"must lie apart|was not written by it"):
     demo.prepare(config(folder, out=out), load=NETS.__getitem__)
 
 
 @pytest.fixture
 def invoke(monkeypatch):
   """Runs the script in this process without touching the process's settings."""
-  monkeypatch.setattr(runtime, "prepare", lambda: runtime.CompileCache(None, False))
+  monkeypatch.setattr(runtime, "prepare", lambda: CompileCache(None, False))
   monkeypatch.setattr(demo.prepare, "__kwdefaults__", {"load": NETS.__getitem__})
   return lambda *arguments: CliRunner().invoke(script.cli, [str(each) for each in arguments])
 

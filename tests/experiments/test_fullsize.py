@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -79,8 +80,40 @@ def test_a_small_photo_is_enlarged_and_a_large_one_is_not(folder):
 
 def test_other_settings_in_the_same_folder_are_refused(folder):
   run(dataclasses.replace(config_of(folder), settings=("photo itself",)))
-  with pytest.raises(ValueError, match="--out holds rows of another seed; name another folder"):
+  with pytest.raises(ValueError, match=r"was begun with seed = 1, got 2; .* or another --out"):
     run(config_of(folder, seed=2))
+
+
+def test_photos_of_another_folder_are_not_mixed_in(folder):
+  """Names repeat from camera to camera: rows of one folder would pass for another's."""
+  quick = dataclasses.replace(config_of(folder, limit=1), settings=("photo itself",))
+  run(quick)
+  before = (folder / "out" / "rows.jsonl").read_bytes()
+  shutil.copytree(folder / "in", folder / "other")
+  for other in (folder / "other", None):
+    with pytest.raises(ValueError, match=r"was begun with data = .*in, got"):
+      run(dataclasses.replace(quick, data=other))
+  assert (folder / "out" / "rows.jsonl").read_bytes() == before
+
+
+def test_rows_that_do_not_say_which_photos_are_refused(folder):
+  """Those of an older version, which had no private record either."""
+  quick = dataclasses.replace(config_of(folder), settings=("photo itself",))
+  run(quick)
+  header, *others = rows.read_rows(folder / "out" / "rows.jsonl")
+  del header["data"]
+  for name in ("rows.jsonl", "run.json"):
+    (folder / "out" / name).unlink()
+  rows.append_rows(folder / "out" / "rows.jsonl", [header, *others])
+  with pytest.raises(ValueError, match="was begun with data = nothing, got"):
+    run(quick)
+
+
+def test_a_folder_of_something_else_is_refused(folder):
+  (folder / "out").mkdir()
+  (folder / "out" / "mine.txt").write_text("mine")
+  with pytest.raises(ValueError, match=r"holds mine\.txt and was not written by it"):
+    run(config_of(folder))
 
 
 def test_an_unknown_setting_is_named(folder):

@@ -9,7 +9,6 @@ import toy_classifiers as toys
 from PIL import Image
 
 from experiments import photos
-from experiments.photos import Choice
 from rpfgsm_jax import data
 from rpfgsm_jax.data import places365
 
@@ -56,7 +55,8 @@ def places(tmp_path_factory):
 
 
 def open_source(place, class_names=NAMES, **options):
-  return photos.open_source(Choice(data=place, **options), class_names, toys.SIZE)
+  networks = [dataclasses.replace(toys.linear(1), class_names=tuple(class_names))]
+  return photos.open_source(place, networks, **options)
 
 
 def names_of(source):
@@ -101,7 +101,7 @@ def test_fewer_samples_are_the_first_of_more(limit):
 
 
 def test_samples_are_different_pictures_first_and_have_no_class():
-  source = photos.open_source(Choice(), NAMES, toys.SIZE)
+  source = open_source(None)
   groups = [photo.group for photo in source.photos]
   count = len(set(groups))
   assert len(set(groups[:count])) == count
@@ -246,7 +246,7 @@ def test_a_part_of_the_images_in_a_folder_is_taken(places):
 def test_what_does_not_fit_together_is_refused(options, message, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   with pytest.raises(ValueError, match=message):
-    photos.open_source(Choice(**options), NAMES, toys.SIZE)
+    open_source(options.pop("data", None), **options)
 
 
 @pytest.mark.parametrize(

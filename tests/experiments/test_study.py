@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import rpfgsm_jax as rp
-from experiments import catalog, journal, options, rows, study, study_plan, variants
+from experiments import catalog, journal, options, rows, study, variants
 from experiments import run as script
 from rpfgsm_jax import data
 from rpfgsm_jax.attacks.targets import candidate_mass
@@ -41,11 +41,11 @@ def config(place, **changes):
     "bank": BANK,
     "seed": 11,
   }
-  return study_plan.StudyConfig(**settings | changes)
+  return options.StudyConfig(**settings | changes)
 
 
 def prepare(settings):
-  return study_plan.prepare(settings, load=NETS.__getitem__)
+  return study.prepare(settings, load=NETS.__getitem__)
 
 
 def run(settings, names=CHOSEN):
@@ -234,9 +234,16 @@ def test_a_cut_first_row_is_as_good_as_none(result, folder, tmp_path):
 )
 def test_rows_of_other_settings_are_not_mixed(result, folder, change, named):
   before = (result[0] / "rows.jsonl").read_bytes()
-  with pytest.raises(ValueError, match=f"made with other settings.*{named}"):
+  with pytest.raises(ValueError, match=f"was begun with {named}"):
     prepare(config(folder, **change))
   assert (result[0] / "rows.jsonl").read_bytes() == before
+
+
+def test_another_environment_is_worth_a_note(result, folder, tmp_path):
+  place = copy(result, tmp_path / "out")
+  content = (place / "rows.jsonl").read_text()
+  (place / "rows.jsonl").write_text(content.replace('"jax":"', '"jax":"0.', 1))
+  assert "versions.jax 0." in run(config(folder, out=place))[1][0]
 
 
 def test_an_attack_of_the_same_name_with_other_settings_is_refused(result, folder):
@@ -251,7 +258,7 @@ def test_an_attack_of_the_same_name_with_other_settings_is_refused(result, folde
 
 def test_a_foreign_folder_is_refused(folder, tmp_path):
   (tmp_path / "mine.txt").write_text("mine")
-  with pytest.raises(ValueError, match="was not written by this experiment"):
+  with pytest.raises(ValueError, match="was not written by it"):
     prepare(config(folder, out=tmp_path))
 
 

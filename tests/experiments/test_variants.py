@@ -12,7 +12,7 @@ import toy_classifiers as toys
 
 import rpfgsm_jax as rp
 from experiments import catalog, timing, variants
-from experiments.lineup import Network
+from experiments.lineup import StudyNetwork
 from experiments.variants import SWEEP, Setup, rp_variant
 from rpfgsm_jax.attacks.steps import iterations_for
 
@@ -288,7 +288,7 @@ def test_choices_of_networks_are_one_to_all():
 @pytest.fixture(scope="module")
 def toy_setup():
   networks = tuple(
-    Network(name=net.name, title=net.name.replace(" ", "-"), seen=True, classifier=net)
+    StudyNetwork(name=net.name, title=net.name.replace(" ", "-"), seen=True, classifier=net)
     for net in toys.three()
   )
   # Two families that compile in a moment.

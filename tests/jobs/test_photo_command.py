@@ -237,7 +237,7 @@ def test_the_page_lies_beside_the_results_and_holds_every_photo_that_is_done(
   assert [each.relative for each in entries] == ["a.png", "gray.png", "sub/b.png"]
   assert entries[2].original == album / "sub" / "b.png"
   assert entries[2].output == pathlib.Path("out/sub/b.png").resolve()
-  assert entries[2].facts["verdict"]["status"] == "protected"
+  assert entries[2].verdict.status == "protected"
 
 
 def test_a_file_in_the_pages_place_stays_but_an_older_page_is_made_anew(rpfgsm, album, tmp_path):

@@ -3,6 +3,7 @@
 import base64
 import html.parser
 import io
+import xml.etree.ElementTree as ET
 
 import numpy as np
 from PIL import Image
@@ -23,40 +24,47 @@ def decode(source: str, kind: str = "png") -> np.ndarray:
 
 
 class Parsed(html.parser.HTMLParser):
-  """Elements in order with their text; complains about tags that do not match."""
+  """Elements in order with their text, and as a tree; complains about tags that do not match."""
 
   def __init__(self, page: str):
     super().__init__()
     self.elements: list[tuple[str, dict[str, str | None]]] = []
-    self.texts: list[tuple[str, str]] = []
-    self.marked: list[tuple[str, str]] = []  # ("start", tag), ("text", text), ("end", tag)
-    self.links: list[tuple[str, dict[str, str | None]]] = []  # with their text
-    self.open: list[str] = []
+    self.texts: list[tuple[str, str]] = []  # with the innermost element's tag
+    self._open: list[str] = []
+    self._builder = ET.TreeBuilder()
     self.source = page
     self.feed(page)
     self.close()
-    assert self.open == []
+    assert self._open == []
+    self.tree = self._builder.close()
 
   def handle_starttag(self, tag, attributes):
     assert len(attributes) == len(dict(attributes))
     self.elements.append((tag, dict(attributes)))
-    self.marked.append(("start", tag))
-    if tag not in VOID:
-      self.open.append(tag)
+    self._builder.start(tag, dict(attributes))
+    if tag in VOID:
+      self._builder.end(tag)
+    else:
+      self._open.append(tag)
 
   def handle_endtag(self, tag):
-    assert self.open.pop() == tag
-    self.marked.append(("end", tag))
+    assert self._open.pop() == tag
+    self._builder.end(tag)
 
   def handle_data(self, text):
-    if self.open and text.strip():
-      self.texts.append((self.open[-1], text))
-      self.marked.append(("text", text))
-    if self.open and self.open[-1] == "a":
-      self.links.append((text, self.elements[-1][1]))
+    if self._open:
+      self._builder.data(text)
+      if text.strip():
+        self.texts.append((self._open[-1], text))
 
   def all(self, tag: str) -> list[dict[str, str | None]]:
     return [attributes for name, attributes in self.elements if name == tag]
 
   def text(self, tag: str) -> list[str]:
     return [text for name, text in self.texts if name == tag]
+
+  def table(self, title: str) -> list[list[str]]:
+    """The body of the first table under that heading."""
+    sections = (each for each in self.tree.iter("section") if each[0].text == title)
+    _, *rows = next(sections).iter("tr")
+    return [["".join(cell.itertext()) for cell in row] for row in rows]

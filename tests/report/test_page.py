@@ -126,17 +126,19 @@ def test_names_that_are_no_utf8_are_spelled_out(tmp_path):
   assert set(parsed.text("td")) == {"caf\\xe9.jpg\\x00\\ud812\\x1b\\x0d\\ufffe ε"}
 
 
-@pytest.mark.parametrize("shape", [(5, 7), (128, 96), (1, 1), (3, 500)], ids=str)
-def test_pictures_keep_every_level(shape):
+@pytest.mark.parametrize(
+  ("shape", "shown"),
+  [((5, 7), (320, 448)), ((128, 96), (384, 288)), ((1, 1), (448, 448)), ((3, 500), (3, 500))],
+  ids=str,
+)
+def test_pictures_keep_every_level(shape, shown):
   before, after, alone = noise(*shape), noise(*shape), noise(*shape)
   page = build_page("t", [Comparison("c", before, after), Picture("p", alone)])
   images = Parsed(page).all("img")
   for image, pixels in zip(images, (before, after, alone), strict=True):
     np.testing.assert_array_equal(decode(image["src"]), pixels)
-    factor = int(image["width"]) // shape[1]
-    assert (int(image["height"]), int(image["width"])) == (shape[0] * factor, shape[1] * factor)
-    assert factor == max(448 // max(shape), 1)
-    assert ("class" in image) == (factor > 1)
+    assert (int(image["height"]), int(image["width"])) == shown
+    assert image.get("class") == (None if shown == shape else "enlarged")
 
 
 def test_a_picture_may_be_a_view_into_something_larger():
@@ -158,14 +160,8 @@ def test_files_are_embedded_byte_for_byte():
 @pytest.mark.parametrize(
   ("change", "given", "shown"),
   [
-    (16, None, "15"),
-    (17, None, "15"),
-    (18, None, "14"),
-    (255, None, "1"),
-    (1, None, "255"),
-    (0, None, "1"),
-    (16, 8, "8"),
-    (0, 8, "8"),
+    *((16, None, "15"), (17, None, "15"), (18, None, "14"), (255, None, "1"), (1, None, "255")),
+    *((0, None, "1"), (16, 8, "8"), (0, 8, "8")),
   ],
 )
 def test_the_difference_is_amplified_as_far_as_it_stays_in_range(change, given, shown):
@@ -244,19 +240,13 @@ GRAY, BATCH = np.zeros((4, 4), np.uint8), np.zeros((2, 4, 4, 3), np.uint8)
       lambda: Comparison("c", noise().astype(int), noise()),
       "before must be a NumPy array of uint8",
     ),
-    (
-      lambda: Comparison("c", noise(), noise(), facts=[("a", 1)]),
-      r"facts\[0\]\[1\] must be a text, got int",
-    ),
+    (lambda: Comparison("c", noise(), noise(), facts=[("a", 1)]), r"facts\[0\]\[1\] .* got int"),
     (lambda: Comparison("c", noise(), noise(), facts=["ab"]), r"facts\[0\] must be a list"),
-    (
-      lambda: Comparison("c", noise(), noise(), labels=("a",)),
-      r"labels must be a pair, got 1 values; write \(text, text\)",
-    ),
+    (lambda: Comparison("c", noise(), noise(), labels=("a",)), r"labels .* a pair.*\(text, text"),
     (lambda: Comparison("c", noise(), noise(), amplification=0), "amplification .* got 0; None"),
     (lambda: Comparison("c", noise(), noise(), amplification=1.5), "amplification .* got 1.5"),
     (lambda: Table("t", ["a", "b"], [["1", "2"], ["1"]]), r"rows\[1\].*2 columns, got 1; write"),
-    (lambda: Table("t", ["a"], [[0.5]]), r"rows\[0\]\[0\] must be a text or a Cell, got float"),
+    (lambda: Table("t", ["a"], [[0.5]]), r"rows\[0\]\[0\] must be a text or Cell, got float"),
     (lambda: Table("t", ["a"], ["x"]), r"rows\[0\] must be a list or tuple, got str"),
     (lambda: Table("t", [], []), "columns must name at least one"),
     (lambda: Table("t", "ab", []), "columns must be a list or tuple, got str"),
@@ -267,8 +257,8 @@ GRAY, BATCH = np.zeros((4, 4), np.uint8), np.zeros((2, 4, 4, 3), np.uint8)
     (lambda: Cell(1, 1), "text must be a text, got int"),
     (lambda: Text("one paragraph"), "paragraphs must be a list or tuple, got str"),
     (lambda: Text([b"x"]), r"paragraphs\[0\] must be a text, got bytes"),
-    (lambda: Group("g", [Group("h", [])]), r"items\[0\] must be one of Text.*got Group"),
-    (lambda: build_page("t", ["text"]), r"sections\[0\] must be one of Text.*got str"),
+    (lambda: Group("g", [Group("h", [])]), r"items\[0\] must be a Text, .*got Group"),
+    (lambda: build_page("t", ["text"]), r"sections\[0\] must be a Text, .*got str"),
     (lambda: build_page("t", Text([])), "sections must be a list or tuple, got Text"),
     (lambda: build_page(" ", []), "title must be a text that is not empty"),
     (lambda: write_page("page.txt", "t", []), r"path must end in \.html, got page\.txt"),
