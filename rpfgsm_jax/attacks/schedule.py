@@ -64,9 +64,7 @@ def draw_schedule(
     order = _cycled_indices if draw == "balanced" else _uniform_indices
     sequence = values[order(keys_parameter[index], num_steps, len(defense.parameters))]
     drawn = family == index
-    turn = (
-      jnp.cumsum(drawn.astype(jnp.int32)) - 1
-    )  # ordinal of the visit to this family
+    turn = jnp.cumsum(drawn.astype(jnp.int32)) - 1  # ordinal of the visit to this family
     parameter = jnp.where(drawn, sequence[jnp.maximum(turn, 0)], parameter)
   noise = jax.random.bits(key_noise, (num_steps,))
   return Draws(classifier=classifier, family=family, parameter=parameter, noise=noise)
