@@ -1,6 +1,7 @@
 """An experiment's process: when it began, its settings, the versions its results depend on."""
 
 import importlib.metadata
+import importlib.util
 import platform
 import time
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ STARTED = time.perf_counter()
 
 def prepare() -> "CompileCache":
   """Makes the settings of `rpfgsm_jax.process`; called once, before anything is computed."""
+  if importlib.util.find_spec("matplotlib") is None:
+    raise SystemExit("experiments need Matplotlib: pip install -e '.[experiments]', or make demo.")
   from rpfgsm_jax import process  # here, because `run.py --help` must not wait for JAX
 
   return process.prepare()

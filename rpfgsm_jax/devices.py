@@ -16,17 +16,7 @@ IMAGES = "images"
 
 
 def choose_devices(devices: Devices = None) -> tuple[jax.Device, ...]:
-  """Returns the devices that are meant.
-
-  Args:
-    devices: see `Devices`.
-
-  Returns:
-    At least one device, each once.
-
-  Raises:
-    ValueError: more are wanted than there are, none, one twice, or another process's.
-  """
+  """Returns the devices that are meant, each once; see `Devices`."""
   local = tuple(jax.local_devices())
   if devices is None:
     return local
@@ -58,15 +48,7 @@ def choose_devices(devices: Devices = None) -> tuple[jax.Device, ...]:
 
 
 def share(count: int, devices: tuple[jax.Device, ...]) -> tuple[int, tuple[jax.Device, ...]]:
-  """Returns how many images each device gets of so many, and the devices that get any.
-
-  Args:
-    count: images, >= 0.
-    devices: at least one.
-
-  Returns:
-    Images a device, >= 1; and the first of the devices, as many as that takes.
-  """
+  """Returns how many images each device gets of so many (>= 1), and the devices that get any."""
   each = max(-(-count // len(devices)), 1)
   return each, devices[: max(-(-count // each), 1)]
 
@@ -77,15 +59,7 @@ def mesh_of(devices: tuple[jax.Device, ...]) -> Mesh:
 
 
 def split(tree: Any, devices: tuple[jax.Device, ...]) -> Any:
-  """Returns arrays with their first axis split evenly over the devices; one is left to JAX.
-
-  Args:
-    tree: pytree of arrays on the host; first axes are multiples of the number of devices.
-    devices: at least one.
-
-  Returns:
-    The same tree of JAX arrays.
-  """
+  """Returns arrays with their first axis split evenly over the devices; one is left to JAX."""
   if len(devices) == 1:
     return jax.tree.map(jnp.asarray, tree)
   return jax.device_put(tree, NamedSharding(mesh_of(devices), PartitionSpec(IMAGES)))
@@ -96,13 +70,6 @@ def on_each(tree: Any, devices: tuple[jax.Device, ...]) -> Any:
 
   On one device, what is there already stays as it is: what nobody pinned to a device stays unpinned
   too, and programs compiled for it serve on.
-
-  Args:
-    tree: pytree of arrays.
-    devices: at least one.
-
-  Returns:
-    The same tree of JAX arrays.
   """
   if len(devices) > 1:
     return jax.device_put(tree, NamedSharding(mesh_of(devices), PartitionSpec()))

@@ -29,14 +29,7 @@ ROUNDINGS: tuple[str, ...] = get_args(Rounding)
 
 
 def check_rounding(rounding: str) -> None:
-  """Refuses a rule that does not exist.
-
-  Args:
-    rounding: name of a rule.
-
-  Raises:
-    ValueError: `rounding` is not one of `ROUNDINGS`.
-  """
+  """Refuses a rule that does not exist."""
   if rounding not in ROUNDINGS:
     names = ", ".join(repr(name) for name in ROUNDINGS)
     raise ValueError(f"rounding must be one of {names}, got {rounding!r}.")
@@ -44,14 +37,7 @@ def check_rounding(rounding: str) -> None:
 
 @jax.custom_jvp
 def round_straight_through(values: Array) -> Array:
-  """Rounds to the nearest integer, half to even; the derivative is one.
-
-  Args:
-    values: any shape, float.
-
-  Returns:
-    Exact integers as floats, same shape and dtype.
-  """
+  """Rounds to the nearest integer, half to even; the derivative is one."""
   return jnp.round(values)
 
 
@@ -62,14 +48,7 @@ def _round_straight_through_jvp(primals, tangents):
 
 @jax.custom_jvp
 def round_cubic(values: Array) -> Array:
-  """Rounds to the nearest integer, half to even; the derivative is `3 (u - round(u))^2`.
-
-  Args:
-    values: any shape, float.
-
-  Returns:
-    Exact integers as floats, same shape and dtype.
-  """
+  """Rounds to the nearest integer, half to even; the derivative is `3 (u - round(u))^2`."""
   return jnp.round(values)
 
 
@@ -80,44 +59,19 @@ def _round_cubic_jvp(primals, tangents):
 
 
 def cubic_slope(residual: Array) -> Array:
-  """Returns the derivative of both cubic rules, `3 (u - round(u))^2`, in 0..0.75.
-
-  Args:
-    residual: `u - round(u)`, any shape, -0.5..0.5.
-
-  Returns:
-    The derivative, same shape and dtype.
-  """
+  """Returns the derivative of both cubic rules, `3 (u - round(u))^2`, in 0..0.75."""
   return 3 * residual * residual
 
 
 def round_cubic_value(values: Array) -> Array:
-  """Returns the cubic surrogate `round(u) + (u - round(u))^3`, which is smooth between ties.
-
-  Args:
-    values: any shape, float.
-
-  Returns:
-    Surrogate values, not integral, same shape and dtype.
-  """
+  """Returns the cubic surrogate `round(u) + (u - round(u))^3`, which is smooth between ties."""
   nearest = jax.lax.stop_gradient(jnp.round(values))
   residual = values - nearest
   return nearest + residual * residual * residual
 
 
 def round_values(values: Array, rounding: Rounding) -> Array:
-  """Rounds `values` by the named rule (see the table at the top of this file).
-
-  Args:
-    values: any shape, float.
-    rounding: one of `ROUNDINGS`.
-
-  Returns:
-    Rounded values, same shape and dtype.
-
-  Raises:
-    ValueError: `rounding` is unknown.
-  """
+  """Rounds `values` by the named rule (see the table at the top of this file)."""
   check_rounding(rounding)
   rules = {
     "straight_through": round_straight_through,
@@ -154,18 +108,6 @@ def clip_values(values: Array, low: float, high: float, rounding: Rounding) -> A
 
   Outside the interval it is one under `"straight_through"` and zero under the cubic rules. The
   bounds get no gradient.
-
-  Args:
-    values: any shape, float.
-    low: lower bound.
-    high: upper bound.
-    rounding: one of `ROUNDINGS`.
-
-  Returns:
-    The clipped values, same shape and dtype.
-
-  Raises:
-    ValueError: `rounding` is unknown.
   """
   check_rounding(rounding)
   rule = _clip_straight_through if rounding == "straight_through" else _clip_closed

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 import rpfgsm_jax as rp
-from rpfgsm_jax import comparison, jobs, photos, report
+from rpfgsm_jax import comparison, photos, report
 
 SURFACES = {
   "rpfgsm_jax": rp,
@@ -22,7 +22,6 @@ SURFACES = {
   "rpfgsm_jax.photos": photos,
   "rpfgsm_jax.report": report,
   "rpfgsm_jax.comparison": comparison,
-  "rpfgsm_jax.jobs": jobs,
 }
 NAMES = [(surface, name) for surface, module in SURFACES.items() for name in module.__all__]
 

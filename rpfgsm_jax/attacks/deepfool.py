@@ -127,17 +127,9 @@ def to_nearest_boundary(
 ) -> Images:
   """Returns the orthogonal step to the nearest linearized boundary around the first class.
 
-  Moosavi-Dezfooli et al. (2016), Algorithm 2, lines 6 to 10.
-
-  Args:
-    classifier: the network.
-    images: `(m, H, W, C)`, gray levels.
-    classes: `(m, k)` int32, the class to leave first.
-    push: gray levels (L2) added to the step's length.
-    least: gray levels, the least length of a step.
-
-  Returns:
-    `(m, H, W, C)`; zero where no boundary has a gradient.
+  Moosavi-Dezfooli et al. (2016), Algorithm 2, lines 6 to 10. `classes` is `(m, k)`, the one to
+  leave first; `push` is added to the step's length, which is at least `least`, both gray levels
+  (L2). Zero where no boundary has a gradient.
   """
   logits, gradients = minimal.logit_gradients(classifier, images, classes)
   values = jnp.take_along_axis(logits, classes, axis=1)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from rpfgsm_jax.attacks.config import static_except
-from rpfgsm_jax.attacks.signed import Recipe, run_signed
+from rpfgsm_jax.attacks.signed import SignedRecipe, run_signed
 from rpfgsm_jax.attacks.steps import AttackResult
 from rpfgsm_jax.attacks.targets import draw_other
 from rpfgsm_jax.attacks.transfer import PLAIN, TransferOptions
@@ -15,7 +15,7 @@ from rpfgsm_jax.typing import ArrayLike, Images, Key
 
 # Two families drawn independently each iteration: a probability of one half.
 _BANK = DefenseBank((IDENTITY, INPUT_DIVERSITY))
-_UNTARGETED = Recipe(name="di_fgsm", networks="ensemble", bank=_BANK, draw="iid")
+_UNTARGETED = SignedRecipe(name="di_fgsm", networks="ensemble", bank=_BANK, draw="iid")
 _TARGETED = dataclasses.replace(_UNTARGETED, aim=draw_other)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rpfgsm_jax.attacks import inputs
 from rpfgsm_jax.attacks.config import static_except
 from rpfgsm_jax.attacks.lab import lab_distance
-from rpfgsm_jax.attacks.signed import Recipe, run_signed
+from rpfgsm_jax.attacks.signed import SignedRecipe, run_signed
 from rpfgsm_jax.attacks.steps import AttackResult
 from rpfgsm_jax.attacks.targets import draw_other
 from rpfgsm_jax.attacks.transfer import PLAIN, TransferOptions
@@ -98,7 +98,7 @@ def eot(
   """
   config = EOTConfig() if config is None else config
   _check_config(config)
-  recipe = Recipe(
+  recipe = SignedRecipe(
     name="eot",
     aim=draw_other,
     bank=config.transforms,

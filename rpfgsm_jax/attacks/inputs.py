@@ -24,15 +24,7 @@ def concrete_or_none(value: Any) -> np.ndarray | None:
 def check_classifiers(
   classifiers: Sequence[Classifier], *, same_size: bool = True
 ) -> tuple[Classifier, ...]:
-  """Returns the classifiers as a tuple.
-
-  Args:
-    classifiers: at least one; a single one need not be in a sequence.
-    same_size: they must share one image size.
-
-  Raises:
-    ValueError: none was given, something else was given, or their classes or image sizes differ.
-  """
+  """Returns the classifiers as a tuple, after checking that they go together."""
   if isinstance(classifiers, Classifier):
     classifiers = (classifiers,)
   classifiers = tuple(classifiers)
@@ -61,11 +53,7 @@ def check_classifiers(
 
 
 def check_single(name: str, classifiers: tuple[Classifier, ...]) -> None:
-  """Checks that an attack on one network got one.
-
-  Raises:
-    ValueError: it got several.
-  """
+  """Checks that an attack on one network got one."""
   if len(classifiers) > 1:
     raise ValueError(
       f"classifiers must be one network for {name}, got {len(classifiers)} "
@@ -81,11 +69,7 @@ def check_goal(
   batch: int,
   classifiers: tuple[Classifier, ...],
 ) -> Labels | None:
-  """Returns the chosen classes, to approach or to leave, as `(B,)` int32; None when none are.
-
-  Raises:
-    ValueError: a target for an untargeted attack, a label for a targeted one, or no classes.
-  """
+  """Returns the chosen classes, to approach or to leave, as `(B,)` int32; None when none are."""
   if targeted and label is not None:
     raise ValueError(
       f"label is for the untargeted attacks; {name} approaches a class: give a target, or none."
@@ -103,11 +87,7 @@ def check_goal(
 
 
 def check_enough_classes(classifiers: tuple[Classifier, ...]) -> None:
-  """Checks that some class is surely no network's prediction.
-
-  Raises:
-    ValueError: there are not more classes than networks.
-  """
+  """Checks that there are more classes than networks: one is surely no network's prediction."""
   num_classes = len(classifiers[0].class_names)
   if num_classes <= len(classifiers):
     raise ValueError(
@@ -117,11 +97,7 @@ def check_enough_classes(classifiers: tuple[Classifier, ...]) -> None:
 
 
 def check_bank(name: str, bank: Any, remedy: str) -> None:
-  """Checks the transformations of an attack.
-
-  Raises:
-    ValueError: it is no DefenseBank, or an empty one.
-  """
+  """Checks the transformations of an attack."""
   if not isinstance(bank, DefenseBank) or not bank.families:
     raise ValueError(
       f"{name} must be a DefenseBank with at least one family, got {bank!r}; {remedy}."
@@ -129,15 +105,7 @@ def check_bank(name: str, bank: Any, remedy: str) -> None:
 
 
 def check_counts(config: Any, **least: int) -> None:
-  """Checks fields of a config that count something; None is left to its own meaning.
-
-  Args:
-    config: of an attack.
-    **least: field name and its smallest value.
-
-  Raises:
-    ValueError: a field is not an integer, or too small.
-  """
+  """Checks fields that count something, each with its `least`; None is left to its own meaning."""
   for name, smallest in least.items():
     value = getattr(config, name)
     if value is None:
@@ -147,12 +115,7 @@ def check_counts(config: Any, **least: int) -> None:
 
 
 def check_images(images: ArrayLike, classifiers: tuple[Classifier, ...]) -> Images:
-  """Returns the images as float32 gray levels.
-
-  Raises:
-    ValueError: not `(B, H, W, C)` of the classifiers' size; values that are not whole gray levels
-      in 0..255, where they are known.
-  """
+  """Returns the images, `(B, H, W, C)` of the classifiers' size, as float32 gray levels."""
   shape, size = np.shape(images), classifiers[0].image_size
   if len(shape) != 4 or tuple(shape[1:3]) != size:
     raise ValueError(
@@ -166,11 +129,7 @@ def check_images(images: ArrayLike, classifiers: tuple[Classifier, ...]) -> Imag
 
 
 def check_gray_levels(values: np.ndarray) -> None:
-  """Checks that images hold whole gray levels.
-
-  Raises:
-    ValueError: NaN, infinity, a value outside 0..255, or a fraction.
-  """
+  """Checks that images hold whole gray levels in 0..255."""
   if np.issubdtype(values.dtype, np.complexfloating) or not np.issubdtype(values.dtype, np.number):
     raise ValueError(f"images must be real numbers, got dtype {values.dtype}.")
   low, high = values.min(), values.max()
@@ -184,11 +143,7 @@ def check_gray_levels(values: np.ndarray) -> None:
 
 
 def check_image_ids(image_ids: ArrayLike | None, batch: int) -> Array | np.ndarray:
-  """Returns the ids as `(B,)` uint32; 0..B-1 when None. They stay on the host unless traced.
-
-  Raises:
-    ValueError: not `(B,)` integers in 0..2^32-1.
-  """
+  """Returns ids in 0..2^32-1 as `(B,)` uint32, on the host unless traced; 0..B-1 when None."""
   if image_ids is None:
     return np.arange(batch, dtype=np.uint32)
   values = concrete_or_none(image_ids)
@@ -206,12 +161,9 @@ def check_image_ids(image_ids: ArrayLike | None, batch: int) -> Array | np.ndarr
 
 
 def check_labels(name: str, labels: ArrayLike, batch: int, num_classes: int) -> Labels | np.ndarray:
-  """Returns given classes as `(B,)` int32; a single class serves all images.
+  """Returns given classes, in 0..D-1, as `(B,)` int32; a single class serves all images.
 
   They stay on the host unless traced: nobody who checks waits for what a device is computing.
-
-  Raises:
-    ValueError: not integers of shape `()` or `(B,)`, or outside 0..D-1 where they are known.
   """
   shape, dtype = np.shape(labels), jnp.result_type(labels)
   if shape not in ((), (batch,)) or not jnp.issubdtype(dtype, jnp.integer):
@@ -227,11 +179,7 @@ def check_labels(name: str, labels: ArrayLike, batch: int, num_classes: int) -> 
 
 
 def per_image(name: str, value: ArrayLike, batch: int) -> Array:
-  """Returns a number, or one number an image, as `(B,)` float32.
-
-  Raises:
-    ValueError: another shape.
-  """
+  """Returns a number, or one number an image, as `(B,)` float32."""
   shape = np.shape(value)
   if shape not in ((), (batch,)):
     raise ValueError(f"{name} must be one number or one an image, ({batch},), got shape {shape}.")
@@ -239,11 +187,7 @@ def per_image(name: str, value: ArrayLike, batch: int) -> Array:
 
 
 def per_pixel(name: str, value: ArrayLike, shape: tuple[int, ...]) -> Array:
-  """Returns a number, one an image, or one a pixel, as float32 `(B,)` or `(B, H, W, 1 or C)`.
-
-  Raises:
-    ValueError: another shape.
-  """
+  """Returns a number, one an image, or one a pixel, as float32 `(B,)` or `(B, H, W, 1 or C)`."""
   given = np.shape(value)
   if len(given) < 2:
     return per_image(name, value, shape[0])

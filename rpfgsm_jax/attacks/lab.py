@@ -20,19 +20,10 @@ _SLOPE = 24389 / 27 / 116
 
 
 def rgb_to_lab(images: Images) -> Array:
-  """Returns the CIELAB coordinates of sRGB colors, D65 white.
+  """Returns the CIELAB coordinates (L, a, b last) of sRGB colors `(..., H, W, 3)`, D65 white.
 
   CIE 15:2004, Sec. 8.2.1, after the transfer function of IEC 61966-2-1. Colors outside 0..255
   continue the two functions.
-
-  Args:
-    images: `(..., H, W, 3)`, float32 gray levels.
-
-  Returns:
-    `(..., H, W, 3)` float32: L, a, b.
-
-  Raises:
-    ValueError: not three channels last.
   """
   if images.ndim < 3 or images.shape[-1] != 3:
     raise ValueError(f"images must be (..., H, W, 3), red green blue, got {images.shape}.")
@@ -53,18 +44,8 @@ def rgb_to_lab(images: Images) -> Array:
 def lab_distance(first: Images, second: Images) -> Array:
   """Returns the L2 norm, not squared, of the difference in CIELAB, over each whole image.
 
-  The second term of Sanchez-Matilla et al. (2020), Eq. 12. Its gradient is zero, not NaN, where the
-  images are equal.
-
-  Args:
-    first: `(..., H, W, 3)`, float32 gray levels.
-    second: same shape.
-
-  Returns:
-    `(...)` float32.
-
-  Raises:
-    ValueError: the shapes differ, or not three channels last.
+  The second term of Sanchez-Matilla et al. (2020), Eq. 12, `(..., H, W, 3)` to `(...)`. Its
+  gradient is zero, not NaN, where the images are equal.
   """
   if first.shape != second.shape:
     raise ValueError(f"images must have one shape, got {first.shape} and {second.shape}.")

@@ -61,22 +61,7 @@ def run_minimal(
 ) -> AttackResult:
   """Checks the arguments, searches, rounds to 8 bits if asked to, and asks for success.
 
-  Args:
-    name: of the attack, for messages.
-    search: the attack itself.
-    images: `(B, H, W, C)`, whole gray levels.
-    classifiers: one network.
-    config: the attack's, with `quantize` and `micro_batch`.
-    targeted: whether it approaches a class.
-    image_ids: `(B,)` integers; None: 0..B-1. Checked only: nothing is drawn.
-    target: chosen classes; None: the attack's own.
-    label: classes to leave; None: the predicted ones.
-
-  Returns:
-    The attack's result.
-
-  Raises:
-    ValueError: an argument breaks its rule.
+  Nothing is drawn, so `image_ids` are only checked.
   """
   classifiers = inputs.check_classifiers(classifiers)
   inputs.check_single(name, classifiers)
@@ -104,13 +89,7 @@ def run_minimal(
 def logit_gradients(classifier: Classifier, images: Images, classes: Array) -> tuple[Logits, Array]:
   """Returns the logits and the gradients of some of them: one forward, k backward passes.
 
-  Args:
-    classifier: the network.
-    images: `(m, H, W, C)`, gray levels.
-    classes: `(m, k)` int32.
-
-  Returns:
-    `(m, D)`, and `(m, k, H, W, C)` in logits a gray level.
+  Classes are `(m, k)`, gradients `(m, k, H, W, C)`, in logits a gray level.
   """
   logits, pull_back = jax.vjp(classifier, images)
   chosen = jax.nn.one_hot(classes.T, logits.shape[-1], dtype=logits.dtype)
@@ -129,25 +108,13 @@ def norm(arrays: Array, axes: int) -> Array:
 
 
 def check_budget(budget: Any) -> None:
-  """Checks the name of a budget.
-
-  Raises:
-    ValueError: it is neither "quick" nor "paper".
-  """
+  """Checks the name of a budget."""
   if budget not in ("quick", "paper"):
     raise ValueError(f"budget must be 'quick' or 'paper', got {budget!r}.")
 
 
 def with_budget(config: Any, budgets: dict[str, dict[str, Any]]) -> Any:
-  """Returns a config whose fields that are None have the numbers of its budget.
-
-  Args:
-    config: of an attack, with `budget`.
-    budgets: budget -> field -> number.
-
-  Raises:
-    ValueError: the budget is unknown.
-  """
+  """Returns a config whose fields that are None have the numbers of its budget."""
   check_budget(config.budget)
   numbers = budgets[config.budget]
   missing = {name: value for name, value in numbers.items() if getattr(config, name) is None}

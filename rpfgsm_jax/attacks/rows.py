@@ -39,23 +39,9 @@ def run_rows(
   """Runs every row through its own sequence of branches.
 
   Under `jax.vmap` a mapped axis is flattened into rows, so that the branch stays real and the cost
-  is that of one larger batch; also nested, jitted and under `shard_map`.
-
-  Args:
-    advance: moves `micro_batch` rows on by one step of the given branch. A row's new state may
-      depend only on that row.
-    num_branches: K.
-    shared: pytree handed to every step (the networks' parameters); cannot be mapped over.
-    state: pytree of arrays `(R, ...)`, changed by the steps.
-    constants: pytree of arrays `(R, ...)`.
-    schedule: `(R, N)` int32, the branch of each row's n-th step.
-    micro_batch: m >= 1, rows a chunk.
-
-  Returns:
-    The state after all N steps of all rows.
-
-  Raises:
-    ValueError: `jax.vmap` maps `shared`.
+  is that of one larger batch; also nested, jitted and under `shard_map`. `shared` (the networks'
+  parameters) cannot be mapped over. `schedule` is `(R, N)`, the branch of each row's n-th step; a
+  row's new state may depend only on that row.
   """
   num_steps = schedule.shape[1]
   if num_steps == 0:
@@ -85,24 +71,8 @@ def run_rows_until(
   """Runs every row through the branches its own state asks for, until it asks for none.
 
   For loops whose length depends on the data: a row that is done makes room for the next one, so
-  the cost is that of the steps that rows need, not of the slowest row. See `run_rows`, also for
-  `jax.vmap`.
-
-  Args:
-    advance: see `run_rows`.
-    num_branches: K.
-    shared: see `run_rows`.
-    state: see `run_rows`.
-    constants: see `run_rows`.
-    choose: `choose(state, constants, step) -> (R,) int32` in 0..K, K for a row that is done; step
-      is `(R,)`, the steps each row has made. A row's choice may depend only on that row.
-    micro_batch: m >= 1, rows a chunk.
-
-  Returns:
-    The state of all rows when every one is done.
-
-  Raises:
-    ValueError: `jax.vmap` maps `shared`.
+  the cost is that of the steps that rows need, not of the slowest row. A row's choice may depend
+  only on that row. See `run_rows`, also for `jax.vmap`.
   """
   run = functools.partial(_run, advance, num_branches, choose, micro_batch)
   return _flattening(run)(shared, state, constants)
@@ -113,17 +83,7 @@ def map_rows(
 ) -> Any:
   """Applies a batched function to rows, `micro_batch` at a time, so that no batch size shows.
 
-  Args:
-    function: `function(shared, rows) -> rows`, leaves with a leading axis of micro_batch.
-    shared: pytree handed to every call; cannot be mapped over.
-    arrays: pytree of arrays `(R, ...)`.
-    micro_batch: m >= 1.
-
-  Returns:
-    Pytree of arrays `(R, ...)`, the same bits whatever R and the order of rows.
-
-  Raises:
-    ValueError: `jax.vmap` maps `shared`.
+  `function(shared, rows) -> rows`; `shared` cannot be mapped over by `jax.vmap`.
   """
   return _flattening(functools.partial(_map, function, micro_batch))(shared, arrays)
 
@@ -200,11 +160,9 @@ def _run(
 def _next_chunk(
   progress: Array, waiting: Array, num_branches: int, micro_batch: int
 ) -> tuple[Array, Array, Array]:
-  """Chooses a branch and up to `micro_batch` rows that wait for it.
+  """Chooses a branch and up to `micro_batch` rows that wait for it, the least advanced first.
 
-  Returns:
-    The branch, scalar int32; the rows, `(micro_batch,)` int32, the least advanced first; which of
-    them are live.
+  Returns the branch, `(micro_batch,)` rows, and which of them are live.
   """
   beyond = jnp.max(progress) + 1
   waits = waiting[:, None] == jnp.arange(num_branches, dtype=jnp.int32)[None, :]

@@ -11,7 +11,7 @@ from typing import Literal
 from rpfgsm_jax.attacks import inputs
 from rpfgsm_jax.attacks.config import static_except
 from rpfgsm_jax.attacks.schedule import Draw
-from rpfgsm_jax.attacks.signed import Recipe, run_signed
+from rpfgsm_jax.attacks.signed import SignedRecipe, run_signed
 from rpfgsm_jax.attacks.steps import AttackResult
 from rpfgsm_jax.attacks.targets import draw_target
 from rpfgsm_jax.attacks.transfer import PLAIN, TransferOptions
@@ -96,7 +96,7 @@ def rp_fgsm(
   """
   config = RPFGSMConfig() if config is None else config
   _check_config(config)
-  recipe = Recipe(
+  recipe = SignedRecipe(
     name="rp_fgsm",
     aim=draw_target if config.targeted else None,
     networks=config.classifier_choice,

@@ -48,21 +48,8 @@ def draw_schedule(
   text's independent uniform draw: classifier, family, then a parameter of the family. `"balanced"`
   shuffles: each classifier serves `N // K` or `N // K + 1` iterations (exactly N / K when K divides
   N; the remainder is drawn without replacement), families likewise, and within a family each
-  parameter likewise over the iterations that the family got.
-
-  Args:
-    key: the image's key for its schedule.
-    num_steps: N >= 1.
-    num_classifiers: K >= 1.
-    bank: the defenses.
-    draw: `"balanced"` or `"iid"`.
-
-  Returns:
-    Draws of shape `(N,)`. The defenses do not depend on K, so that variants of an attack with the
-    same N meet the same ones.
-
-  Raises:
-    ValueError: unknown `draw`.
+  parameter likewise over the iterations that the family got. The defenses do not depend on K, so
+  that variants of an attack with the same N meet the same ones.
   """
   if draw not in ("balanced", "iid"):
     raise ValueError(f"draw must be 'balanced' or 'iid', got {draw!r}.")
@@ -77,7 +64,7 @@ def draw_schedule(
     order = _cycled_indices if draw == "balanced" else _uniform_indices
     sequence = values[order(keys_parameter[index], num_steps, len(defense.parameters))]
     drawn = family == index
-    turn = jnp.cumsum(drawn.astype(jnp.int32)) - 1  # the how-manieth visit to this family
+    turn = jnp.cumsum(drawn.astype(jnp.int32)) - 1  # ordinal of the visit to this family
     parameter = jnp.where(drawn, sequence[jnp.maximum(turn, 0)], parameter)
   noise = jax.random.bits(key_noise, (num_steps,))
   return Draws(classifier=classifier, family=family, parameter=parameter, noise=noise)

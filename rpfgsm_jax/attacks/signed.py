@@ -45,7 +45,7 @@ _START = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Recipe:
+class SignedRecipe:
   """What makes a signed-gradient attack the one it is; static. See `signed_attack`."""
 
   name: str
@@ -111,7 +111,7 @@ def signed_attack(
   Raises:
     ValueError: an argument breaks its rule.
   """
-  recipe = Recipe(
+  recipe = SignedRecipe(
     name=name,
     networks=networks,
     bank=no_defenses() if bank is None else bank,
@@ -127,7 +127,7 @@ def signed_attack(
   return attack
 
 
-def _attack_of(recipe: Recipe, doc: str) -> Attack:
+def _attack_of(recipe: SignedRecipe, doc: str) -> Attack:
   def attack(
     key: Key,
     images: Images,
@@ -173,7 +173,7 @@ Raises:
 
 
 def run_signed(
-  recipe: Recipe,
+  recipe: SignedRecipe,
   key: Key,
   images: Images,
   classifiers: Sequence[Classifier],
@@ -226,7 +226,7 @@ def run_signed(
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _run(
-  recipe: Recipe,
+  recipe: SignedRecipe,
   loop: Loop,
   num_steps: int,
   random_start: bool,

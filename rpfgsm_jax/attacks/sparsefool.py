@@ -182,16 +182,8 @@ def cross_plane(image: Image, normal: Image, tangent: Image) -> Image:
   """Moves an image just across a plane by changing as few values as possible, inside 0..255.
 
   Modas et al. (2019), Algorithm 1: the values with the steepest normal first, each as far as needed
-  or as the range allows.
-
-  Args:
-    image: `(H, W, C)`, gray levels 0..255, before the plane: `normal . (image - tangent) < 0`.
-    normal: `(H, W, C)`, of any length.
-    tangent: `(H, W, C)`, a point of the plane.
-
-  Returns:
-    The moved image; as near as the range allows where the plane is out of reach, and the image
-    itself where the normal is zero or the plane is behind it.
+  or as the range allows. `tangent` is a point of the plane, `(H, W, C)` as the others are. The
+  image itself where the normal is zero or the plane is behind it.
   """
   length = minimal.norm(normal, 3)
   normal = (normal / jnp.where(length > 0, length, 1.0)).reshape(-1)

@@ -63,17 +63,6 @@ def clip_to_ball(adversarial: Array, image: Array, epsilon: ArrayLike) -> Array:
   """Projects onto the intersection of the eps-ball around `image` and [0, 255].
 
   Sanchez-Matilla et al. (2020), Eq. 11.
-
-  Args:
-    adversarial: candidate image(s), `(..., H, W, C)`, gray levels.
-    image: original image(s), same shape.
-    epsilon: largest absolute change, gray levels, scalar or broadcastable.
-
-  Returns:
-    The clipped image(s), same shape and dtype as `adversarial`.
-
-  Raises:
-    ValueError: the two shapes differ.
   """
   if adversarial.shape != image.shape:
     raise ValueError(
@@ -105,16 +94,7 @@ def iterations_for(epsilon: float) -> int:
 
 @functools.partial(jax.jit, static_argnums=2)
 def all_logits(classifiers: tuple[Classifier, ...], images: Images, micro_batch: int) -> Logits:
-  """Returns each network's logits of each image, the same bits in any batch; jitted.
-
-  Args:
-    classifiers: K networks.
-    images: `(B, H, W, C)`, gray levels.
-    micro_batch: images computed together.
-
-  Returns:
-    `(B, K, D)` float32.
-  """
+  """Returns the logits of all networks, `(B, K, D)`, the same bits in any batch; jitted."""
 
   def forward(classifiers: tuple[Classifier, ...], rows: Images) -> Logits:
     return jnp.stack([classifier(rows) for classifier in classifiers], axis=1)
@@ -123,16 +103,7 @@ def all_logits(classifiers: tuple[Classifier, ...], images: Images, micro_batch:
 
 
 def goal_reached(logits: Logits, labels: Array, *, targeted: bool) -> Array:
-  """Returns whether every network predicts its label (targeted), or none does (untargeted).
-
-  Args:
-    logits: `(B, K, D)`.
-    labels: `(B, K)` int32, the classes to approach or to leave.
-    targeted: which of the two.
-
-  Returns:
-    `(B,)` bool.
-  """
+  """Returns, `(B,)`, whether all networks predict their labels `(B, K)`; untargeted, none does."""
   predicted = jnp.argmax(logits, axis=-1).astype(jnp.int32) == labels
   return jnp.all(predicted == targeted, axis=-1)
 

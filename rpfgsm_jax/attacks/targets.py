@@ -15,13 +15,7 @@ def candidate_mass(logits: Logits) -> Array:
 
   A class is a candidate of Sanchez-Matilla et al. (2020), Eq. 17, exactly when this exceeds gamma:
   it then stands behind the point where the cumulative sorted probability passes gamma, for every
-  network. A network's prediction has mass 0.
-
-  Args:
-    logits: `(K, D)`, of the K networks for one clean image.
-
-  Returns:
-    `(D,)` float32 in 0..1.
+  network. A network's prediction has mass 0. `(K, D)` logits to `(D,)`.
   """
   probabilities = jax.nn.softmax(logits, axis=-1)
   # ranked_before[k, c, j]: network k ranks class j before class c; equal ones go by their number.
@@ -34,34 +28,20 @@ def candidate_mass(logits: Logits) -> Array:
 
 
 def effective_gamma(mass: Array, gamma: ArrayLike) -> Array:
-  """Returns the largest gamma' <= gamma that leaves at least one candidate.
+  """Returns the largest gamma' <= gamma that leaves at least one candidate; negative: none is.
 
   Note:
     The paper does not say what happens when the intersection of Eq. 17 is empty, as it is for a
     quarter of photographs with 25 classes.
-
-  Args:
-    mass: `(D,)`, see `candidate_mass`.
-    gamma: scalar in 0..1.
-
-  Returns:
-    float32 scalar; negative when every class is some network's prediction, so that none is left.
   """
   below_best = jnp.nextafter(jnp.max(mass), jnp.float32(-1.0))
   return jnp.minimum(jnp.asarray(gamma, jnp.float32), below_best)
 
 
 def draw_target(key: Key, logits: Logits, gamma: ArrayLike) -> tuple[Array, Array]:
-  """Draws a target uniformly from the candidates of Eq. 17.
+  """Draws a target uniformly from the candidates of Eq. 17, with the gamma that leaves one.
 
-  Args:
-    key: the image's key for its target.
-    logits: `(K, D)`, of the K networks for the clean image.
-    gamma: scalar in 0..1; lowered where it would leave no candidate, see `effective_gamma`.
-
-  Returns:
-    The target, int32 scalar, and the gamma that was used, float32 scalar. Where there is no
-    candidate at all (then D <= K) the target is -1.
+  Where there is none at all (then D <= K) the target is -1.
   """
   mass = candidate_mass(logits)
   gamma = effective_gamma(mass, gamma)
@@ -76,30 +56,17 @@ def draw_target(key: Key, logits: Logits, gamma: ArrayLike) -> tuple[Array, Arra
 def draw_other(key: Key, logits: Logits, gamma: ArrayLike | None = None) -> tuple[Array, None]:
   """Draws a target uniformly from all classes that no network predicts.
 
-  Sanchez-Matilla et al. (2020), Sec. V-A: R-FGSM, EOT, targeted DI-FGSM and E-FGSM.
-
-  Args:
-    key: the image's key for its target.
-    logits: `(K, D)`, of the K networks for the clean image.
-    gamma: unused.
-
-  Returns:
-    The target, int32 scalar, -1 when there is none (then D <= K); and None.
+  Sanchez-Matilla et al. (2020), Sec. V-A: R-FGSM, EOT, targeted DI-FGSM and E-FGSM. The target is
+  -1 when there is none (then D <= K).
   """
   del gamma
   return draw_target(key, logits, 0.0)[0], None
 
 
 def least_likely(key: Key, logits: Logits, gamma: ArrayLike | None = None) -> tuple[Array, None]:
-  """Returns the least likely class: L-FGSM's target, Kurakin et al. (2017).
+  """Returns the least likely class, of equal ones the last: L-FGSM's target, Kurakin et al. (2017).
 
-  Args:
-    key: unused.
-    logits: `(K, D)`; with several networks, of their mean log-probability.
-    gamma: unused.
-
-  Returns:
-    The target, int32 scalar, of equal ones the last; and None.
+  With several networks that of their mean log-probability.
   """
   del key, gamma
   log_probability = jnp.mean(jax.nn.log_softmax(logits, axis=-1), axis=0)
@@ -108,13 +75,5 @@ def least_likely(key: Key, logits: Logits, gamma: ArrayLike | None = None) -> tu
 
 
 def likely_classes(logits: Logits, count: int) -> Array:
-  """Returns the most likely classes, the predicted one first; of equal ones the lower number.
-
-  Args:
-    logits: `(B, D)`, of one network.
-    count: how many, D at most.
-
-  Returns:
-    `(B, count)` int32.
-  """
+  """Returns the most likely classes, `(B, count)`, of `(B, D)`; of equal ones the lower number."""
   return jax.lax.top_k(logits, min(count, logits.shape[-1]))[1].astype(jnp.int32)

@@ -36,11 +36,7 @@ PLAIN = TransferOptions()
 
 
 def check_transfer(transfer: TransferOptions) -> None:
-  """Checks the options.
-
-  Raises:
-    ValueError: a value breaks its rule.
-  """
+  """Checks the options."""
   if not isinstance(transfer, TransferOptions):
     raise ValueError(f"transfer must be TransferOptions, got {transfer!r}.")
   if not 0 <= transfer.momentum <= 1:
@@ -61,20 +57,12 @@ def check_transfer(transfer: TransferOptions) -> None:
 
 
 def step_sizes(schedule: StepSchedule, first: Array, num_steps: int) -> Array:
-  """Returns the step of every iteration, whole gray levels.
+  """Returns the step of every iteration, whole gray levels, `(B, N)` of the first ones `(B,)`.
 
   With s the first step and n = 0..N-1: constant, s; linear, ceil(s (N - n) / N), each level from s
   to 1 for N / s iterations; cosine, ceil(s (1 + cos(pi n / N)) / 2), longest at both ends. So all
   of it stays on the 8-bit grid, starts with s, never grows, and ends with 1 where N >= s (linear)
   or s (1 + cos(pi (N - 1) / N)) <= 2 (cosine).
-
-  Args:
-    schedule: which of them.
-    first: `(B,)`, whole gray levels, each image's own.
-    num_steps: N.
-
-  Returns:
-    `(B, N)`, same dtype as `first`.
   """
   place = np.arange(num_steps)
   if schedule == "constant":
@@ -89,17 +77,10 @@ def step_sizes(schedule: StepSchedule, first: Array, num_steps: int) -> Array:
 
 
 def smooth(gradients: Images, side: int) -> Images:
-  """Returns gradients convolved with a Gaussian, zero beyond the border.
+  """Returns gradients convolved with a Gaussian of odd `side`, zero beyond the border.
 
   Dong et al. (2019), Eq. 7: the gradient of the mean loss over shifted copies. The kernel reaches
   three standard deviations.
-
-  Args:
-    gradients: `(m, H, W, C)`.
-    side: odd side of the kernel, pixels; 1 changes nothing.
-
-  Returns:
-    Same shape.
   """
   if side == 1:
     return gradients
@@ -110,15 +91,8 @@ def smooth(gradients: Images, side: int) -> Images:
 def look_ahead(images: Images, velocity: Images, move: Array) -> Images:
   """Returns where the momentum alone would lead, inside 0..255.
 
-  Lin et al. (2020), Eq. 6.
-
-  Args:
-    images: `(m, H, W, C)`, gray levels.
-    velocity: `(m, H, W, C)`, the accumulated gradient.
-    move: `(m,)`, gray levels a unit of velocity, with the sign of the attack's direction.
-
-  Returns:
-    Same shape as `images`.
+  Lin et al. (2020), Eq. 6. `move` is `(m,)`, gray levels a unit of velocity, with the sign of the
+  attack's direction.
   """
   return jnp.clip(images + move[:, None, None, None] * velocity, 0.0, 255.0)
 
@@ -127,15 +101,8 @@ def accumulate(velocity: Images, gradients: Images, momentum: float) -> Images:
   """Returns the new accumulated gradient.
 
   Dong et al. (2018), Eq. 6, with the mean instead of the sum of absolute values, as their release
-  has it: units near one, so that the look-ahead of Lin et al. moves by whole steps.
-
-  Args:
-    velocity: `(m, H, W, C)`.
-    gradients: `(m, H, W, C)`; each image has its own scale.
-    momentum: mu.
-
-  Returns:
-    `mu * velocity + gradient / mean(|gradient|)`; what is NaN in a gradient counts as zero.
+  has it: units near one, so that the look-ahead of Lin et al. moves by whole steps. What is NaN in
+  a gradient counts as zero.
   """
   gradients = jnp.where(jnp.isnan(gradients), 0.0, gradients)
   scale = jnp.mean(jnp.abs(gradients), axis=(1, 2, 3), keepdims=True)

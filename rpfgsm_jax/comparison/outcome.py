@@ -33,7 +33,7 @@ class PhotoFacts:
   protected: str  # relative path
   original_size: tuple[int, int]  # (height, width), pixels, upright
   protected_size: tuple[int, int]  # likewise
-  measures: dict[str, float | None]
+  measures: dict[str, float | None]  # by name, as above
 
   @property
   def same_size(self) -> bool:

@@ -97,8 +97,13 @@ def damaged_tfds(where: PathLike | None, error: Exception) -> ValueError:
 
 def open_tfds(data_dir: PathLike | None) -> tuple[Sequence[Any], pathlib.Path]:
   """The validation split with its pictures still encoded, and the folder it lies in."""
-  import tensorflow_datasets as tfds  # late: it takes seconds
-
+  try:
+    import tensorflow_datasets as tfds  # late: it takes seconds
+  except ImportError as error:
+    raise ValueError(
+      f"{_TFDS_NAME} needs tensorflow-datasets, got none ({error}); run pip install "
+      f"'rpfgsm-jax[experiments]', or {_USE_TAR}."
+    ) from error
   try:
     builder = tfds.builder(_TFDS_NAME, data_dir=data_dir)
   except Exception as error:  # as in _open_example

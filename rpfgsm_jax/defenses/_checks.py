@@ -8,18 +8,7 @@ from jax.typing import ArrayLike
 
 
 def check_image(image: ArrayLike, channels: tuple[int, ...] | None = None) -> Array:
-  """Returns `image` as a JAX array after checking what is static about it.
-
-  Args:
-    image: image(s), `(..., H, W, C)`, float32 gray levels.
-    channels: the numbers of channels allowed; None allows any.
-
-  Returns:
-    The same values as a JAX array.
-
-  Raises:
-    ValueError: not float32, fewer than three axes, an empty image, or a wrong number of channels.
-  """
+  """Returns `(..., H, W, C)` float32 as a JAX array after checking what is static about it."""
   shape, dtype = jnp.shape(image), getattr(image, "dtype", None)
   if dtype != np.float32:
     raise ValueError(
@@ -38,23 +27,10 @@ def check_image(image: ArrayLike, channels: tuple[int, ...] | None = None) -> Ar
 
 
 def as_integer(name: str, number: ArrayLike, low: int, high: int, remedy: str) -> Array:
-  """Returns a scalar parameter as int32, checked when its value is known while tracing.
+  """Returns a scalar parameter as int32 in `low..high`, checked when its value is known.
 
   A traced value cannot be checked: a float is rounded to the nearest integer, and an integer out
   of range is clipped to it, so that no shift or index ever leaves its range.
-
-  Args:
-    name: the parameter's name, for messages.
-    number: Python number or scalar array, int or float, possibly traced.
-    low: smallest allowed value.
-    high: largest allowed value.
-    remedy: what to do instead, the last words of the message.
-
-  Returns:
-    int32 scalar in `low..high`.
-
-  Raises:
-    ValueError: not a real scalar, or a known value that is not an integer in `low..high`.
   """
   if isinstance(number, bool) or not isinstance(
     number, int | float | np.generic | np.ndarray | Array

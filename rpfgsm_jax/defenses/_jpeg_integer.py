@@ -52,13 +52,7 @@ def quantization_tables(quality: Array) -> Array:
   """Returns the tables of Y, Cb and Cr at a quality.
 
   Looked up, not computed: XLA would fuse the arithmetic into every coefficient's division, at the
-  price of half the defense.
-
-  Args:
-    quality: int32 scalar, 1..100.
-
-  Returns:
-    `(3, 8, 8)`, int32, 1..255, rows by vertical frequency.
+  price of half the defense. `(3, 8, 8)`, 1..255, rows by vertical frequency.
   """
   return jax.lax.dynamic_index_in_dim(jnp.asarray(_TABLES), quality - 1, keepdims=False)
 
@@ -72,14 +66,7 @@ def _descale(values: Array, bits: int) -> Array:
 
 
 def rgb_to_ycc(image: Array) -> list[Array]:
-  """Returns the planes Y, Cb, Cr, 0..255 (jccolor.c).
-
-  Args:
-    image: `(..., H, W, 3)`, int32, 0..255.
-
-  Returns:
-    Three planes `(..., H, W)`, int32.
-  """
+  """Returns the planes Y, Cb, Cr, 0..255 (jccolor.c)."""
   red, green, blue = image[..., 0], image[..., 1], image[..., 2]
   half = 1 << (_COLOR_BITS - 1)
   center = (128 << _COLOR_BITS) + half - 1
@@ -90,16 +77,7 @@ def rgb_to_ycc(image: Array) -> list[Array]:
 
 
 def ycc_to_rgb(luma: Array, chroma_blue: Array, chroma_red: Array) -> Array:
-  """Returns the clipped color image (jdcolor.c).
-
-  Args:
-    luma: `(..., H, W)`, int32, 0..255.
-    chroma_blue: same.
-    chroma_red: same.
-
-  Returns:
-    `(..., H, W, 3)`, int32, 0..255.
-  """
+  """Returns the clipped color image (jdcolor.c)."""
   half = 1 << (_COLOR_BITS - 1)
   by_blue = np.array([0, -_fixed(0.34414), _fixed(1.772)], np.int32)
   by_red = np.array([_fixed(1.402), -_fixed(0.71414), 0], np.int32)
@@ -124,12 +102,6 @@ def downsample(plane: Array) -> Array:
 
   Columns are padded before the averaging, up to two blocks; rows only to an even number, and the
   last averaged row is then repeated. The bias alternates 1, 2 along a row.
-
-  Args:
-    plane: `(..., H, W)`, int32.
-
-  Returns:
-    `(..., 8 ceil(H/16), 8 ceil(W/16))`, int32.
   """
   plane = pad_to_multiple(plane, 2, 2 * BLOCK)
   width = plane.shape[-1]
@@ -141,16 +113,7 @@ def downsample(plane: Array) -> Array:
 
 
 def upsample(plane: Array, height: int, width: int) -> Array:
-  """Doubles both axes (h2v2_fancy_upsample, jdsample.c; h2v2_upsample for one or two columns).
-
-  Args:
-    plane: the true `(..., ceil(height/2), ceil(width/2))` samples, int32.
-    height: rows to return.
-    width: columns to return.
-
-  Returns:
-    `(..., height, width)`, int32.
-  """
+  """Doubles both axes (h2v2_fancy_upsample, jdsample.c; h2v2_upsample for one or two columns)."""
   rows, columns = plane.shape[-2:]
   if columns <= 2:
     return jnp.repeat(jnp.repeat(plane, 2, -2), 2, -1)[..., :height, :width]
@@ -173,12 +136,7 @@ def to_blocks(plane: Array) -> Array:
 def split(image: Array, subsampling: str) -> list[Array]:
   """Returns the planes that JPEG codes, grouped by size and padded to whole blocks.
 
-  Args:
-    image: `(..., H, W, C)`, int32, 0..255, C 1 or 3.
-    subsampling: "4:4:4" or "4:2:0".
-
-  Returns:
-    `[(..., C, H8, W8)]`, or luma and chroma `[(..., 1, H8, W8), (..., 2, H16 / 2, W16 / 2)]`.
+  `[(..., C, H8, W8)]`, or luma and chroma `[(..., 1, H8, W8), (..., 2, H16 / 2, W16 / 2)]`.
   """
   if image.shape[-1] == 1:
     return [pad_to_multiple(jnp.moveaxis(image, -1, -3), BLOCK, BLOCK)]
@@ -190,15 +148,7 @@ def split(image: Array, subsampling: str) -> list[Array]:
 
 
 def merge(groups: list[Array], shape: tuple[int, ...]) -> Array:
-  """Returns the image of decoded planes; the inverse of `split` up to JPEG's own loss.
-
-  Args:
-    groups: what `split` returned, after coding.
-    shape: shape of the image, `(..., H, W, C)`.
-
-  Returns:
-    The image, int32, 0..255.
-  """
+  """Returns the image of decoded planes; the inverse of `split` up to JPEG's own loss."""
   height, width, channels = shape[-3:]
   planes = groups[0][..., :height, :width]
   if channels == 1:
@@ -257,28 +207,14 @@ _INVERSE = np.stack(_inverse_1d(_UNIT_VECTORS))
 
 
 def forward_dct(planes: Array) -> Array:
-  """Returns the coefficients, 8 times orthonormal (jpeg_fdct_islow): rows first, then columns.
-
-  Args:
-    planes: `(..., P, H, W)`, int32, centered, -128..127; H and W multiples of 8.
-
-  Returns:
-    `(..., P, H/8, 8, W/8, 8)`, int32.
-  """
+  """Returns the coefficients, 8 times orthonormal (jpeg_fdct_islow): rows first, then columns."""
   rows = _descale(jnp.matmul(to_blocks(planes), _FORWARD.T), _DCT_BITS - _PASS_BITS)
   slices = [rows[..., row, :, :] for row in range(BLOCK)]
   return jnp.stack([_descale(y, _DCT_BITS + _PASS_BITS) for y in _forward_1d(slices)], -3)
 
 
 def inverse_dct(coefficients: Array) -> Array:
-  """Returns the samples before centering (jpeg_idct_islow): columns first, then rows.
-
-  Args:
-    coefficients: `(..., P, H/8, 8, W/8, 8)`, int32, de-quantized.
-
-  Returns:
-    `(..., P, H, W)`, int32.
-  """
+  """Returns the samples before centering (jpeg_idct_islow): columns first, then rows."""
   *lead, tall, _, wide, _ = coefficients.shape
   strips = coefficients.reshape(*lead, tall, BLOCK, wide * BLOCK)
   columns = _descale(jnp.matmul(_INVERSE, strips), _DCT_BITS - _PASS_BITS)
@@ -292,15 +228,7 @@ def tables_for(blocks: Array, tables: Array) -> Array:
 
 
 def quantize(coefficients: Array, tables: Array) -> Array:
-  """Returns the quantized coefficients, half away from zero (jcdctmgr.c).
-
-  Args:
-    coefficients: `(..., P, H/8, 8, W/8, 8)`, int32, 8 times orthonormal.
-    tables: `(P, 8, 8)`, int32.
-
-  Returns:
-    Same shape as `coefficients`, int32.
-  """
+  """Returns the coefficients quantized by `(P, 8, 8)` tables, half away from zero (jcdctmgr.c)."""
   divisor = (tables_for(coefficients, tables) * 8).astype(jnp.float32)
   # Integer division is slow. The added 1/2 keeps the quotient 1 / (2 divisor) away from integers,
   # at least 2^-15 of its size: no rounding of float32, not even of a reciprocal, crosses one.
@@ -310,13 +238,5 @@ def quantize(coefficients: Array, tables: Array) -> Array:
 
 
 def decode(levels: Array, tables: Array) -> Array:
-  """Returns the planes of quantized coefficients, 0..255.
-
-  Args:
-    levels: `(..., P, H/8, 8, W/8, 8)`, int32.
-    tables: `(P, 8, 8)`, int32.
-
-  Returns:
-    `(..., P, H, W)`, int32.
-  """
+  """Returns the planes `(..., P, H, W)` of quantized coefficients, 0..255."""
   return jnp.clip(inverse_dct(levels * tables_for(levels, tables)) + 128, 0, 255)

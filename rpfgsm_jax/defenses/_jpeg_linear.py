@@ -101,14 +101,8 @@ def through(
 ) -> Array:
   """Returns the image after color transform, DCT, `between`, and all of it inverted.
 
-  Args:
-    image: `(..., H, W, C)`, float32, centered on gray 128.
-    subsampling: "4:4:4" or "4:2:0".
-    between: for each group of `split`, what happens to its orthonormal coefficients,
-      `(..., P, H/8, 8, W/8, 8)`. None leaves them as they are, and the DCT out: it is orthonormal.
-
-  Returns:
-    Same shape and dtype, neither rounded nor clipped.
+  `between` changes each group's orthonormal coefficients, `(..., P, H/8, 8, W/8, 8)`; None leaves
+  them as they are, and the DCT out. Nothing is rounded or clipped.
   """
   groups = split(image, subsampling)
   if between is not None:

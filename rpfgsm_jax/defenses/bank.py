@@ -130,16 +130,7 @@ def apply_member(
 ) -> Image:
   """Applies one member to one image, as a real branch when `family` is a scalar index.
 
-  Args:
-    bank: the set.
-    image: `(H, W, C)`, gray levels.
-    family: int32 scalar, index into `bank.families`.
-    parameter: float32 scalar, one of that family's parameters.
-    noise: uint32 scalar, the seed of a random member's own numbers.
-    rounding: rule for the roundings inside.
-
-  Returns:
-    The defended image, same shape.
+  `noise` is the uint32 seed of a random member's own numbers.
   """
 
   branches = [functools.partial(_apply, defense, rounding) for defense in bank.families]
@@ -167,18 +158,7 @@ def apply_rows(
   """Applies to each image the member drawn for it; each pays only for its own.
 
   The backward pass computes the member anew: keeping what each family wants to remember would keep
-  it for all families.
-
-  Args:
-    bank: the set.
-    images: `(m, H, W, C)`, gray levels.
-    families: `(m,)` int32, indices into `bank.families`.
-    parameters: `(m,)` float32.
-    noise: `(m,)` uint32, see `apply_member`.
-    rounding: rule for the roundings inside.
-
-  Returns:
-    The defended images, same shape.
+  it for all families. `families`, `parameters` and `noise` (see `apply_member`) are `(m,)`.
   """
   if bank.families == (IDENTITY,):
     return images
@@ -244,15 +224,6 @@ def _in_groups(
 
   A row's member is given the same number of rows at a time, whoever they are: results do not depend
   on the others.
-
-  Args:
-    bank: the set.
-    function: of whole groups; of the identity it returns the last array.
-    arrays: each `(m, H, W, C)`.
-    drawn: families, parameters and noise, each `(m,)`.
-
-  Returns:
-    `(m, H, W, C)`.
   """
   families, parameters, noise = drawn
   result = arrays[-1]

@@ -9,17 +9,9 @@ from rpfgsm_jax.defenses.bank import IDENTITY, JPEG, MEDIAN, REQUANTIZE, Defense
 
 
 def oracle_member(defense: Defense, parameter: float) -> Callable[[np.ndarray], np.ndarray]:
-  """Returns a defense at one parameter as a function of one 8-bit image.
+  """Returns one of the paper's defenses at one parameter as a function of one 8-bit image.
 
-  Args:
-    defense: one of the paper's families.
-    parameter: bits, kernel size or JPEG quality.
-
-  Returns:
-    `(H, W, 3)` uint8 -> `(H, W, 3)` float32, gray levels; fewer bits give values between them.
-
-  Raises:
-    ValueError: another family.
+  `(H, W, 3)` uint8 to float32 gray levels; fewer bits give values between whole ones.
   """
   # By what they apply: a bank may have these families with other parameters.
   members = {

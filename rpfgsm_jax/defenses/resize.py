@@ -51,16 +51,8 @@ def resize(image: ArrayLike, size: tuple[int, int]) -> Array:
   return image
 
 
-def weights(old: int, new: int) -> np.ndarray:
-  """Returns Pillow's bilinear weights, before it turns them into fixed point.
-
-  Args:
-    old: pixels of the image along one axis.
-    new: pixels of the result.
-
-  Returns:
-    `(new, old)` float32; rows sum to one.
-  """
+def bilinear_weights(old: int, new: int) -> np.ndarray:
+  """Returns Pillow's bilinear weights `(new, old)`, before it turns them into fixed point."""
   ratio = old / new
   centers = (np.arange(new) + 0.5) * ratio
   places = np.arange(old) + 0.5
@@ -133,7 +125,7 @@ def _in_strips(image: Array, axis: int, starts: np.ndarray, taps: np.ndarray) ->
 @functools.lru_cache(maxsize=64)
 def _bands(old: int, new: int, adjoint: bool) -> tuple[np.ndarray, np.ndarray]:
   """Returns where each row's weights begin, `(rows,)`, and the weights, `(rows, taps)`."""
-  matrix = weights(old, new).T if adjoint else weights(old, new)
+  matrix = bilinear_weights(old, new).T if adjoint else bilinear_weights(old, new)
   used = matrix > 0
   first = used.argmax(axis=1)
   last = matrix.shape[1] - 1 - used[:, ::-1].argmax(axis=1)

@@ -25,7 +25,7 @@ _MOST_LIKELY = 5
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
+class DefenseSetting:
   """One defense at one parameter; `family` is None for the image as it is."""
 
   name: str  # "none", "jpeg 75"
@@ -52,15 +52,15 @@ class Predictions:
   probabilities: np.ndarray
 
 
-def settings_of(bank: DefenseBank) -> tuple[Setting, ...]:
+def settings_of(bank: DefenseBank) -> tuple[DefenseSetting, ...]:
   """Returns the image as it is and every member of the bank at every parameter, in its order."""
   members = [
-    Setting(f"{family.name} {parameter:g}", index, parameter)
+    DefenseSetting(f"{family.name} {parameter:g}", index, parameter)
     for index, family in enumerate(bank.families)
     if family != IDENTITY
     for parameter in family.parameters
   ]
-  return (Setting(NO_DEFENSE, None, 0.0), *members)
+  return (DefenseSetting(NO_DEFENSE, None, 0.0), *members)
 
 
 def pad(images: np.ndarray, size: int) -> np.ndarray:
@@ -71,15 +71,9 @@ def pad(images: np.ndarray, size: int) -> np.ndarray:
 def predict(
   images: np.ndarray, networks: Sequence[Classifier], size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the most likely classes of the images as they are, and their probabilities.
+  """Returns the five most likely classes of the images as they are, and their probabilities.
 
-  Args:
-    images: `(N, H, W, 3)` uint8, 1 <= N <= size.
-    networks: M networks.
-    size: images computed together, on all devices.
-
-  Returns:
-    `(N, M, 5)` int and `(N, M, 5)` float; fewer than 5 when there are fewer classes.
+  Each `(N, M, 5)`, less when there are fewer classes; `size` images are computed together.
   """
   rows, devices = _shared(size)
   networks = placement.on_each(tuple(networks), devices)
@@ -99,22 +93,11 @@ def evaluate(
   *,
   oracle: bool = False,
 ) -> Predictions:
-  """Returns what the networks make of images under every setting of the bank.
+  """Returns what M networks make of N images under every setting of the bank.
 
-  Args:
-    images: `(N, H, W, 3)` uint8, 1 <= N <= size.
-    asked: `(N, M)` int, for each network the class whose rank is wanted.
-    labels: `(N,)` int, the true classes; -1 where unknown.
-    networks: M networks.
-    bank: the defenses.
-    size: images computed together, on all devices.
-    oracle: Pillow and SciPy on the host defend, instead of our own on the device.
-
-  Returns:
-    The predictions of the N images.
-
-  Raises:
-    ValueError: `oracle`, and the bank has a family that is not one of the paper's.
+  For each network `asked`, `(N, M)`, is the class whose rank is wanted; `labels`, `(N,)`, are the
+  true ones, -1 where unknown. `size` images are computed together, on all devices. With `oracle`
+  Pillow and SciPy defend on the host, instead of our own on the device: the paper's families only.
   """
   count, (rows, devices) = len(images), _shared(size)
   padded = pad(images, rows)
@@ -165,7 +148,7 @@ def _shared(size: int) -> tuple[int, tuple[jax.Device, ...]]:
   return each * len(devices), devices
 
 
-def _defend_on_host(bank: DefenseBank, setting: Setting, images: np.ndarray) -> np.ndarray:
+def _defend_on_host(bank: DefenseBank, setting: DefenseSetting, images: np.ndarray) -> np.ndarray:
   member = oracle_member(bank.families[setting.family], setting.parameter)
   return np.stack([member(image) for image in images]).astype(np.float32)
 

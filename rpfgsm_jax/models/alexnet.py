@@ -75,16 +75,7 @@ class AlexNet(Block):
   def __call__(
     self, images: Array, *, training: bool = False, rngs: nnx.Rngs | None = None
   ) -> Array:
-    """Returns the logits.
-
-    Args:
-      images: `(B, H, W, 3)` float32, normalized by mean and deviation.
-      training: dropout and batch statistics on.
-      rngs: source of the dropout masks; needed when training.
-
-    Returns:
-      `(B, num_classes)` float32.
-    """
+    """Returns the logits of normalized images; when training, `rngs` draw dropout masks."""
     *_, (_, logits) = self.stages(images, training=training, rngs=rngs)
     return logits
 
@@ -94,13 +85,6 @@ def adaptive_average(features: Array, size: int) -> Array:
 
   Cell i of a side of length L covers floor(i L / size) .. ceil((i + 1) L / size) - 1; cells overlap
   when `size` does not divide L.
-
-  Args:
-    features: `(B, H, W, C)`.
-    size: cells a side.
-
-  Returns:
-    `(B, size, size, C)`.
   """
   height, width = features.shape[1:3]
   if (height, width) == (size, size):

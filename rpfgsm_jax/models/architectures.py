@@ -45,11 +45,7 @@ def config_to_dict(config: Config) -> dict[str, Any]:
 
 
 def config_from_dict(fields: dict[str, Any]) -> Config:
-  """Returns the config that `config_to_dict` wrote.
-
-  Raises:
-    ValueError: an unknown family, or a field too many or too few.
-  """
+  """Returns the config that `config_to_dict` wrote."""
   fields = dict(fields)
   name = fields.pop("family", None)
   if name not in _FAMILIES:

@@ -16,14 +16,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from rpfgsm_jax.models.torch_pickle import (
+from rpfgsm_jax.models.torch_objects import (
   STORAGE_TYPES,
   CheckpointError,
   Storage,
   Tensor,
-  printable,
-  run_pickle,
+  escaped,
 )
+from rpfgsm_jax.models.torch_pickle import run_pickle
 
 __all__ = ["Checkpoint", "CheckpointError", "read_checkpoint"]
 
@@ -118,7 +118,7 @@ def _read_legacy(file: BinaryIO, size: int) -> tuple[Any, dict[str, np.ndarray]]
 
 
 def _read_storage(file: BinaryIO, size: int, storage: Storage) -> np.ndarray:
-  name = f"storage {printable(storage.key)}"
+  name = f"storage {escaped(storage.key)}"
   header = file.read(8)
   if len(header) < 8:
     raise CheckpointError(f"the file is cut off before {name}; download it again.")
@@ -173,11 +173,11 @@ def _records(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
     folder, _, name = info.filename.partition("/")
     folders.add(folder)
     if name in records:
-      raise CheckpointError(f"the archive has the record {printable(name)} twice.")
+      raise CheckpointError(f"the archive has the record {escaped(name)} twice.")
     # torch never compresses; records that are stored, and do not overlap, fit into the file.
     left -= info.file_size
     if info.compress_type != zipfile.ZIP_STORED or left < 0:
-      raise CheckpointError(f"the record {printable(name)} is compressed or longer than the file.")
+      raise CheckpointError(f"the record {escaped(name)} is compressed or longer than the file.")
     records[name] = info
   if len(folders) != 1 or "data.pkl" not in records:
     raise CheckpointError("this zip archive is not a PyTorch checkpoint; it has no data.pkl.")
@@ -190,7 +190,7 @@ def _decode(content: bytes, storage: Storage) -> np.ndarray:
   dtype = np.dtype(STORAGE_TYPES[storage.kind])
   if len(content) != storage.total * dtype.itemsize:
     raise CheckpointError(
-      f"storage {printable(storage.key)} must have {storage.total * dtype.itemsize} bytes, got "
+      f"storage {escaped(storage.key)} must have {storage.total * dtype.itemsize} bytes, got "
       f"{len(content)}."
     )
   numbers = np.frombuffer(content, dtype)
@@ -214,7 +214,7 @@ def _storages(root: Any) -> dict[str, Storage]:
       first = found.setdefault(storage.key, storage)
       if (first.kind, first.total) != (storage.kind, storage.total):
         raise CheckpointError(
-          f"storage {printable(storage.key)} is used with two element types or lengths."
+          f"storage {escaped(storage.key)} is used with two element types or lengths."
         )
   return found
 
@@ -228,7 +228,7 @@ def _weights(root: Any) -> dict[str, Tensor]:
   for name, value in state.items():
     if not isinstance(name, str) or not isinstance(value, Tensor):
       raise CheckpointError(
-        f"every weight must be a named tensor, got a {type(value).__name__} as {printable(name)}."
+        f"every weight must be a named tensor, got a {type(value).__name__} as {escaped(name)}."
       )
   return state
 

@@ -24,22 +24,8 @@ def convert_checkpoint(
 ) -> Network:
   """Converts a file of torchvision weights and writes the network's folder.
 
-  The images' mean and deviation are torchvision's, which Places365 used as well.
-
-  Args:
-    path: a checkpoint in either of torch's layouts.
-    directory: where `model.safetensors` and `config.json` go; made if absent.
-    config: the network that the file should hold.
-    class_names: in the order of the logits, `config.num_classes` of them.
-    card: facts for the model card; the file's name, SHA-256 and plain entries are added.
-
-  Returns:
-    The network that was written.
-
-  Raises:
-    CheckpointError: the file is unreadable or holds another network; nothing was written.
-    ValueError: the number of class names is wrong, or a name occurs twice.
-    OSError: a file cannot be read or written.
+  The images' mean and deviation are torchvision's, which Places365 used as well; the file's name,
+  SHA-256 and plain entries are added to the card. Nothing is written unless all of it fits.
   """
   if len(class_names) != config.num_classes or len(set(class_names)) != len(class_names):
     raise ValueError(

@@ -71,11 +71,7 @@ class PreparedConv(nnx.Module):
 def prepare_convolutions(model: nnx.Module) -> nnx.Module:
   """Returns a copy for inference in which every `conv` is a `PreparedConv`.
 
-  Args:
-    model: a network with concrete weights; left unchanged. Convolutions of another make stay.
-
-  Returns:
-    The copy; outputs and input gradients are those of `model`.
+  Convolutions of another make stay; outputs and input gradients are those of `model`.
   """
   model = nnx.clone(model)
   for _, module in list(nnx.iter_modules(model)):

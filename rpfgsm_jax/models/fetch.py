@@ -52,23 +52,10 @@ def download(
   timeout: float = 30.0,
   progress: Progress | None = None,
 ) -> str:
-  """Downloads a file, or finds it already there and unchanged.
+  """Downloads a file, or finds it already there and unchanged; returns its SHA-256.
 
-  Args:
-    address: http or https.
-    path: where it goes; the folder is made if absent.
-    attempts: how often to connect; each goes on where the one before stopped.
-    pause: seconds between attempts.
-    timeout: seconds of silence after which an attempt ends.
-    progress: called after every piece.
-
-  Returns:
-    The file's SHA-256, which is also written beside it.
-
-  Raises:
-    DownloadError: no connection, a refusal, or a file that does not end as the server said. What
-      has come so far stays in `NAME.part`; `path` is not touched.
-    OSError: the disk is full or not writable.
+  `pause` is the seconds between attempts, `timeout` those of silence that end one. What has come so
+  far stays in `NAME.part`; `path` is not touched before the file is whole.
   """
   path = pathlib.Path(path)
   if path.exists():
@@ -107,22 +94,7 @@ def fetch_places365(
   """Downloads and converts one of the four public Places365 networks into the user's cache.
 
   The download stays in the cache beside its SHA-256; delete `downloads` there to save the space.
-
-  Args:
-    arch: a key of `PLACES365_FILES`.
-    class_names: the 365 names in network order.
-    address: folder of the files on the web.
-    attempts: see `download`.
-    pause: see `download`.
-    progress: see `download`.
-
-  Returns:
-    The folder of the network, known to `load_classifier` as `places365/<arch>`.
-
-  Raises:
-    DownloadError: the file did not come; the message says how to get it by hand.
-    CheckpointError: what came is not that network; the download is removed.
-    OSError: the cache cannot be written to.
+  What is not the network it should be is removed. Returns the network's folder.
   """
   directory = cache_directory() / "weights" / "places365" / arch
   if (directory / CONFIG_FILE).is_file():

@@ -62,13 +62,6 @@ def max_pool(features: Array, *, padding: int = 0) -> Array:
 
   Of equal values the first in the window, by rows, takes the gradient, as in torch. The backward
   pass is nine masked, dilated sums: XLA's own (select-and-scatter) is ten times slower on a CPU.
-
-  Args:
-    features: `(B, H, W, C)`.
-    padding: rows and columns added on each side.
-
-  Returns:
-    `(B, (H + 2 padding - 3) // 2 + 1, ..., C)`.
   """
   return _max_pool(features, padding)
 
@@ -168,12 +161,6 @@ def fold_batch_norm(model: nnx.Module) -> nnx.Module:
 
   A norm right behind a convolution is merged into its kernel and bias; every other norm becomes an
   `Affine`. Logits agree with the unfolded network up to float32 rounding.
-
-  Args:
-    model: a network whose blocks declare `folds`, with concrete weights; left unchanged.
-
-  Returns:
-    The folded copy, parameters only.
   """
   model = nnx.clone(model)
   blocks = [module for _, module in nnx.iter_modules(model)]

@@ -16,7 +16,7 @@ from rpfgsm_jax.models import architectures
 from rpfgsm_jax.models.alexnet import AlexNetConfig
 from rpfgsm_jax.models.architectures import Config
 from rpfgsm_jax.models.densenet import DenseNetConfig
-from rpfgsm_jax.models.torch_pickle import CheckpointError, printable
+from rpfgsm_jax.models.torch_objects import CheckpointError, escaped
 from rpfgsm_jax.models.weights import expected_shapes
 
 _NORM_LEAVES = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
@@ -27,19 +27,9 @@ Rule = tuple[str, Callable[[re.Match[str]], str | None]]
 
 
 def slot_name(name: str, config: Config) -> str | None:
-  """Returns our dotted name of a torchvision tensor.
+  """Returns our dotted name of a torchvision tensor; None for a counter, KeyError for no tensor.
 
-  Args:
-    name: as in the file; a leading `module.`, AlexNet's `features.module.` and DenseNet's old
-      `norm.1` and `conv.2` are understood.
-    config: the network it should belong to.
-
-  Returns:
-    Our name, or `None` for a counter, which has no place.
-
-  Raises:
-    KeyError: the family has no such tensor.
-    CheckpointError: the table is ambiguous: two rules know the name.
+  A leading `module.`, AlexNet's `features.module.`, and DenseNet's old `norm.1` are understood.
   """
   matches = [
     (rule, match) for rule in _rules(config) if (match := re.fullmatch(rule[0], name, re.ASCII))
@@ -57,24 +47,14 @@ def map_tensors(tensors: Mapping[str, np.ndarray], config: Config) -> dict[str, 
 
   Convolutions turn from OIHW to HWIO, dense layers from (out, in) to (in, out); the rows of
   AlexNet's first dense layer are reordered as well, because our features are flattened with the
-  channel last.
-
-  Args:
-    tensors: torchvision's name -> array, as in a state dictionary.
-    config: the network they should be.
-
-  Returns:
-    Our name -> float32 array, exactly the names and shapes of `expected_shapes(config)`.
-
-  Raises:
-    CheckpointError: names every fault at once: unknown, doubled, missing, mis-shaped, non-finite.
+  channel last. All faults are named at once: unknown, doubled, missing, mis-shaped, non-finite.
   """
   expected = expected_shapes(config)
   filled: dict[str, str] = {}
   parameters: dict[str, np.ndarray] = {}
   faults: list[str] = []
   for name, tensor in tensors.items():
-    shown = printable(name)
+    shown = escaped(name)
     try:
       slot = slot_name(name, config)
     except KeyError:
@@ -84,7 +64,7 @@ def map_tensors(tensors: Mapping[str, np.ndarray], config: Config) -> dict[str, 
     if slot not in expected:
       faults.append(f"unknown: {shown} {tensor.shape}")
     elif slot in filled:
-      faults.append(f"twice: {shown} and {printable(filled[slot])} are both {slot}")
+      faults.append(f"twice: {shown} and {escaped(filled[slot])} are both {slot}")
     else:
       filled[slot] = name
       fault = _fault(tensor, _torch_shape(slot, expected[slot]))

@@ -139,15 +139,6 @@ class ResNet(Block):
   def __call__(
     self, images: Array, *, training: bool = False, rngs: nnx.Rngs | None = None
   ) -> Array:
-    """Returns the logits.
-
-    Args:
-      images: `(B, H, W, 3)` float32, normalized by mean and deviation.
-      training: batch statistics instead of the running ones, which are updated.
-      rngs: source of dropout masks; unused here.
-
-    Returns:
-      `(B, num_classes)` float32.
-    """
+    """Returns the logits of normalized images; when training, running statistics are updated."""
     *_, (_, logits) = self.stages(images, training=training, rngs=rngs)
     return logits

@@ -76,11 +76,7 @@ def expected_shapes(config: architectures.Config) -> dict[str, tuple[int, ...]]:
 
 
 def unflatten(config: architectures.Config, parameters: dict[str, np.ndarray]) -> nnx.Module:
-  """Returns the network of `config` with these parameters; the inverse of `flatten`.
-
-  Raises:
-    WeightsError: see `check_parameters`.
-  """
+  """Returns the network of `config` with these parameters; the inverse of `flatten`."""
   check_parameters(config, parameters)
   graph, state = nnx.split(_outline(config))
   leaves = {
@@ -104,11 +100,7 @@ def _outline(config: architectures.Config) -> nnx.Module:
 
 
 def check_parameters(config: architectures.Config, parameters: dict[str, np.ndarray]) -> None:
-  """Checks names, shapes and finiteness of a network's tensors, all at once.
-
-  Raises:
-    WeightsError: names every missing, unknown, mis-shaped and non-finite tensor.
-  """
+  """Checks names, shapes and finiteness of a network's tensors, all at once."""
   expected = expected_shapes(config)
   faults = [
     f"missing: {name} {shape}" for name, shape in expected.items() if name not in parameters
@@ -132,17 +124,8 @@ def save_network(directory: str | os.PathLike, network: Network, *, dtype: str =
 
   The weights go to `model.safetensors`, or, while an older network still owns that name, to
   `model-<hash>.safetensors`. `config.json`, which names them, is replaced afterwards, and only then
-  are weights removed that it does not name.
-
-  Args:
-    directory: made if absent.
-    network: what to write; checked first.
-    dtype: `"float32"` or `"float16"`, of the kernels; everything else stays float32, because a
-      small running variance would not survive.
-
-  Raises:
-    WeightsError: the parameters do not fit the config.
-    ValueError: `dtype` is neither, or a kernel leaves float16's range.
+  are weights removed that it does not name. `dtype`, float32 or float16, is that of the kernels;
+  all else stays float32, because a small running variance would not survive.
   """
   import safetensors.numpy
 
@@ -180,11 +163,7 @@ def save_network(directory: str | os.PathLike, network: Network, *, dtype: str =
 
 
 def load_network(directory: str | os.PathLike) -> Network:
-  """Reads a folder that `save_network` wrote.
-
-  Raises:
-    WeightsError: a file is missing, damaged or of another format, or tensors do not fit.
-  """
+  """Reads a folder that `save_network` wrote."""
   import safetensors.numpy
 
   directory = pathlib.Path(directory)

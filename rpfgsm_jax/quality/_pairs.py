@@ -7,12 +7,8 @@ from rpfgsm_jax.typing import ArrayLike
 _LUMA = (0.298936021293775, 0.587043074451121, 0.114020904255103)  # MATLAB's rgb2gray
 
 
-def check_pair(images: ArrayLike, originals: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-  """Returns both as arrays.
-
-  Raises:
-    ValueError: the shapes differ, or there are fewer than three axes.
-  """
+def check_same_shape(images: ArrayLike, originals: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+  """Returns both as arrays."""
   images, originals = np.asarray(images), np.asarray(originals)
   if images.shape != originals.shape or images.ndim < 3:
     raise ValueError(
@@ -23,14 +19,7 @@ def check_pair(images: ArrayLike, originals: ArrayLike) -> tuple[np.ndarray, np.
 
 
 def rounded_gray(image: np.ndarray) -> np.ndarray:
-  """Returns the gray plane of an image as MATLAB's `rgb2gray` has it, halves rounded up.
-
-  Args:
-    image: `(H, W, C)`, C 1 or 3, gray levels.
-
-  Returns:
-    `(H, W)` float64, whole numbers.
-  """
+  """Returns the gray plane of an image as MATLAB's `rgb2gray` has it, halves rounded up."""
   if image.shape[-1] == 1:
     return np.floor(image[..., 0].astype(np.float64) + 0.5)
   return np.floor(sum(image[..., c] * weight for c, weight in enumerate(_LUMA)) + 0.5)

@@ -98,7 +98,8 @@ def brisque(images: ArrayLike, model: BrisqueModel) -> np.ndarray:
   """Returns the BRISQUE score of each image; larger is worse, and 0..100 is not a strict range.
 
   Args:
-    images: see `brisque_features`.
+    images: `(..., H, W, C)`, C 3 (red, green, blue) or 1, both sides at least 14 pixels; gray
+      levels 0..255, rounded to 8 bits first, as a saved file is.
     model: from `load_brisque_model`.
 
   Returns:
@@ -106,7 +107,7 @@ def brisque(images: ArrayLike, model: BrisqueModel) -> np.ndarray:
     does not depend on the rest of the batch.
 
   Raises:
-    ValueError: see `brisque_features`.
+    ValueError: another shape, a side below 14, or values that are no gray levels.
 
   Note:
     LIVE's script hands features to libsvm as text with six decimals, which moves its scores by less
@@ -118,15 +119,8 @@ def brisque(images: ArrayLike, model: BrisqueModel) -> np.ndarray:
 def brisque_features(images: ArrayLike) -> np.ndarray:
   """Returns the 36 features of each image: 18 of the image, 18 of it at half its size (Table I).
 
-  Args:
-    images: `(..., H, W, C)`, C 3 (red, green, blue) or 1, both sides at least 14 pixels; gray
-      levels 0..255, rounded to 8 bits first, as a saved file is.
-
-  Returns:
-    `(..., 36)` float64, in the order of LIVE's `brisque_feature.m`.
-
-  Raises:
-    ValueError: another shape, a side below 14, or values that are no gray levels.
+  Gray levels are rounded to 8 bits first, as in a saved file. The order is that of LIVE's
+  `brisque_feature.m`.
 
   Note:
     LIVE's code has rounding noise where an image is flat, and counts its signs; there we snap
@@ -146,18 +140,7 @@ def brisque_features(images: ArrayLike) -> np.ndarray:
 
 
 def score_features(features: ArrayLike, model: BrisqueModel) -> np.ndarray:
-  """Returns the model's score of features: scaled as by `svm-scale`, then libsvm's epsilon-SVR.
-
-  Args:
-    features: `(..., 36)`, from `brisque_features`.
-    model: from `load_brisque_model`.
-
-  Returns:
-    `(...)` float64.
-
-  Raises:
-    ValueError: the last axis is not 36 long.
-  """
+  """Returns the model's score of features: scaled as by `svm-scale`, then libsvm's epsilon-SVR."""
   features = np.asarray(features, np.float64)
   if features.shape[-1:] != (NUM_FEATURES,):
     raise ValueError(f"features must be (..., {NUM_FEATURES}), got {features.shape}.")

@@ -25,19 +25,6 @@ def fetch_brisque_model(
   """Downloads the model's two files into the user's cache; files that are there already stay.
 
   Mittal, Moorthy, Bovik, "BRISQUE Software Release" (2011); whoever reports scores is to cite it.
-
-  Args:
-    address: folder of the files on the web.
-    attempts: see `models.fetch.download`.
-    pause: see `models.fetch.download`.
-    progress: see `models.fetch.download`.
-
-  Returns:
-    The folder, where `load_brisque_model` looks by itself.
-
-  Raises:
-    DownloadError: a file did not come, or is not the release's; that one is removed.
-    OSError: the cache cannot be written to.
   """
   folder = cache_directory() / "brisque"
   for name, digest in DIGESTS.items():

@@ -80,13 +80,6 @@ def detection_index(image: np.ndarray, original: np.ndarray) -> float:
   Larson and Chandler (2010), detection strategy: lightness behind a contrast sensitivity filter;
   the log contrast of the error above that of the original, in 16x16 blocks; times the local squared
   error of the gray levels; the root mean square over the image, times 200.
-
-  Args:
-    image: gray plane `(H, W)`, integers 0..255, at least 34x34.
-    original: same shape.
-
-  Returns:
-    The index, 0 where nothing is visible.
   """
   planes = _LIGHTNESS[np.stack([original, image]).astype(int)]
   spectra = scipy.fft.fft2(planes) * _contrast_sensitivity(*image.shape)
@@ -110,13 +103,6 @@ def appearance_index(image: np.ndarray, original: np.ndarray) -> float:
   Larson and Chandler (2010), appearance strategy: |change of deviation| + 2 |of skewness| + |of
   kurtosis| in 16x16 blocks, weighted by scale, summed over 5 scales and 4 orientations; the root
   mean square over the image.
-
-  Args:
-    image: gray plane `(H, W)`, integers 0..255, at least 34x34.
-    original: same shape.
-
-  Returns:
-    The index, 0 where nothing differs.
   """
   spectra = scipy.fft.fft2(np.stack([original, image]))
   radial, angular = _log_gabor(*image.shape)

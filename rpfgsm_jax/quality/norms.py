@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from rpfgsm_jax.quality._pairs import check_pair
+from rpfgsm_jax.quality._pairs import check_same_shape
 from rpfgsm_jax.typing import ArrayLike
 
 
@@ -36,7 +36,7 @@ def perturbation_norms(images: ArrayLike, originals: ArrayLike) -> PerturbationN
   Raises:
     ValueError: the shapes differ, or there are fewer than three axes.
   """
-  images, originals = check_pair(images, originals)
+  images, originals = check_same_shape(images, originals)
   change, axes = np.abs(images.astype(np.float64) - originals), (-3, -2, -1)
   return PerturbationNorms(
     l0=np.count_nonzero(change, axis=axes),

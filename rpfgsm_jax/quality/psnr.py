@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rpfgsm_jax.quality._pairs import check_pair
+from rpfgsm_jax.quality._pairs import check_same_shape
 from rpfgsm_jax.typing import ArrayLike
 
 
@@ -21,7 +21,7 @@ def psnr(images: ArrayLike, originals: ArrayLike) -> np.ndarray:
   Raises:
     ValueError: the shapes differ, or there are fewer than three axes.
   """
-  images, originals = check_pair(images, originals)
+  images, originals = check_same_shape(images, originals)
   error = np.mean((images.astype(np.float64) - originals) ** 2, axis=(-3, -2, -1))
   with np.errstate(divide="ignore"):
     return 10 * np.log10(255.0**2 / error)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rpfgsm_jax.quality._pairs import check_pair
+from rpfgsm_jax.quality._pairs import check_same_shape
 from rpfgsm_jax.typing import ArrayLike
 
 _STRIP_PIXELS = 2**16  # of which the float64 planes fit into a processor's cache
@@ -34,7 +34,7 @@ def ssim(images: ArrayLike, originals: ArrayLike) -> np.ndarray:
     ValueError: the shapes differ, there are fewer than three axes, or an image is smaller than the
       window.
   """
-  images, originals = check_pair(images, originals)
+  images, originals = check_same_shape(images, originals)
   size = 2 * _RADIUS + 1
   if min(images.shape[-3:-1]) < size:
     raise ValueError(

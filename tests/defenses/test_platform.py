@@ -15,7 +15,7 @@ from PIL import Image
 from rpfgsm_jax import defenses
 from rpfgsm_jax.defenses import platform
 from rpfgsm_jax.defenses.bank import apply_rows
-from rpfgsm_jax.defenses.resize import weights
+from rpfgsm_jax.defenses.resize import bilinear_weights
 
 SIZES = {
   "12 megapixels": ((3024, 4032), (1536, 2048)),
@@ -262,7 +262,7 @@ def test_the_gradient_of_an_upload_is_that_of_its_stages():
   _, got = pull(photos, jnp.float32(75), cotangents)
 
   def through(cotangent, old, new):
-    rows, columns = (weights(old[axis], new[axis]).astype(np.float64) for axis in (0, 1))
+    rows, columns = (bilinear_weights(old[axis], new[axis]).astype(np.float64) for axis in (0, 1))
     return np.einsum("ih,jw,ijc->hwc", rows, columns, cotangent, optimize=True)
 
   pull_jpeg = jax.jit(lambda x, g: jax.vjp(lambda x: defenses.jpeg(x, 75), x)[1](g)[0])

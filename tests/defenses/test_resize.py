@@ -178,7 +178,7 @@ def test_rounding_of_a_tie_and_its_neighbors():
 
 def test_weights_are_pillows_before_its_fixed_point():
   for old, new in ((331, 51), (51, 331), (300, 277), (1, 7), (7, 1), (2, 3), (5, 5)):
-    matrix = MODULE.weights(old, new)
+    matrix = MODULE.bilinear_weights(old, new)
     # float32 keeps 2^-24 of each weight; Pillow's window leaves out weights below 1e-15.
     np.testing.assert_allclose(matrix, oracle_matrix(old, new), rtol=1e-6, atol=1e-9)
 
