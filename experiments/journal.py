@@ -104,16 +104,18 @@ def check_folder(place: pathlib.Path, header: rows.Row, seed: int | None) -> tup
   earlier = _first_row(place)
   if earlier is None:
     return (secrets.randbits(32) if seed is None else seed), []
-  begun = {"seed": _read_record(place).get("seed")} | earlier
-  if begun["seed"] is None:
+  begun = _read_record(place).get("seed", earlier.get("seed"))
+  if begun is None:
     raise result_folder.FolderError(
       f"{place} must hold {RECORD} beside its rows, for it has their seed; name another --out."
     )
-  seed = begun["seed"] if seed is None else seed
-  notes = result_folder.compare_records(
-    f"the result in {place}", _settings(begun), _settings({"seed": seed} | header)
-  )
-  return seed, notes
+  if seed not in (None, begun):  # the message does not show a seed that is private
+    raise result_folder.FolderError(
+      f"the result in {place} was begun with another seed, which its {RECORD} has; give that one, "
+      "or name another --out."
+    )
+  what = f"the result in {place}"
+  return begun, result_folder.compare_records(what, _settings(earlier), _settings(header))
 
 
 def made_by(place: pathlib.Path) -> str | None:

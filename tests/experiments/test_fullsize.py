@@ -80,7 +80,7 @@ def test_a_small_photo_is_enlarged_and_a_large_one_is_not(folder):
 
 def test_other_settings_in_the_same_folder_are_refused(folder):
   run(dataclasses.replace(config_of(folder), settings=("photo itself",)))
-  with pytest.raises(ValueError, match=r"was begun with seed = 1, got 2; .* or another --out"):
+  with pytest.raises(ValueError, match="begun with another seed"):
     run(config_of(folder, seed=2))
 
 
