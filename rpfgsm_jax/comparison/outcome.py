@@ -23,9 +23,8 @@ MEASURES = ("psnr", "ssim", "mad", "brisque", "brisque_original", "changed", "l0
 class PhotoFacts:
   """One photograph and what was made of it, as files.
 
-  `measures` are those of `MEASURES`, at the files' own size; None where there is no number: sizes
-  differ, the picture is too small, the model is absent, or PSNR is infinite. `changed` is the share
-  of values that differ.
+  Measures are None where there is no number: sizes differ, the picture is too small, the model is
+  absent, or PSNR is infinite. `changed` is the share of values that differ.
   """
 
   name: str  # relative path without suffix
@@ -33,7 +32,7 @@ class PhotoFacts:
   protected: str  # relative path
   original_size: tuple[int, int]  # (height, width), pixels, upright
   protected_size: tuple[int, int]  # likewise
-  measures: dict[str, float | None]
+  measures: dict[str, float | None]  # those of `MEASURES`, at the files' own size
 
   @property
   def same_size(self) -> bool:

@@ -165,17 +165,39 @@ class PhotoProtector:
     ]
 
   def shape_of(self, photo: Photo) -> tuple[int, int]:
-    """Returns the (height, width) at which a photo is attacked, pixels."""
+    """Returns the size at which a photo is attacked: its working size, or its own.
+
+    Args:
+      photo: the photo, as `prepare` returns it.
+
+    Returns:
+      (height, width), pixels.
+    """
     size = photo.pixels.shape[:2]
     return self.working_size(size) or size
 
   def micro_batch(self, shape: tuple[int, int]) -> int:
-    """Returns how many images of a (height, width) are computed together, see `PhotoConfig`."""
+    """Returns how many images of one size are computed together, see `PhotoConfig`.
+
+    Args:
+      shape: (height, width) of the attack, pixels.
+
+    Returns:
+      At least 1, at most `config.attack.micro_batch`.
+    """
     fitting = max(_MICRO_BATCH_PIXELS // (shape[0] * shape[1]), 1)
     return min(self._attack.micro_batch, fitting)
 
   def limited(self, micro_batch: int, working_pixels: int | None) -> "PhotoProtector":
-    """Returns the same for a device with less memory; the networks stay where they are."""
+    """Returns the same for a device with less memory; the networks stay where they are.
+
+    Args:
+      micro_batch: photos that are computed together.
+      working_pixels: see `PhotoConfig`.
+
+    Returns:
+      A new protector.
+    """
     smaller = copy.copy(self)
     smaller.config = dataclasses.replace(self.config, working_pixels=working_pixels)
     smaller._attack = dataclasses.replace(self._attack, micro_batch=micro_batch)

@@ -26,12 +26,20 @@ import rpfgsm_jax as rp
 from rpfgsm_jax import defenses
 from rpfgsm_jax.data import read_image
 from rpfgsm_jax.data.images import ImageError
-from rpfgsm_jax.photos import Encoding, Photo, PhotoConfig, PhotoProtector, judging, protect
+from rpfgsm_jax.engine import root_key
+from rpfgsm_jax.photos import (
+  Encoding,
+  Photo,
+  PhotoConfig,
+  PhotoProtector,
+  judging,
+  protect,
+  protector,
+)
 from rpfgsm_jax.photos import photo_attack as default_attack
 from rpfgsm_jax.photos.judging import CONDITIONS
 from rpfgsm_jax.photos.lift import lift
 from rpfgsm_jax.photos.strength import allowed_change
-from rpfgsm_jax.protector import root_key
 
 NETWORKS = (toys.linear(1, name="linear"), toys.convolution(2, name="convolution"))
 HELD_OUT = (toys.convolution(3, name="stranger"),)
@@ -93,7 +101,7 @@ def asked(monkeypatch):
     brighter = jnp.asarray(np.clip(images.astype(np.float32) + 1, 0, 255))
     return types.SimpleNamespace(adversarial=brighter)
 
-  monkeypatch.setattr(protect, "rp_fgsm", attack)
+  monkeypatch.setattr(protector, "rp_fgsm", attack)
   return calls
 
 
@@ -407,7 +415,7 @@ def test_what_is_attacked_together_has_its_own_strength_and_working_size(photo, 
 def test_others_are_not_attacked_together(asked, shapes):
   protector = PhotoProtector(NETWORKS, CONFIG)
   photos = [in_memory(np.zeros((*shape, 3), np.uint8)) for shape in shapes]
-  with pytest.raises(ValueError, match="photos must be of one size, got"):
+  with pytest.raises(ValueError, match="photos must be attacked at one size, got"):
     protector.attack_together(photos, list(range(len(shapes))))
   assert asked == []
 
@@ -420,7 +428,7 @@ def test_a_device_may_be_named(small, monkeypatch):
     used.append(result.adversarial.devices())
     return result
 
-  monkeypatch.setattr(protect, "rp_fgsm", attack)
+  monkeypatch.setattr(protector, "rp_fgsm", attack)
   result = PhotoProtector(NETWORKS, CONFIG, seed=7, device=device).attack(in_memory(small), 5)
   expected = PhotoProtector(NETWORKS, CONFIG, seed=7).attack(in_memory(small), 5)
   np.testing.assert_array_equal(result, expected)
@@ -671,7 +679,7 @@ def test_too_little_memory_names_the_remedy(
   def fail(*arguments, **options):
     return types.SimpleNamespace(adversarial=_Late()) if late else np.asarray(_Late())
 
-  monkeypatch.setattr(protect, "rp_fgsm", fail)
+  monkeypatch.setattr(protector, "rp_fgsm", fail)
   config = dataclasses.replace(CONFIG, working_pixels=working_pixels, texture=False)
   with pytest.raises(rp.OutOfMemoryError, match=f"an attack at {remedy}"):
     run(np.zeros((*shape, 3), np.uint8), config, out=tmp_path / "new.png")
@@ -682,7 +690,7 @@ def test_other_errors_of_the_device_stay_what_they_are(small, monkeypatch):
   def fail(*arguments, **options):
     raise jax.errors.JaxRuntimeError("INTERNAL: the device is gone")
 
-  monkeypatch.setattr(protect, "rp_fgsm", fail)
+  monkeypatch.setattr(protector, "rp_fgsm", fail)
   with pytest.raises(jax.errors.JaxRuntimeError, match="the device is gone"):
     run(small)
 
