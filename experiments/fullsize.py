@@ -24,8 +24,8 @@ from experiments.journal import Journal, Say, open_journal
 from experiments.options import FullsizeConfig
 from rpfgsm_jax import data, defenses, result_folder
 from rpfgsm_jax.data.photo_files import Encoding, Photo, decode_photo, encode_photo
+from rpfgsm_jax.photos import PhotoConfig, PhotoProtector, photo_attack
 from rpfgsm_jax.photos.judging import judge_photo
-from rpfgsm_jax.photos.protect import PhotoConfig, PhotoProtector, photo_attack
 from rpfgsm_jax.process import CompileCache
 
 EXPERIMENT = "fullsize"
