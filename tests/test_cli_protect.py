@@ -77,7 +77,7 @@ def test_a_program_reads_one_object(rpfgsm, folder, tmp_path):
 
 
 WRONG = {
-  "no folder": (["absent", "--out", "out"], "a folder of images, an image or a pattern, got nothing"),
+  "no folder": (["absent", "--out", "out"], "a pattern, got nothing of that name: absent"),
   "inside": (["in", "--out", "in/out"], "must lie apart"),
   "network": (["in", "--out", "out", "--network", "nonsense"], "known network or a folder, got"),
   "shard": (["in", "--out", "out", "--shard", "2/2"], "--shard must be I/N"),

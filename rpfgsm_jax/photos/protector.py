@@ -22,7 +22,7 @@ from rpfgsm_jax.data.photo_files import Photo, decode_photo, encode_photo
 from rpfgsm_jax.defenses import encoded_bank, shrunk_bank
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.photos import judging
-from rpfgsm_jax.photos.config import PhotoConfig
+from rpfgsm_jax.photos.config import PhotoConfig, Size
 from rpfgsm_jax.photos.lift import lift, working_size
 from rpfgsm_jax.photos.strength import allowed_change
 from rpfgsm_jax.photos.verdict import Verdict
@@ -218,7 +218,7 @@ class PhotoProtector:
     views = [view_at(classifier, shape) for classifier in self._classifiers]
     ids = [int(image_ids[row]) for row in rows]
     with (
-      engine.watching_memory(functools.partial(_too_large, work)),
+      engine.watching_memory(functools.partial(_too_large, work, self.config.size)),
       jax.default_device(self._device),
     ):
       result = rp_fgsm(self._key, work[rows], views, config, image_ids=ids)
@@ -256,11 +256,15 @@ class PhotoProtector:
       return judging.judge_photo(photo.seen(), written, self._classifiers, self._held_out)
 
 
-def _too_large(work: np.ndarray) -> str:
+def _too_large(work: np.ndarray, size: Size) -> str:
   count, height, width = work.shape[:3]
   together = f"of {count} photos together " if count > 1 else ""
+  remedies = ["fewer at once"] if count > 1 else []
+  if size == "photo":
+    remedies.append(f"working_pixels={max(height * width // 4, 2**12)}")
+  else:
+    remedies.append("fewer or smaller networks")
   return (
     f"an attack {together}at {width}x{height} pixels does not fit into the device's memory; try "
-    f"{'fewer at once, or ' if count > 1 else ''}"
-    f"working_pixels={max(height * width // 4, 2**12)}."
+    f"{', or '.join(remedies)}."
   )
