@@ -44,7 +44,17 @@ class Shard(NamedTuple):
 
   @classmethod
   def parse(cls, text: str) -> "Shard":
-    """Reads what a user wrote, `I/N`."""
+    """Reads what a user wrote.
+
+    Args:
+      text: `I/N` with 0 <= I < N.
+
+    Returns:
+      The share.
+
+    Raises:
+      SettingsError: it is nothing of this form.
+    """
     match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
     if not match or int(match[1]) >= int(match[2]):
       raise SettingsError(
@@ -56,7 +66,14 @@ class Shard(NamedTuple):
     return f"{self.index}/{self.count}"
 
   def holds(self, image_id: int) -> bool:
-    """Says whether a photo belongs to this share; files added to a folder move no other photo."""
+    """Says whether a photo belongs to this share; files added to a folder move no other photo.
+
+    Args:
+      image_id: the photo's stable id.
+
+    Returns:
+      Whether it does.
+    """
     return image_id % self.count == self.index
 
 
@@ -68,7 +85,7 @@ class Job:
   out: pathlib.Path  # the folder of results; made if absent
   networks: Sequence[str]  # that are misled: known names or folders
   held_out: Sequence[str] = ()  # that only judge
-  photos: PhotoConfig = dataclasses.field(default_factory=PhotoConfig)
+  photos: PhotoConfig = dataclasses.field(default_factory=PhotoConfig)  # how they are protected
   by_device: frozenset[str] = frozenset()  # of "working_pixels", "micro_batch": see `suit_devices`
   seed: int | None = None  # None: the job's recorded one, or a new one from the system's entropy
   batch_size: BatchSize = "auto"  # most images on each device at once; changes no result
