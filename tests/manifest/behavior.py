@@ -1,7 +1,7 @@
 """The golden manifest: what the product's commands print, write and answer, to compare versions.
 
-  python tests/manifest/behavior.py --check            run all, print every difference, exit 1 if any
-  python tests/manifest/behavior.py --write            run all, write behavior.json
+  python tests/manifest/behavior.py --check     run all, print every difference, exit 1 if any
+  python tests/manifest/behavior.py --write     run all, write behavior.json
   python tests/manifest/behavior.py --check --case 'protect/png/*' --case refusals
 
 Only commands are run (`rpfgsm`, `experiments/run.py`), with this interpreter and the checkout that

@@ -17,9 +17,8 @@ STUDY = (
 def _demo(place: Place) -> dict[str, Any]:
   pictures.make_classes(place.root / "in")
   place.write("in/sky/broken.jpg")
-  place.run(
-    f"run.py demo --data in --out demo --seed 3 --limit 4 --epsilon 4 --batch-size 2 {TWO}", timed=True
-  )  # fmt: skip
+  sizes = "--limit 4 --epsilon 4 --batch-size 2"
+  place.run(f"run.py demo --data in --out demo --seed 3 {sizes} {TWO}", timed=True)
   found = place.outputs("demo")
   place.run("run.py report demo", timed=True)
   place.run("run.py --data in --out demo --seed 4 --limit 1 --epsilon 2 --seen scenes25/alexnet "
@@ -44,14 +43,15 @@ def _study(place: Place) -> dict[str, Any]:
   shutil.copytree(place.root / "study", place.root / "first")
   again = f"run.py table5 --out study {STUDY}"
   for old, new in (
-    ("", ""), ("--seed 3", "--seed 4"), ("--epsilon 4", "--epsilon 5"), ("--data in", "--data train"),
-    ("--reference alexnet", "--reference resnet18"), ("--limit 2", "--limit 1"),
+    ("", ""), ("--seed 3", "--seed 4"), ("--epsilon 4", "--epsilon 5"),
+    ("--data in", "--data train"), ("--limit 2", "--limit 1"),
+    ("--reference alexnet", "--reference resnet18"),
     ("--unseen scenes25/resnet50", "--unseen scenes25/densenet161"),
     ("--keep 1", "--set budget=paper"), ("--train train", "--preprocess places365"),
   ):  # fmt: skip
     place.run(again.replace(old, new) if old else again, timed=True)
   place.run(f"run.py demo --out study --data in {TWO}")
-  place.run(f"run.py fullsize --out study --data in --limit 1")
+  place.run("run.py fullsize --out study --data in --limit 1")
   report = place.root / "report"
   shutil.copytree(place.root / "study", report)
   place.run("run.py report report", timed=True)

@@ -1,4 +1,4 @@
-"""Six small photos, and files that are no good ones, made by fixed code from scikit-image's data."""
+"""Six small photos, and files that are no good ones, from scikit-image's data by fixed code."""
 
 import pathlib
 

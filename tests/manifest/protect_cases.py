@@ -21,9 +21,10 @@ FORMS = {
 }
 AIMS = {"untargeted": "", "targeted": "--targeted"}
 COUNTS = (
-  (re.compile(r"^\d+ done( \([^)]*\))?, (\d+ failed), \d+ skipped"), r"<some> done, \2, <others> skipped"),
+  (re.compile(r"^\d+ done( \([^)]*\))?"), "<some> done"),
+  (re.compile(r"\b\d+ skipped"), "<others> skipped"),
   (re.compile(r"^\d+ to do;"), "<some> to do;"),
-)  # fmt: skip
+)
 
 
 def _command(form: str, aim: str) -> str:
@@ -94,9 +95,8 @@ def _options(place: Place) -> dict[str, Any]:
   place.run(
     f"{run} in --out crop {CHEAP} --size network --preprocess places365 --epsilon 6 --dry-run"
   )
-  return place.outputs(".") | place.outputs(
-    "all", "several", "metadata", "texture", "jpeg", "crop"
-  )  # fmt: skip
+  page = place.known.file(place.root / "all-report.html")
+  return place.outputs("all", "several", "metadata", "texture", "jpeg", "crop") | {"page": page}
 
 
 def _bad_photos(place: Place) -> dict[str, Any]:
