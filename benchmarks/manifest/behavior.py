@@ -1,8 +1,8 @@
 """The golden manifest: what the product's commands print, write and answer, to compare versions.
 
-  python tests/manifest/behavior.py --check     run all, print every difference, exit 1 if any
-  python tests/manifest/behavior.py --write     run all, write behavior.json
-  python tests/manifest/behavior.py --check --case 'protect/png/*' --case refusals
+  python benchmarks/manifest/behavior.py --check     run all, print every difference, exit 1 if any
+  python benchmarks/manifest/behavior.py --write     run all, write behavior.json
+  python benchmarks/manifest/behavior.py --check --case 'protect/png/*' --case refusals
 
 Only commands are run (`rpfgsm`, `experiments/run.py`), with this interpreter and the checkout that
 this file lies in; nothing is imported from the package. `--case` takes patterns of names, and names
@@ -13,9 +13,9 @@ Digests of pictures hold for one kind of processor, one jaxlib and one Pillow, w
 names ("made with"). Elsewhere write a manifest of the older version first, and check against it:
 
   git worktree add /tmp/before OLDER_COMMIT
-  cp -r tests/manifest /tmp/before/tests/
-  python /tmp/before/tests/manifest/behavior.py --write --manifest /tmp/before.json
-  python tests/manifest/behavior.py --check --manifest /tmp/before.json
+  cp -r benchmarks/manifest /tmp/before/benchmarks/
+  python /tmp/before/benchmarks/manifest/behavior.py --write --manifest /tmp/before.json
+  python benchmarks/manifest/behavior.py --check --manifest /tmp/before.json
 
 About ten minutes on two cores when the compiled programs are there (RPFGSM_MANIFEST_CACHE names
 their folder, which all checkouts may share), twice that when they are not.
