@@ -144,8 +144,10 @@ def _held_out(options: dict[str, Any]) -> tuple[str, ...]:
 def _photos(options: dict[str, Any]) -> "PhotoConfig":
   from rpfgsm_jax.data.photo_files import Encoding
   from rpfgsm_jax.photos.config import PhotoConfig, photo_attack
+  from rpfgsm_jax.photos.strength import STRENGTHS
 
   epsilon = options["epsilon"] if options["strength"] is None else options["strength"]
+  epsilon = STRENGTHS.get(epsilon, epsilon)
   if epsilon is None and options["size"] == "network":
     epsilon = _PAPERS_EPSILON
   chosen = {

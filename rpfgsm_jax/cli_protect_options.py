@@ -8,6 +8,7 @@ import click
 PREPROCESSINGS = ("paper", "places365")
 DEFAULT_NETWORKS = ("scenes25/resnet18", "scenes25/resnet50", "scenes25/alexnet")
 DEFAULT_HELD_OUT = "scenes25/densenet161"
+STRENGTH_NAMES = ("gentle", "medium", "strong")
 MAX_SEED = 2**64 - 1
 
 
@@ -16,7 +17,7 @@ class _NumberOr(click.ParamType):
 
   name = "number"
 
-  def __init__(self, number: click.ParamType, words: tuple[str, ...]):
+  def __init__(self, number: click.IntRange | click.FloatRange, words: tuple[str, ...]):
     self._number, self._words = number, words
 
   def convert(
@@ -24,24 +25,15 @@ class _NumberOr(click.ParamType):
   ) -> object:
     if value in self._words:
       return value
-    return self._number.convert(value, parameter, context)
-
-
-class _Strength(click.ParamType):
-  name = "strength"
-
-  def convert(
-    self, value: object, parameter: click.Parameter | None, context: click.Context | None
-  ) -> float:
-    from rpfgsm_jax.photos.strength import STRENGTHS
-
-    if value in STRENGTHS:
-      return STRENGTHS[value]
     try:
-      return click.FloatRange(min=1, max=255).convert(value, parameter, context)
+      return self._number.convert(value, parameter, context)
     except click.BadParameter as error:
+      largest = "" if self._number.max is None else self._number.max
       raise click.BadParameter(
-        f"{value!r} is neither {', '.join(STRENGTHS)} nor a number in 1..255.", context, parameter
+        f"{value!r} is neither {', '.join(self._words)} nor a number in "
+        f"{self._number.min}..{largest}.",
+        context,
+        parameter,
       ) from error
 
 
@@ -78,7 +70,7 @@ OPTIONS = (
   ),
   click.option(
     "--strength",
-    type=_Strength(),
+    type=_NumberOr(click.FloatRange(min=1, max=255), STRENGTH_NAMES),
     metavar="gentle|medium|strong|N",
     help="How strong the change may be: by name, or in gray levels of 255.  [default: medium; at "
     "the networks' size 16]",

@@ -80,19 +80,11 @@ def protect(
     OutOfMemoryError: a batch, or with "auto" even one image, does not fit into a device's memory.
   """
   images = as_uint8(images)
+  each = {"image_ids": image_ids, "target": target, "label": label}
+  how = {"attack": attack, "seed": seed, "batch_size": batch_size, "devices": devices}
   protected = np.empty_like(images)
   for batch, result in protect_batches(
-    images,
-    classifiers,
-    config,
-    attack=attack,
-    seed=seed,
-    image_ids=image_ids,
-    target=target,
-    label=label,
-    batch_size=batch_size,
-    devices=devices,
-    progress=progress,
+    images, classifiers, config, progress=progress, **each, **how
   ):
     protected[batch] = to_uint8(result.adversarial)
   return protected

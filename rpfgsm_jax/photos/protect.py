@@ -1,5 +1,6 @@
 """`protect_photo`: a photo of any size, protected at that size; a verdict on what is written."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -87,31 +88,21 @@ def protect_photo(
   """
   config = PhotoConfig() if config is None else config
   target = None if out is None else _check_out(out, photo, config.encoding, overwrite)
-  protecting = PhotoProtector(
-    classifiers,
-    config,
-    held_out=held_out,
-    seed=secrets.randbits(64) if seed is None else seed,
-  )
+  seed = secrets.randbits(64) if seed is None else seed
+  protecting = PhotoProtector(classifiers, config, held_out=held_out, seed=seed)
   read = protecting.prepare(_photo_of(photo, config))
   check_encodable(read, config.encoding)  # before minutes of work
   content = protecting.encode(read, protecting.attack(read, image_id(read.seen().tobytes())))
-  if target is None:
+  with contextlib.nullcontext() if target is None else atomic.replacing(target) as temporary:
+    if temporary is not None:
+      content = atomic.through_the_disk(temporary, content)
     pixels = decode_photo(content, target)
     verdict = protecting.judge(read, pixels)
-  else:
-    with atomic.replacing(target) as temporary:
-      temporary.write_bytes(content)
-      content = temporary.read_bytes()
-      pixels = decode_photo(content, target)
-      verdict = protecting.judge(read, pixels)
+    if target is not None:
       _check_free(target, overwrite)  # once more: attacks take their time
+  size = protecting.working_size(read.size)
   return ProtectedPhoto(
-    pixels=pixels,
-    content=content,
-    verdict=verdict,
-    working_size=protecting.working_size(read.pixels.shape[:2]),
-    notes=read.notes,
+    pixels=pixels, content=content, verdict=verdict, working_size=size, notes=read.notes
   )
 
 

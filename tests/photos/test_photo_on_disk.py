@@ -1,8 +1,6 @@
 """What `protect_photo` writes: only where it may, whole, and judged as it was read back."""
 
-import contextlib
 import io
-import pathlib
 
 import numpy as np
 import pytest
@@ -13,27 +11,13 @@ from rpfgsm_jax.data.images import ImageError
 from rpfgsm_jax.photos import PhotoProtector, judging, protect
 
 
-class _FlippedDisk(type(pathlib.Path())):
-  """A path whose file is not what was written to it."""
-
-  other = b""
-
-  def write_bytes(self, content):
-    return super().write_bytes(self.other)
-
-
 def test_the_verdict_is_on_what_the_disk_holds(tmp_path, small, asked, monkeypatch):
   black = io.BytesIO()
   Image.fromarray(np.zeros_like(small)).save(black, "PNG")
-  monkeypatch.setattr(_FlippedDisk, "other", black.getvalue())
-  real = protect.atomic.replacing
-
-  @contextlib.contextmanager
-  def replacing(path):
-    with real(path) as temporary:
-      yield _FlippedDisk(temporary)
-
-  monkeypatch.setattr(protect.atomic, "replacing", replacing)
+  real = protect.atomic.through_the_disk
+  monkeypatch.setattr(
+    protect.atomic, "through_the_disk", lambda path, content: real(path, black.getvalue())
+  )
   done = run(small, out=tmp_path / "new.png")
   assert done.content == (tmp_path / "new.png").read_bytes() == black.getvalue()
   assert not done.pixels.any()
