@@ -2,7 +2,7 @@
 
 One call measures everything: the full attack (60 iterations, three networks of the paper's size,
 random weights) at three batch sizes; the machine's own products as a ceiling; how many signs of a
-gradient each precision turns and how often a network the attack never saw is misled behind the
+gradient each precision turns and how often a held-out network is misled behind the
 defenses, with the bundled networks on real photos; PyTorch on the same card where it is installed.
 
   python benchmarks/accelerator.py [--data DIR]
@@ -99,7 +99,7 @@ def gradient_signs(precision: str, images: jax.Array, steps_of: rp.Classifier) -
 
 
 def misled(precision: str, images: np.ndarray) -> float:
-  """Share of images that the unseen network takes for another scene behind the defenses."""
+  """Share of images that the held-out network takes for another scene behind the defenses."""
   nets = [in_precision(precision, networks.bundled(name)) for name in networks.SEEN]
   unseen = [networks.bundled("densenet161")]
   size = min(len(images), 64)

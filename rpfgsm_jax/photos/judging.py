@@ -67,7 +67,7 @@ def judge_photo(
     original: `(H, W, 3)` uint8.
     written: `(H, W, 3)` uint8, decoded from the bytes of the written file.
     classifiers: the networks of the attack.
-    held_out: networks that the attack never asked.
+    held_out: networks that the attack does not use.
 
   Returns:
     The verdict; see `rpfgsm_jax.photos.verdict.judge` for what its status means.

@@ -387,7 +387,7 @@ def test_links_lead_no_result_to_an_original(album):
 
 def test_a_judge_must_not_be_of_the_attack(album, monkeypatch):
   with pytest.raises(
-    SettingsError, match="--held-out must be a network that the attack never asks"
+    SettingsError, match="--held-out must be a network that the attack does not use"
   ):
     work(order(album, held_out=["toys/1"]))
   assert not (album.parent / "out").exists()
