@@ -157,7 +157,7 @@ def _describe_attack(config: RPFGSMConfig) -> dict[str, Any]:
   return {"name": "rp_fgsm", **described}
 
 
-def digest(settings: dict[str, Any], seed: int) -> str:
+def settings_digest(settings: dict[str, Any], seed: int) -> str:
   """Returns 64 hexadecimal digits that tell two sets of settings apart."""
   content = json.dumps({"settings": settings, "seed": seed}, sort_keys=True)
   return hashlib.sha256(content.encode()).hexdigest()
