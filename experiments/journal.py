@@ -159,9 +159,10 @@ def as_json(config: Any) -> Any:
   if isinstance(config, rp.defenses.DefenseBank):
     return [[family.name, *family.parameters] for family in config.families]
   if dataclasses.is_dataclass(config):
-    return {
-      field.name: as_json(getattr(config, field.name)) for field in dataclasses.fields(config)
-    }
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    if values.get("random_start") is False:  # rows of before do without, and mean this
+      del values["random_start"]
+    return {name: as_json(value) for name, value in values.items()}
   return str(config) if isinstance(config, pathlib.Path) else config
 
 

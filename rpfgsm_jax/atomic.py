@@ -9,12 +9,15 @@ killed outright leaves at most a hidden `.…partial…` file, which no reader o
 import contextlib
 import os
 import pathlib
+import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 PathLike = str | os.PathLike[str]
+_LEFTOVER = re.compile(r"\..{0,64}\.[0-9a-f]{16}\.partial\.(png|webp|jpg|json)", re.DOTALL)
+_FORGOTTEN = 3600.0  # seconds after which a temporary file is nobody's; writing one takes less
 
 
 def _sync_folder(folder: pathlib.Path) -> None:
@@ -63,6 +66,15 @@ def write_bytes(path: PathLike, content: bytes) -> None:
     temporary.write_bytes(content)
 
 
+def through_the_disk(path: pathlib.Path, content: bytes) -> bytes:
+  """Writes a file to the disk and returns what is there afterwards."""
+  with open(path, "wb") as file:
+    file.write(content)
+    file.flush()
+    os.fsync(file.fileno())
+  return path.read_bytes()
+
+
 def write_text(path: PathLike, content: str) -> None:
   """Creates or replaces a text file in one step: UTF-8, lines ending in a bare line feed."""
   write_bytes(path, content.encode("utf-8"))
@@ -104,3 +116,23 @@ def replace_folder(complete: PathLike, path: PathLike) -> None:
     raise
   if old is not None:
     shutil.rmtree(old)
+
+
+def remove_leftovers(folders: Iterable[pathlib.Path], *, alone: bool, now: float) -> None:
+  """Removes the temporary files of runs that were killed; no others.
+
+  Where no other process writes there (`alone`), every temporary file is a leftover; else only
+  those that nobody has touched for an hour of the file system's own clock, which says `now`.
+  """
+  for folder in folders:
+    try:
+      names = [name for name in os.listdir(folder) if _LEFTOVER.fullmatch(name)]
+    except (FileNotFoundError, NotADirectoryError):
+      continue
+    for name in names:
+      path = folder / name
+      try:
+        if alone or now - path.lstat().st_mtime > _FORGOTTEN:
+          path.unlink()
+      except FileNotFoundError:
+        continue  # another share was faster

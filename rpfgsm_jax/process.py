@@ -54,9 +54,6 @@ def keep_freed_memory() -> bool:
   XLA's CPU backend takes its working memory anew for every program it runs; mapped and cleared page
   by page, that was a tenth of an AlexNet's input gradient. The peak stays the same. A user's own
   settings are left alone, and so are other C libraries.
-
-  Returns:
-    Whether it was done.
   """
   chosen = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
   if chosen or platform.libc_ver()[0] != "glibc":
@@ -69,9 +66,6 @@ def keep_compiled_programs() -> CompileCache:
   """Lets JAX keep compiled programs in the user's cache folder, so that the next run starts fast.
 
   JAX_COMPILATION_CACHE_DIR, when set, names the folder instead; set and empty, nothing is kept.
-
-  Returns:
-    Where they are kept.
   """
   import jax
   import platformdirs
@@ -100,6 +94,21 @@ def prepare() -> CompileCache:
   prefer_fast_cpu_kernels()
   keep_freed_memory()
   return keep_compiled_programs()
+
+
+def describe_environment() -> dict[str, str]:
+  """Returns what last bits may depend on, in the process that computes; starts JAX's devices."""
+  import jax
+
+  from rpfgsm_jax import __version__
+
+  return {
+    "device": jax.devices()[0].device_kind,
+    "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+    "jax": jax.__version__,
+    "jaxlib": importlib.metadata.version("jaxlib"),
+    "rpfgsm-jax": __version__,
+  }
 
 
 def _machine() -> str:

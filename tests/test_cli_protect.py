@@ -11,19 +11,19 @@ import sys
 import pytest
 import toy_classifiers as toys
 from click.testing import CliRunner
-from jobs.fake_protector import FakeProtector
+from jobs.fake_protector import FakePhotoProtector
 from jobs.interrupted import interrupt
 from PIL import Image
 
 from rpfgsm_jax import cli, cli_protect_options, jobs, process
-from rpfgsm_jax.jobs import distributed, engines, record
-from rpfgsm_jax.jobs.job import RunningJob
+from rpfgsm_jax.engine import MAX_SEED
+from rpfgsm_jax.jobs import RunningJob, distributed, engines
 
 
 @pytest.fixture(autouse=True)
 def no_attack(monkeypatch):
   monkeypatch.setattr(process, "prepare", lambda: process.CompileCache(None, False))
-  monkeypatch.setattr(engines, "Protector", FakeProtector)
+  monkeypatch.setattr(engines, "PhotoProtector", FakePhotoProtector)
   monkeypatch.setattr(engines, "load_classifier", lambda name: toys.linear(1))
 
 
@@ -77,16 +77,18 @@ def test_a_program_reads_one_object(rpfgsm, folder, tmp_path):
 
 
 WRONG = {
-  "no folder": (["absent", "--out", "out"], "must be a folder of images, got nothing"),
+  "no folder": (["absent", "--out", "out"], "a pattern, got nothing of that name: absent"),
   "inside": (["in", "--out", "in/out"], "must lie apart"),
   "network": (["in", "--out", "out", "--network", "nonsense"], "known network or a folder, got"),
   "shard": (["in", "--out", "out", "--shard", "2/2"], "--shard must be I/N"),
-  "two folders": (["in", "in", "--out", "out"], "must be one folder at the networks' size, got 2"),
+  "held out": (["in", "--out", "out", "--held-out", "x"], "--held-out belongs to --size photo"),
+  "report": (["in", "--out", "out", "--report"], "--report belongs to --size photo"),
   "two shards": (["in", "--out", "out", "--shard", "0/2", "--distributed"], "exclude each other"),
   "ray": (["in", "--out", "out", "--engine", "ray", "--shard", "0/2"], "divides the photos itself"),
   "address": (["in", "--out", "out", "--address", "h:1"], "--address is Ray's"),
   "epsilon": (["in", "--out", "out", "--epsilon", "0"], "Invalid value for '--epsilon'"),
   "batch": (["in", "--out", "out", "--batch-size", "some"], "Invalid value for '--batch-size'"),
+  "micro-batch": (["in", "--out", "out", "--micro-batch", 0], "Invalid value for '--micro-batch'"),
   "seed": (["in", "--out", "out", "--seed", 2**64], "Invalid value for '--seed'"),
   "no out": (["in"], "Missing option '--out'"),
 }
@@ -140,15 +142,23 @@ def test_options_reach_the_job(rpfgsm, folder, monkeypatch):
   monkeypatch.setattr(distributed, "shard_of_this_process", lambda: jobs.Shard(4, 7))
   options = ("--epsilon", 8, "--targeted", "--steps", 3, "--seed", 5, "--batch-size", 16)
   more = ("--devices", 2, "--preprocess", "places365", "--network", "x", "--distributed")
-  assert rpfgsm(folder, "--out", "o", *options, *more).stderr == "Error: stopped here.\n"
+  last = ("--micro-batch", 2, "--format", "jpeg", "--quality", 80, "--max-megapixels", 3)
+  command = (folder, "more", "--out", "o", *options, *more, *last, "--overwrite")
+  assert rpfgsm(*command).stderr == "Error: stopped here.\n"
   job = given["job"]
-  assert (job.config.epsilon, job.config.targeted, job.config.num_steps) == (8.0, True, 3)
-  assert (job.seed, job.batch_size, job.devices, job.how) == (5, 16, 2, "places365")
-  assert (job.networks, job.shard) == (("x",), jobs.Shard(4, 7))
+  attack = job.photos.attack
+  assert (attack.epsilon, attack.targeted, attack.num_steps) == (8.0, True, 3)
+  assert (attack.micro_batch, "micro_batch" in job.by_device) == (2, False)
+  assert (job.photos.size, job.photos.preprocess) == ("network", "places365")
+  assert (job.photos.encoding.format, job.photos.encoding.quality) == ("jpeg", 80)
+  assert (job.seed, job.batch_size, job.devices, job.max_pixels) == (5, 16, 2, 3_000_000)
+  assert (job.networks, job.held_out, job.shard) == (("x",), (), jobs.Shard(4, 7))
+  assert (job.sources, job.overwrite) == ((str(folder), "more"), True)
   rpfgsm(folder, "--out", "o", "--shard", "1/2")
   job = given["job"]
   assert (job.batch_size, job.seed, job.devices, job.shard) == ("auto", None, None, (1, 2))
-  assert job.networks == cli_protect_options.DEFAULT_NETWORKS
+  assert (job.networks, job.held_out) == (cli_protect_options.DEFAULT_NETWORKS, ())
+  assert (job.photos.attack.epsilon, "micro_batch" in job.by_device) == (16.0, True)
   rpfgsm(folder, "--out", "o", "--engine", "ray", "--devices", 3, "--address", "h:1")
   assert (given["job"].devices, given["engine"]._wanted, given["engine"]._address) == (
     None,
@@ -165,7 +175,7 @@ def test_without_ray_the_remedy_is_named(rpfgsm, folder, tmp_path, monkeypatch):
 
 
 def test_constants_are_the_packages_own():
-  assert cli_protect_options.MAX_SEED == record.MAX_SEED
+  assert cli_protect_options.MAX_SEED == MAX_SEED
   assert set(cli_protect_options.DEFAULT_NETWORKS) < set(cli.BUNDLED_NETWORKS)
 
 
@@ -180,19 +190,19 @@ def test_the_help_says_what_must_stay_private(rpfgsm):
 INTERRUPTED = """
 import sys, threading
 import toy_classifiers as toys
-from jobs.fake_protector import FakePending, FakeProtector
+from jobs.fake_protector import FakePhotoProtector
 from rpfgsm_jax import cli, cli_protect
 from rpfgsm_jax.jobs import engines
 
-real, batches = FakePending.result, []
-def result(self):
+real, batches = FakePhotoProtector.attack_together, []
+def attack_together(self, *arguments, **options):
   batches.append(self)
   if len(batches) > 1:
     print("waiting", flush=True)
     threading.Event().wait()
-  return real(self)
-FakePending.result = result
-engines.Protector = FakeProtector
+  return real(self, *arguments, **options)
+FakePhotoProtector.attack_together = attack_together
+engines.PhotoProtector = FakePhotoProtector
 engines.load_classifier = lambda name: toys.linear(1)
 sys.argv = ["rpfgsm", "protect", "--size", "network", *sys.argv[1:]]
 cli.main()

@@ -1,7 +1,6 @@
 """A batch that does not fit into memory: halved by "auto", otherwise named with an advice."""
 
 import dataclasses
-import importlib
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +9,7 @@ import pytest
 import toy_classifiers as toys
 
 import rpfgsm_jax as rp
-from rpfgsm_jax.engine import OutOfMemoryError, Protector
+from rpfgsm_jax.engine import OutOfMemoryError, Protector, batches
 
 ONE = [toys.convolution(2)]
 IMAGES = toys.images(7)
@@ -46,7 +45,7 @@ def hungry(most, *, at_once, tried):
   ids=["when it starts", "while it runs"],
 )
 def test_auto_halves_the_batch_until_it_fits(at_once, expected, monkeypatch):
-  monkeypatch.setattr(importlib.import_module("rpfgsm_jax.engine.batches"), "_GENEROUS_ON_CPU", 4)
+  monkeypatch.setattr(batches, "_GENEROUS_ON_CPU", 4)
   tried, done = [], []
   protected = rp.protect(
     IMAGES,
@@ -60,6 +59,23 @@ def test_auto_halves_the_batch_until_it_fits(at_once, expected, monkeypatch):
   assert tried == expected
   assert done == [(2, 7), (4, 7), (6, 7), (7, 7)]
   whole = rp.protect(IMAGES, ONE, QUICK, attack=rp.u_fgsm, devices=1)
+  np.testing.assert_array_equal(protected, whole)
+
+
+def test_auto_halves_a_micro_batch_that_does_not_fit(monkeypatch):
+  monkeypatch.setattr(batches, "_GENEROUS_ON_CPU", 4)
+  tried = []
+
+  def attack(key, images, classifiers, config, **options):
+    tried.append((len(images), config.micro_batch))
+    if config.micro_batch > 2:
+      raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+    return rp.u_fgsm(key, images, classifiers, config, **options)
+
+  protected = rp.protect(IMAGES, ONE, QUICK, attack=attack, batch_size="auto", devices=1)
+  assert tried == [(4, 4), (2, 2), (2, 2), (2, 2), (2, 2)]
+  smaller = dataclasses.replace(QUICK, micro_batch=2)
+  whole = rp.protect(IMAGES, ONE, smaller, attack=rp.u_fgsm, devices=1)
   np.testing.assert_array_equal(protected, whole)
 
 

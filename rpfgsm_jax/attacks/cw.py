@@ -89,17 +89,8 @@ def cw(
   """
   del key
   config = _resolved(CWConfig() if config is None else config)
-  return minimal.run_minimal(
-    "cw",
-    _cw,
-    images,
-    classifiers,
-    config,
-    targeted=True,
-    image_ids=image_ids,
-    target=target,
-    label=label,
-  )
+  goal = {"image_ids": image_ids, "target": target, "label": label, "targeted": True}
+  return minimal.run_minimal("cw", _cw, images, classifiers, config, **goal)
 
 
 @jax.jit

@@ -77,17 +77,8 @@ def deepfool(
   inputs.check_counts(config, num_steps=0, num_classes=2, micro_batch=1)
   if not config.overshoot >= 0:
     raise ValueError(f"overshoot must be >= 0, got {config.overshoot!r}.")
-  return minimal.run_minimal(
-    "deepfool",
-    _deepfool,
-    images,
-    classifiers,
-    config,
-    targeted=False,
-    image_ids=image_ids,
-    target=target,
-    label=label,
-  )
+  goal = {"image_ids": image_ids, "target": target, "label": label, "targeted": False}
+  return minimal.run_minimal("deepfool", _deepfool, images, classifiers, config, **goal)
 
 
 @jax.jit

@@ -85,13 +85,6 @@ def di_fgsm(
     Momentum, as in their M-DI-FGSM, is an option of `transfer`.
   """
   config = DIFGSMConfig() if config is None else config
-  return run_signed(
-    _TARGETED if config.targeted else _UNTARGETED,
-    key,
-    images,
-    classifiers,
-    config,
-    image_ids=image_ids,
-    target=target,
-    label=label,
-  )
+  recipe = _TARGETED if config.targeted else _UNTARGETED
+  goal = {"image_ids": image_ids, "target": target, "label": label}
+  return run_signed(recipe, key, images, classifiers, config, **goal)

@@ -84,17 +84,8 @@ def jsma(
   """
   del key
   config = _resolved(JSMAConfig() if config is None else config)
-  return minimal.run_minimal(
-    "jsma",
-    _jsma,
-    images,
-    classifiers,
-    config,
-    targeted=True,
-    image_ids=image_ids,
-    target=target,
-    label=label,
-  )
+  goal = {"image_ids": image_ids, "target": target, "label": label, "targeted": True}
+  return minimal.run_minimal("jsma", _jsma, images, classifiers, config, **goal)
 
 
 @jax.jit

@@ -83,17 +83,8 @@ def sparsefool(
   """
   del key
   config = _resolved(SparseFoolConfig() if config is None else config)
-  return minimal.run_minimal(
-    "sparsefool",
-    _sparsefool,
-    images,
-    classifiers,
-    config,
-    targeted=False,
-    image_ids=image_ids,
-    target=target,
-    label=label,
-  )
+  goal = {"image_ids": image_ids, "target": target, "label": label, "targeted": False}
+  return minimal.run_minimal("sparsefool", _sparsefool, images, classifiers, config, **goal)
 
 
 @jax.jit

@@ -102,13 +102,7 @@ def left_out(comparison: FolderComparison, *, most: int) -> list[str]:
 def misled_table(
   comparison: FolderComparison, groups: dict[str, Sequence[int]], *, true_class: bool
 ) -> Table:
-  """Returns misleading rates of each network, of the originals and of the protected photographs.
-
-  Args:
-    comparison: from `compare_folders`.
-    groups: title -> settings that are averaged.
-    true_class: asks about the true class, else about each network's own answer on the original.
-  """
+  """Returns misleading rates of each network, of the originals and of the protected photographs."""
   lines = []
   for network in comparison.networks:
     count = int((network.labels >= 0).sum()) if true_class else len(comparison.photos)

@@ -139,17 +139,6 @@ def even_batches(
 
   Of 9 images with batch_size 8 on one device, two batches of 5 instead of 8 and 1 padded to 8. No
   device is kept for padding alone.
-
-  Args:
-    count: images, >= 0.
-    batch_size: most images on each device at once; "auto": as many as may ever fit.
-    devices: see `Protector`.
-
-  Returns:
-    Images on each device at once, and the devices.
-
-  Raises:
-    ValueError: batch_size or devices break their rule.
   """
   chosen = placement.choose_devices(devices)
   if batch_size == "auto":

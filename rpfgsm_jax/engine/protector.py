@@ -214,11 +214,7 @@ class Pending:
     self._protector, self._result, self._count = protector, result, count
 
   def result(self) -> AttackResult:
-    """Waits, and returns the attack's result with NumPy leaves for the images that were given.
-
-    Raises:
-      OutOfMemoryError: the batch does not fit; see `Protector.halved`.
-    """
+    """Waits, and returns the attack's result with NumPy leaves for the images that were given."""
     with watching_memory(self._protector._too_large):
       return jax.tree.map(lambda leaf: leaf[: self._count], jax.device_get(self._result))
 

@@ -23,7 +23,7 @@ import numpy as np
 from rpfgsm_jax import process
 from rpfgsm_jax.data.folders import ImageRecord
 from rpfgsm_jax.jobs import ray_address, tries
-from rpfgsm_jax.jobs.engines import describe_environment, make_worker
+from rpfgsm_jax.jobs.engines import make_worker
 from rpfgsm_jax.jobs.messages import Outcome
 from rpfgsm_jax.jobs.photo_records import output_state
 from rpfgsm_jax.jobs.plan import Task
@@ -200,7 +200,7 @@ def _import_ray() -> types.ModuleType:
 
 def _prepared_environment() -> dict[str, str]:
   process.prepare()
-  return describe_environment()
+  return process.describe_environment()
 
 
 def _encode(task: Task) -> str:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
+from rpfgsm_jax import atomic
 from rpfgsm_jax.data.images import ImageError
 from rpfgsm_jax.data.photo_files import open_photo
 from rpfgsm_jax.jobs import ledger, locks, photo_records, plan, record
@@ -33,20 +34,7 @@ from rpfgsm_jax.photos.config import default_micro_batch, default_working_pixels
 
 @contextlib.contextmanager
 def open_job(job: Job, engine: Engine | None = None) -> Iterator["RunningJob"]:
-  """Begins a job or goes on with it, and keeps other runs of the same work away meanwhile.
-
-  Args:
-    job: what is to be done.
-    engine: where; None: the devices of this process.
-
-  Yields:
-    The job, ready to do its work.
-
-  Raises:
-    SettingsError: the job cannot be done as it was asked for.
-    FolderError: it does not lie apart from the photos, or was begun with other settings.
-    JobError: somebody else does it, or the folder of results cannot be written to.
-  """
+  """Begins a job or goes on with it, and keeps other runs of the same work away meanwhile."""
   job, planned = _identified(job), make_plan(job)
   state = _make_state(job.out)
   with locks.hold(state, job.shard), LocalEngine() if engine is None else engine as engine:
@@ -172,17 +160,7 @@ class Preview(NamedTuple):
 
 
 def preview(job: Job) -> list[Preview]:
-  """Returns what a job would do; headers of photos are read, nothing is made.
-
-  Args:
-    job: what is to be done.
-
-  Returns:
-    One entry a photo of the share, and one a folder that must be left out.
-
-  Raises:
-    SettingsError, FolderError: `open_job` would refuse it.
-  """
+  """Returns what a job would do; headers of photos are read, nothing is made."""
   job, planned = _identified(job), make_plan(job)
   job = _suited(job, lambda: LocalEngine().platform())
   settings = describe_settings(job)
@@ -236,7 +214,7 @@ def _clean(job: Job, tasks: Sequence[Task], state: pathlib.Path) -> list[Task]:
     plan.check_names_differ(tasks)
   own = plan.share(tasks, job.shard)
   folders = {state, state / photo_records.FOLDER, *(task.output.parent for task in own)}
-  plan.remove_leftovers(folders, alone=job.shard is None, now=_clock_of(state))
+  atomic.remove_leftovers(folders, alone=job.shard is None, now=_clock_of(state))
   return own
 
 

@@ -14,9 +14,9 @@ from PIL import Image
 from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig
 from rpfgsm_jax.engine import BatchSize
 from rpfgsm_jax.models import weights
+from rpfgsm_jax.models.weights import NetworkIdentity
 from rpfgsm_jax.photos.config import PhotoConfig
 
-_NOT_NUMBERS = ("card", "weights")  # facts for people, and where the tensors lie
 # Of the attack; records of before do without, and mean this.
 _SINCE_FORMAT_1 = {"gray": False, "random_start": False}
 
@@ -29,13 +29,6 @@ class JobError(RuntimeError):
   """The job cannot start or go on; the message says why. The same command goes on later."""
 
 
-class NetworkIdentity(NamedTuple):
-  """A network of a job."""
-
-  name: str  # a known name, or the absolute path of a folder
-  sha256: str  # of its tensors' own digest and everything else that its logits depend on
-
-
 class Shard(NamedTuple):
   """One share of a job: the photos whose id leaves the rest `index` when divided by `count`."""
 
@@ -44,7 +37,7 @@ class Shard(NamedTuple):
 
   @classmethod
   def parse(cls, text: str) -> "Shard":
-    """Reads what a user wrote, `I/N`."""
+    """Reads what a user wrote."""
     match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
     if not match or int(match[1]) >= int(match[2]):
       raise SettingsError(
@@ -68,7 +61,7 @@ class Job:
   out: pathlib.Path  # the folder of results; made if absent
   networks: Sequence[str]  # that are misled: known names or folders
   held_out: Sequence[str] = ()  # that only judge
-  photos: PhotoConfig = dataclasses.field(default_factory=PhotoConfig)
+  photos: PhotoConfig = dataclasses.field(default_factory=PhotoConfig)  # how they are protected
   by_device: frozenset[str] = frozenset()  # of "working_pixels", "micro_batch": see `suit_devices`
   seed: int | None = None  # None: the job's recorded one, or a new one from the system's entropy
   batch_size: BatchSize = "auto"  # most images on each device at once; changes no result
@@ -100,24 +93,10 @@ def identify_networks(job: Job) -> tuple[NetworkIdentity, ...]:
 
 
 def _identify(name: str, option: str) -> NetworkIdentity:
-  folder = weights.available_networks().get(name)
-  if folder is None:
-    folder = pathlib.Path(os.path.abspath(name))
-    if not folder.is_dir():
-      raise SettingsError(
-        f"{option} must be a known network or a folder, got {name!r}; "
-        "`rpfgsm weights list` lists them."
-      )
-    name = str(folder)
   try:
-    description = json.loads((folder / weights.CONFIG_FILE).read_bytes())
-    described = {key: value for key, value in description.items() if key not in _NOT_NUMBERS}
-  except (OSError, ValueError, AttributeError) as error:
-    raise SettingsError(
-      f"{option} must hold a network of ours, got {folder} ({error}); convert or fetch it again."
-    ) from error
-  content = json.dumps(described, sort_keys=True).encode()
-  return NetworkIdentity(name, hashlib.sha256(content).hexdigest())
+    return weights.identify_network(name)
+  except weights.WeightsError as error:
+    raise SettingsError(f"{option} {error}") from error
 
 
 def describe_settings(job: Job) -> dict[str, Any]:

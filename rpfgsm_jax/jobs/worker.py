@@ -29,6 +29,7 @@ from rpfgsm_jax.data.photo_files import (
   decode_photo,
   open_photo,
 )
+from rpfgsm_jax.devices import DeviceClock
 from rpfgsm_jax.engine import OutOfMemoryError
 from rpfgsm_jax.jobs import ledger, photo_records
 from rpfgsm_jax.jobs.messages import Outcome
@@ -69,30 +70,6 @@ class _Attacked(NamedTuple):
   found: AttackedPhoto
   seconds: float  # its share of the attack
   device: int
-
-
-class DeviceClock:
-  """How long the devices had nothing to do between the first start and the last result."""
-
-  def __init__(self, devices: int = 1) -> None:
-    self.busy = 0.0  # seconds in which a device had at least one started batch that was not ready
-    self._first: float | None = None
-    self._until = [0.0] * devices
-    self._lock = threading.Lock()
-
-  def add(self, started: float, ready: float, device: int = 0) -> None:
-    """Counts one batch; those of one device in the order in which they were started."""
-    with self._lock:
-      self._first = started if self._first is None else min(started, self._first)
-      self.busy += max(ready - max(started, self._until[device]), 0.0)
-      self._until[device] = max(ready, self._until[device])
-
-  @property
-  def idle_share(self) -> float | None:
-    """The idle part of the time between, 0..1; None before the first result."""
-    if self._first is None or max(self._until) == self._first:
-      return None
-    return 1.0 - self.busy / (len(self._until) * (max(self._until) - self._first))
 
 
 class Worker:
@@ -183,7 +160,7 @@ class Worker:
     content = protector.encode(photo, found.pixels)
     try:
       with atomic.replacing(task.output) as temporary:
-        written = _through_the_disk(temporary, content)
+        written = atomic.through_the_disk(temporary, content)
         pixels = decode_photo(written, task.output)
         verdict = protector.judge(photo, pixels).to_json() if self._job.judged else None
         facts = {
@@ -333,15 +310,6 @@ def _failed_write(task: Task, error: OSError, notes: Sequence[str]) -> Outcome:
       f"{why}. Make room or name another disk; the same command then goes on."
     ) from error
   return Outcome(task.record.relative, f"{why}.", tuple(notes))
-
-
-def _through_the_disk(path: pathlib.Path, content: bytes) -> bytes:
-  """Writes a file to the disk and returns what is there afterwards."""
-  with open(path, "wb") as file:
-    file.write(content)
-    file.flush()
-    os.fsync(file.fileno())
-  return path.read_bytes()
 
 
 def _width_first(size: tuple[int, int] | None) -> list[int] | None:

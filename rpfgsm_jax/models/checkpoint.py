@@ -47,20 +47,7 @@ class Checkpoint:
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-  """Reads the weights that `torch.save` wrote, in either layout, on any Python or torch version.
-
-  Args:
-    path: a `.pth`, `.pt` or `.pth.tar` file: a state dictionary, or a dictionary that has one under
-      `state_dict`.
-
-  Returns:
-    The arrays and the plain values beside them.
-
-  Raises:
-    CheckpointError: the file is cut off, has bytes left over, asks for anything but tensors and
-      plain containers, or is no checkpoint at all. Nothing in it was run.
-    OSError: the file cannot be read.
-  """
+  """Reads the weights that `torch.save` wrote, in either layout, on any Python or torch version."""
   with pathlib.Path(path).open("rb") as file:
     size = os.fstat(file.fileno()).st_size
     start = file.read(512)

@@ -14,7 +14,7 @@ import os
 import pathlib
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -27,6 +27,7 @@ from rpfgsm_jax.models.classifier import Classifier
 FORMAT = 1
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
+_NOT_NUMBERS = ("card", "weights")  # of a description: facts for people, where tensors lie
 _WEIGHTS_NAME = re.compile(r"model(-[0-9a-f]{16})?\.safetensors")
 BUNDLED = pathlib.Path(__file__).resolve().parents[1] / "bundled"
 
@@ -230,6 +231,34 @@ def load_classifier(name: str | os.PathLike) -> Classifier:
     mean=network.mean,
     deviation=network.deviation,
   )
+
+
+class NetworkIdentity(NamedTuple):
+  """What tells one network from another, also on other machines."""
+
+  name: str  # a known name, or the absolute path of a folder
+  sha256: str  # of its tensors' own digest and everything else that its logits depend on
+
+
+def identify_network(name: str) -> NetworkIdentity:
+  """Looks a known network or a folder up without loading it."""
+  folder = available_networks().get(name)
+  if folder is None:
+    folder = pathlib.Path(os.path.abspath(name))
+    if not folder.is_dir():
+      raise WeightsError(
+        f"must be a known network or a folder, got {name!r}; `rpfgsm weights list` lists them."
+      )
+    name = str(folder)
+  try:
+    description = json.loads((folder / CONFIG_FILE).read_bytes())
+    described = {key: value for key, value in description.items() if key not in _NOT_NUMBERS}
+  except (OSError, ValueError, AttributeError) as error:
+    raise WeightsError(
+      f"must hold a network of ours, got {folder} ({error}); convert or fetch it again."
+    ) from error
+  content = json.dumps(described, sort_keys=True).encode()
+  return NetworkIdentity(name, hashlib.sha256(content).hexdigest())
 
 
 def _read_description(directory: pathlib.Path) -> dict[str, Any]:

@@ -24,15 +24,26 @@ _MICRO_BATCHES_AT_ONCE: dict[Size, tuple[int, int]] = {"photo": (1, 3), "network
 
 
 def default_working_pixels(platform: str) -> int:
-  """Returns the pixels above which photos are attacked at a working size: 2^18 on a CPU ("cpu"),
-  elsewhere ("gpu", "tpu") 2^24, so that photos of up to 16 megapixels are attacked at their own.
+  """Returns the pixels above which photos are attacked at a working size.
+
+  Args:
+    platform: of the devices: "cpu", "gpu" or "tpu".
+
+  Returns:
+    2^18 on a CPU; elsewhere 2^24: photos of up to 16 megapixels are attacked at their own size.
   """
   return WORKING_PIXELS if platform == "cpu" else _OWN_SIZE_PIXELS
 
 
 def default_micro_batch(platform: str, size: Size = "photo") -> int:
-  """Returns the images computed together: on a CPU 1 photo, or 4 of the networks' size; on an
-  accelerator 16 and 256.
+  """Returns how many images are computed together.
+
+  Args:
+    platform: of the devices: "cpu", "gpu" or "tpu".
+    size: of the results, see `PhotoConfig`.
+
+  Returns:
+    On a CPU 1 photo, or 4 images of the networks' size; on an accelerator 16, or 256.
   """
   return _MICRO_BATCHES[size][platform != "cpu"]
 

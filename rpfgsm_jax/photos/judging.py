@@ -26,18 +26,10 @@ _SSIM_WINDOW = 11
 
 
 def conditioned(photo: np.ndarray, condition: str) -> np.ndarray:
-  """Returns a photo after one of `CONDITIONS`.
+  """Returns a photo, `(H, W, 3)` uint8, after one of `CONDITIONS`.
 
-  Args:
-    photo: `(H, W, 3)` uint8, as decoded from the written file.
-    condition: "JPEG 75": coded anew at its own size, 4:2:0; "1080 px": its longer side shrunk to
-      1080 pixels (Lanczos), unchanged where it is smaller.
-
-  Returns:
-    `(h, w, 3)` uint8.
-
-  Raises:
-    ValueError: another condition.
+  "JPEG 75": coded anew at its own size, 4:2:0; "1080 px": its longer side shrunk to 1080 pixels
+  (Lanczos), unchanged where it is smaller.
   """
   if condition == AS_WRITTEN:
     return photo
@@ -61,20 +53,7 @@ def judge_photo(
   classifiers: Sequence[Classifier],
   held_out: Sequence[Classifier],
 ) -> Verdict:
-  """Returns the verdict on a written photo.
-
-  Args:
-    original: `(H, W, 3)` uint8.
-    written: `(H, W, 3)` uint8, decoded from the bytes of the written file.
-    classifiers: the networks of the attack.
-    held_out: networks that the attack does not use.
-
-  Returns:
-    The verdict; see `rpfgsm_jax.photos.verdict.judge` for what its status means.
-
-  Raises:
-    ValueError: the two photos have two sizes: they do not belong together.
-  """
+  """Returns the verdict on a written photo, decoded from its own bytes; both `(H, W, 3)` uint8."""
   if original.shape != written.shape:
     raise ValueError(
       f"written must have the original's shape {original.shape}, got {written.shape}; compare a "

@@ -14,15 +14,10 @@ _MULTIPLE = 16  # pixels; whole blocks of JPEG
 
 
 def working_size(size: tuple[int, int], pixels: int) -> tuple[int, int] | None:
-  """Returns the size at which a photo is attacked.
+  """Returns the (height, width) at which a photo of a (height, width) is attacked.
 
-  Args:
-    size: (height, width) of the photo, pixels.
-    pixels: about so many at the most.
-
-  Returns:
-    (height, width) of about `pixels` pixels, one of a few shapes, with nearly the photo's aspect
-    ratio; None: the photo has no more pixels than that and is attacked as it is.
+  It has about `pixels` pixels, one of a few shapes, and nearly the photo's aspect ratio. None: the
+  photo has no more pixels than that and is attacked as it is.
   """
   height, width = size
   if height * width <= pixels:
@@ -35,18 +30,10 @@ def working_size(size: tuple[int, int], pixels: int) -> tuple[int, int] | None:
 
 
 def lift(photo: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-  """Returns a photo with a change that was found at another size.
+  """Returns a photo with a change that was found at another size; all `(H, W, 3)` uint8.
 
   The change is interpolated bilinearly, which never leaves the range of its values: the lifted one
   is nowhere larger than the largest one of its neighborhood.
-
-  Args:
-    photo: `(H, W, 3)` uint8.
-    before: `(h, w, 3)` uint8, the photo at the working size.
-    after: `(h, w, 3)` uint8, the same, attacked.
-
-  Returns:
-    `(H, W, 3)` uint8.
   """
   height, width = photo.shape[:2]
   lifted = np.empty_like(photo)

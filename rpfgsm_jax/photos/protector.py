@@ -22,7 +22,7 @@ from rpfgsm_jax.data.photo_files import Photo, decode_photo, encode_photo
 from rpfgsm_jax.defenses import encoded_bank, shrunk_bank
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.photos import judging
-from rpfgsm_jax.photos.config import PhotoConfig
+from rpfgsm_jax.photos.config import PhotoConfig, Size
 from rpfgsm_jax.photos.lift import lift, working_size
 from rpfgsm_jax.photos.strength import allowed_change
 from rpfgsm_jax.photos.verdict import Verdict
@@ -165,17 +165,39 @@ class PhotoProtector:
     ]
 
   def shape_of(self, photo: Photo) -> tuple[int, int]:
-    """Returns the (height, width) at which a photo is attacked, pixels."""
+    """Returns the size at which a photo is attacked: its working size, or its own.
+
+    Args:
+      photo: the photo, as `prepare` returns it.
+
+    Returns:
+      (height, width), pixels.
+    """
     size = photo.pixels.shape[:2]
     return self.working_size(size) or size
 
   def micro_batch(self, shape: tuple[int, int]) -> int:
-    """Returns how many images of a (height, width) are computed together, see `PhotoConfig`."""
+    """Returns how many images of one size are computed together, see `PhotoConfig`.
+
+    Args:
+      shape: (height, width) of the attack, pixels.
+
+    Returns:
+      At least 1, at most `config.attack.micro_batch`.
+    """
     fitting = max(_MICRO_BATCH_PIXELS // (shape[0] * shape[1]), 1)
     return min(self._attack.micro_batch, fitting)
 
   def limited(self, micro_batch: int, working_pixels: int | None) -> "PhotoProtector":
-    """Returns the same for a device with less memory; the networks stay where they are."""
+    """Returns the same for a device with less memory; the networks stay where they are.
+
+    Args:
+      micro_batch: photos that are computed together.
+      working_pixels: see `PhotoConfig`.
+
+    Returns:
+      A new protector.
+    """
     smaller = copy.copy(self)
     smaller.config = dataclasses.replace(self.config, working_pixels=working_pixels)
     smaller._attack = dataclasses.replace(self._attack, micro_batch=micro_batch)
@@ -196,7 +218,7 @@ class PhotoProtector:
     views = [view_at(classifier, shape) for classifier in self._classifiers]
     ids = [int(image_ids[row]) for row in rows]
     with (
-      engine.watching_memory(functools.partial(_too_large, work)),
+      engine.watching_memory(functools.partial(_too_large, work, self.config.size)),
       jax.default_device(self._device),
     ):
       result = rp_fgsm(self._key, work[rows], views, config, image_ids=ids)
@@ -234,11 +256,15 @@ class PhotoProtector:
       return judging.judge_photo(photo.seen(), written, self._classifiers, self._held_out)
 
 
-def _too_large(work: np.ndarray) -> str:
+def _too_large(work: np.ndarray, size: Size) -> str:
   count, height, width = work.shape[:3]
   together = f"of {count} photos together " if count > 1 else ""
+  remedies = ["fewer at once"] if count > 1 else []
+  if size == "photo":
+    remedies.append(f"working_pixels={max(height * width // 4, 2**12)}")
+  else:
+    remedies.append("fewer or smaller networks")
   return (
     f"an attack {together}at {width}x{height} pixels does not fit into the device's memory; try "
-    f"{'fewer at once, or ' if count > 1 else ''}"
-    f"working_pixels={max(height * width // 4, 2**12)}."
+    f"{', or '.join(remedies)}."
   )

@@ -15,19 +15,12 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 def allowed_change(photo: np.ndarray, epsilon: float) -> np.ndarray:
-  """Returns the largest change of each pixel, smaller where a photo is smooth.
+  """Returns the largest change of each pixel, `(H, W, 1)` float32, smaller in smooth places.
 
   A change of variance v costs a window of SSIM (Wang et al. 2004) about v / (2 s^2 + C2 + v), with
   s the photo's standard deviation there: equal cost everywhere means a change in proportion to
   sqrt(s^2 + C2 / 2). That is allowed here, up to epsilon where s is 20 gray levels or more; a flat
   place gets about a quarter of it.
-
-  Args:
-    photo: `(H, W, 3)` uint8.
-    epsilon: largest change, gray levels.
-
-  Returns:
-    `(H, W, 1)` float32, whole gray levels in 1..epsilon (all 0 where epsilon is below 1).
   """
   import scipy.ndimage  # late: users of other parts need not wait for it
 

@@ -110,12 +110,6 @@ def judge(networks: tuple[NetworkVerdict, ...]) -> Status:
   - "not": the held-out ones are misled under no condition; without such ones, none of the others
     is.
   - "partly": everything between.
-
-  Args:
-    networks: the judges.
-
-  Returns:
-    The status.
   """
   sure = [network for network in networks if network.recognized]
   if not sure:

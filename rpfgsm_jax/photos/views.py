@@ -16,14 +16,6 @@ def view_at(classifier: Classifier, size: tuple[int, int]) -> Classifier:
 
   The resize is Pillow's antialiased one, see `rpfgsm_jax.defenses.resize`: what the view answers
   for a photo is what the network answers for `rpfgsm_jax.data.preprocess(photo, ...)`.
-
-  Args:
-    classifier: the network.
-    size: (height, width) of the images, pixels.
-
-  Returns:
-    The classifier itself where it has that size already. Equal arguments give views for which
-    nothing is compiled anew.
   """
   if tuple(size) == classifier.image_size:
     return classifier

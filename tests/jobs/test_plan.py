@@ -5,7 +5,9 @@ import pathlib
 
 import pytest
 
+from rpfgsm_jax import atomic
 from rpfgsm_jax.data.folders import ImageRecord, image_id
+from rpfgsm_jax.data.result_names import output_names
 from rpfgsm_jax.jobs import plan
 from rpfgsm_jax.jobs.plan import Task
 from rpfgsm_jax.jobs.spec import Job, JobError, SettingsError, Shard
@@ -29,7 +31,7 @@ NAMES = {
 @pytest.mark.parametrize("name", NAMES)
 def test_every_photo_has_a_name_of_its_own(name):
   relatives, expected = NAMES[name]
-  assert plan.output_names(relatives) == expected
+  assert output_names(relatives) == expected
 
 
 def records(*relatives):
@@ -37,7 +39,7 @@ def records(*relatives):
 
 
 def tasks(out, *relatives):
-  names = plan.output_names(relatives)
+  names = output_names(relatives)
   return [Task(each, out / name) for each, name in zip(records(*relatives), names, strict=True)]
 
 
@@ -82,7 +84,7 @@ def test_only_temporary_files_of_ours_are_removed(tmp_path):
 
   def removed(alone):
     before = len(os.listdir(tmp_path))
-    plan.remove_leftovers(folders, alone=alone, now=now)
+    atomic.remove_leftovers(folders, alone=alone, now=now)
     return before - len(os.listdir(tmp_path))
 
   assert removed(alone=False) == 0

@@ -16,10 +16,11 @@ from PIL import Image
 from rpfgsm_jax import atomic
 from rpfgsm_jax.data import images, list_images
 from rpfgsm_jax.data.photo_files import Encoding
+from rpfgsm_jax.devices import DeviceClock
 from rpfgsm_jax.jobs import ledger, photo_records, worker
 from rpfgsm_jax.jobs.plan import Task
 from rpfgsm_jax.jobs.spec import Job, JobError
-from rpfgsm_jax.jobs.worker import DeviceClock, Worker
+from rpfgsm_jax.jobs.worker import Worker
 from rpfgsm_jax.photos.config import PhotoConfig, photo_attack
 
 COUNT = 8
@@ -208,14 +209,14 @@ def test_a_photo_that_the_attack_has_no_use_for_fails_alone(tmp_path, monkeypatc
 
 def test_what_is_judged_is_what_the_disk_gives_back(photos, monkeypatch):
   # A disk that gives back the original, three levels off: the verdict must be about that file.
-  real, original = worker._through_the_disk, images.read_image(photos[0].record.path)
+  real, original = atomic.through_the_disk, images.read_image(photos[0].record.path)
 
   def damage(path, content):
     real(path, content)
     Image.fromarray(original ^ 3).save(path)
     return path.read_bytes()
 
-  monkeypatch.setattr(worker, "_through_the_disk", damage)
+  monkeypatch.setattr(atomic, "through_the_disk", damage)
   (outcome,) = make(photos).run(photos[:1])
   assert outcome.facts["verdict"]["largest_change"] == 3
   content = photos[0].output.read_bytes()
@@ -224,7 +225,7 @@ def test_what_is_judged_is_what_the_disk_gives_back(photos, monkeypatch):
 
 
 def test_bytes_are_read_back_from_the_file(tmp_path):
-  assert worker._through_the_disk(tmp_path / "x", b"abc") == b"abc"
+  assert atomic.through_the_disk(tmp_path / "x", b"abc") == b"abc"
   assert (tmp_path / "x").read_bytes() == b"abc"
 
 
