@@ -2,7 +2,7 @@
 
 One call measures everything: the full attack (60 iterations, three networks of the paper's size,
 random weights) at three batch sizes; the machine's own products as a ceiling; how many signs of a
-gradient each precision turns and how often a network the attack never saw is misled behind the
+gradient each precision turns and how often a held-out network is misled behind the
 defenses, with the bundled networks on real photos; PyTorch on the same card where it is installed.
 
   python benchmarks/accelerator.py [--data DIR]
@@ -98,8 +98,8 @@ def gradient_signs(precision: str, images: jax.Array, steps_of: rp.Classifier) -
   return np.sign(gradient(images))
 
 
-def misled(precision: str, images: np.ndarray) -> float:
-  """Share of images that the unseen network takes for another scene behind the defenses."""
+def held_out_rate(precision: str, images: np.ndarray) -> float:
+  """Share of images that the held-out network takes for another scene behind the defenses."""
   nets = [in_precision(precision, networks.bundled(name)) for name in networks.SEEN]
   unseen = [networks.bundled("densenet161")]
   size = min(len(images), 64)
@@ -168,7 +168,7 @@ def measure_speeds(
   precision: str, batches: tuple[int, ...], steps: int, rounds: int, product: int
 ) -> None:
   """Appends our rows of one precision."""
-  nets = [in_precision(precision, full_size(name)) for name in networks.SEEN]
+  nets = [in_precision(precision, cached_full_size(name)) for name in networks.SEEN]
   with jax.default_matmul_precision(PRECISIONS[precision] or "default"):
     ceiling = measure_peak(precision, product)
     for batch in sorted(batches, reverse=True):
@@ -180,7 +180,7 @@ def measure_speeds(
 
 
 @functools.cache
-def full_size(name: str) -> rp.Classifier:
+def cached_full_size(name: str) -> rp.Classifier:
   """Returns a network of the paper's size; making its random weights takes seconds."""
   return networks.full_size(name)
 
@@ -216,7 +216,7 @@ def measure_protection(photos: np.ndarray, precisions: tuple[str, ...]) -> None:
     signs = all_signs(precision)
     flips = {name: round(float((signs[name] != exact[name]).mean()), 4) for name in signs}
     with jax.default_matmul_precision(PRECISIONS[precision] or "default"):
-      share = round(misled(precision, photos), 4)
+      share = round(held_out_rate(precision, photos), 4)
     row = {"part": "protection", "precision": precision, "signs_turned": flips}
     records.append(NAME, {**row, "photos": len(photos), "misled": share})
 

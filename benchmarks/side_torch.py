@@ -41,7 +41,7 @@ FAMILIES += (("jpeg", (25, 50, 75, 100)),)
 Gradient = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-class Network:
+class TorchNetwork:
   """One of torchvision's networks on gray levels; `best`: prepared for input gradients alone."""
 
   def __init__(self, name: str, device: str, best: bool, dtype: torch.dtype = torch.float32):
@@ -146,7 +146,7 @@ def defend(images: torch.Tensor, families: np.ndarray, parameters: np.ndarray) -
 
 
 def attack(
-  networks: Sequence[Network], images: torch.Tensor, steps: int, together: bool
+  networks: Sequence[TorchNetwork], images: torch.Tensor, steps: int, together: bool
 ) -> torch.Tensor:
   """RP-FGSM; `together`: all images at once, those of one network in one pass.
 
@@ -208,9 +208,9 @@ def main() -> None:
   def dtype() -> torch.dtype:
     return torch.bfloat16 if state["precision"] == "bfloat16" else torch.float32
 
-  def network(name: str, best: bool) -> Network:
+  def network(name: str, best: bool) -> TorchNetwork:
     if (name, best) not in state["networks"]:
-      state["networks"][name, best] = Network(name, state["device"], best, dtype())
+      state["networks"][name, best] = TorchNetwork(name, state["device"], best, dtype())
     return state["networks"][name, best]
 
   def peak(*, size: int) -> dict:

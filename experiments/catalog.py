@@ -27,7 +27,7 @@ from experiments import (
 from experiments.journal import Say
 from experiments.lineup import ORIGINAL, Contender
 from experiments.results import Results
-from experiments.study_plan import Plan
+from experiments.study_plan import StudyPlan
 from experiments.tables import csv_text
 from experiments.variants import Setup
 from rpfgsm_jax import atomic, defenses
@@ -161,7 +161,7 @@ def names_of(name: str) -> tuple[str, ...]:
   return tuple(EXPERIMENTS) if name == "all" else (name,)
 
 
-def run(plan: Plan, name: str, *, cache: CompileCache | None = None, say: Say = print) -> None:
+def run(plan: StudyPlan, name: str, *, cache: CompileCache | None = None, say: Say = print) -> None:
   """Makes the rows that an experiment needs and does not have yet, and shows them."""
   names = names_of(name)
   contenders = itertools.chain.from_iterable(

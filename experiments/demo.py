@@ -28,8 +28,8 @@ from experiments.journal import RECORD, ROWS, Say
 from experiments.lineup import ORIGINAL, Contender
 from experiments.options import DEMO as DEMO_OPTIONS
 from experiments.options import StudyConfig
-from experiments.photo_facts import Measured, common_facts, likely_classes
-from experiments.study_plan import Clean, Kind, Plan
+from experiments.photo_facts import Measured, class_facts, common_facts
+from experiments.study_plan import Clean, Kind, StudyPlan
 from experiments.variants import Setup
 from rpfgsm_jax import atomic
 from rpfgsm_jax.models.classifier import Classifier
@@ -69,12 +69,14 @@ def contenders_of(setup: Setup) -> tuple[Contender, ...]:
   )
 
 
-def prepare(config: StudyConfig, *, load: Callable[[str], Classifier] = rp.load_classifier) -> Plan:
+def prepare(
+  config: StudyConfig, *, load: Callable[[str], Classifier] = rp.load_classifier
+) -> StudyPlan:
   """Checks the config, loads the networks and lists the photographs; writes nothing."""
   return study_plan.prepare(config, DEMO, load)
 
 
-def run(plan: Plan, *, cache: CompileCache | None = None, say: Say = print) -> pathlib.Path:
+def run(plan: StudyPlan, *, cache: CompileCache | None = None, say: Say = print) -> pathlib.Path:
   """Runs the experiment and puts its results in place once they are complete and verified."""
   started = time.perf_counter()
   temporary = plan.place.with_name(f"{plan.place.name}.partial-{secrets.token_hex(4)}")
@@ -107,7 +109,7 @@ def run(plan: Plan, *, cache: CompileCache | None = None, say: Say = print) -> p
   return plan.place
 
 
-def _facts(plan: Plan, measured: Measured, clean: Clean) -> list[rows.Row]:
+def _facts(plan: StudyPlan, measured: Measured, clean: Clean) -> list[rows.Row]:
   """What a row says of each photograph: its files, their pixels and what networks make of them."""
   found, result = measured.evaluate(plan, clean), measured.result
   confident = clean[1][..., 0].max(axis=1) >= CONFIDENT
@@ -123,7 +125,7 @@ def _facts(plan: Plan, measured: Measured, clean: Clean) -> list[rows.Row]:
       "sha256": verify.pixel_digest(image),
       "psnr": round(decibels, 3) if np.isfinite(decibels) else None,  # None: infinite
       "largest_change": int(perturbation_norms(image, original).linf),
-      **likely_classes(found, place),
+      **class_facts(found, place),
       "confident": bool(confident[place]),
     }
     if result is not None and result.gamma is not None:
@@ -136,9 +138,9 @@ def _folder(attack: str) -> str:
   return attack if attack == ORIGINAL else f"protected/{attack}"
 
 
-def _header(plan: Plan) -> rows.Row:
+def _header(plan: StudyPlan) -> rows.Row:
   """What the report needs to know."""
-  settings = study_plan.describe_settings(plan.config.bank)
+  settings = study_plan.describe_defenses(plan.config.bank)
   return {
     "command": plan.config.command,
     "source": plan.source.description,

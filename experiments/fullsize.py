@@ -153,8 +153,8 @@ def _open(config: FullsizeConfig, source: photos.Source, say: Say) -> Journal:
 
 
 def _groups(
-  some: Sequence[photos.Photo], config: FullsizeConfig
-) -> Iterator[list[tuple[photos.Photo, np.ndarray]]]:
+  some: Sequence[photos.StudyPhoto], config: FullsizeConfig
+) -> Iterator[list[tuple[photos.StudyPhoto, np.ndarray]]]:
   """Yields photographs of one size each, a few at a time."""
   waiting = collections.defaultdict(list)
   for photo in some:
@@ -166,7 +166,7 @@ def _groups(
   yield from waiting.values()
 
 
-def _read(photo: photos.Photo, config: FullsizeConfig) -> np.ndarray:
+def _read(photo: photos.StudyPhoto, config: FullsizeConfig) -> np.ndarray:
   if config.data is None:
     side = round(math.sqrt(config.megapixels * _MEGA))
     return _samples(side)[photo.name]

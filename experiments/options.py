@@ -1,4 +1,4 @@
-"""What experiments may be told: each setting declared once, for Python and for the command line.
+"""The settings of experiments: each declared once, for Python and for the command line.
 
 Needs no JAX, so that `run.py --help` does not wait for it.
 """
@@ -22,13 +22,13 @@ _Command = Callable[..., None]
 
 
 def _option(default: Any, help_text: str | None = None, **details: Any) -> Any:
-  """A field that is also an option of the command line; what `click.option` is told about it."""
+  """A field that is also an option of the command line; the keywords of its `click.option`."""
   return dataclasses.field(default=default, metadata={"help": help_text, **details})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StudyConfig:
-  """What a run of any table or figure may be told; `run.py NAME --set FIELD=VALUE` sets any field.
+  """Settings of a run of any table or figure; `run.py NAME --set FIELD=VALUE` sets any field.
 
   `limit` photographs for most attacks, `slow_limit` for JSMA, CW and SparseFool. Fields that change
   a row's numbers must stay the same within a results folder.
@@ -83,7 +83,7 @@ DEMO = {"out": pathlib.Path("results/demo"), "limit": None, "batch_size": 8, "ke
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FullsizeConfig:
-  """What a run on photos at their own size may be told."""
+  """Settings of a run on photos at their own size."""
 
   data: pathlib.Path | None = _option(
     None, "Folder of images.  [default: scikit-image's own]", type=FOLDER

@@ -10,7 +10,7 @@ import numpy as np
 import rpfgsm_jax as rp
 from experiments import photos, rows
 from experiments.lineup import ORIGINAL, Contender
-from experiments.study_plan import Clean, Plan
+from experiments.study_plan import Clean, StudyPlan
 from rpfgsm_jax import quality
 from rpfgsm_jax.attacks.targets import candidate_mass
 from rpfgsm_jax.evaluation import measure
@@ -19,7 +19,7 @@ GAMMAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
 """Of Fig. 3."""
 
 
-def distances_of(images: np.ndarray, plan: Plan) -> list[list[list[float]]]:
+def distances_of(images: np.ndarray, plan: StudyPlan) -> list[list[list[float]]]:
   """Returns how far the defenses move what the networks answer on N images, as rows keep it."""
   asked = np.zeros((len(images), len(plan.setup.networks)), np.int32)
   return [_rounded(each) for each in plan.evaluate(images, asked, asked[:, 0]).distances]
@@ -40,13 +40,13 @@ class Measured:
   result: rp.AttackResult | None
   kept: Sequence[bool]  # N, whether it is an example and gets its most likely classes
 
-  def evaluate(self, plan: Plan, clean: Clean) -> measure.Predictions:
+  def evaluate(self, plan: StudyPlan, clean: Clean) -> measure.Predictions:
     """Returns what the networks make of the images behind every defense."""
     labels = np.asarray([photo.label for photo in self.batch.photos])
     return plan.evaluate(self.images, clean[0][..., 0], labels)
 
 
-def common_facts(photo: photos.Photo, found: measure.Predictions, place: int) -> rows.Row:
+def common_facts(photo: photos.StudyPhoto, found: measure.Predictions, place: int) -> rows.Row:
   """Returns what the rows of every kind of study say of a photograph."""
   known = photo.label >= 0
   return {
@@ -57,13 +57,13 @@ def common_facts(photo: photos.Photo, found: measure.Predictions, place: int) ->
   }
 
 
-def likely_classes(found: measure.Predictions, place: int) -> rows.Row:
+def class_facts(found: measure.Predictions, place: int) -> rows.Row:
   """Returns the networks' most likely classes of an image without a defense, as rows keep them."""
   probabilities = np.round(found.probabilities[place].astype(float), 4).tolist()
   return {"classes": found.classes[place].tolist(), "probabilities": probabilities}
 
 
-def study_facts(plan: Plan, measured: Measured, clean: Clean) -> list[rows.Row]:
+def study_facts(plan: StudyPlan, measured: Measured, clean: Clean) -> list[rows.Row]:
   """Returns what a study's row says of each photograph of a batch; `study.py` lists the fields."""
   found, contender, originals = (
     measured.evaluate(plan, clean),
@@ -79,7 +79,7 @@ def study_facts(plan: Plan, measured: Measured, clean: Clean) -> list[rows.Row]:
     fact["distances"] = _rounded(found.distances[place])
     fact |= {name: values[place] for name, values in sizes.items()}
     if measured.kept[place]:
-      fact |= {"png": photo.png, **likely_classes(found, place)}
+      fact |= {"png": photo.png, **class_facts(found, place)}
     if candidates is not None:
       fact["candidates"] = candidates[place].tolist()
     if measured.result is not None:
@@ -131,7 +131,7 @@ def _finite(value: float) -> float | None:
   return round(float(value), 4) if np.isfinite(value) else None
 
 
-def _candidates(plan: Plan, images: np.ndarray) -> np.ndarray:
+def _candidates(plan: StudyPlan, images: np.ndarray) -> np.ndarray:
   """Returns `(N, gammas)`: how many classes Eq. 17 leaves as targets, over all seen networks."""
   batch = jnp.asarray(measure.pad(images, plan.size), jnp.float32)
   seen = [network.classifier for network in plan.setup.seen]

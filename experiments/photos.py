@@ -21,7 +21,7 @@ SAMPLE_VIEWS = ("whole", "center", "top-left", "bottom-right")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Photo:
+class StudyPhoto:
   """One photograph of an experiment."""
 
   name: str  # relative path, or the sample's name
@@ -36,7 +36,7 @@ class Batch:
   """Some photographs at the networks' size, and the files that could not be read on the way."""
 
   images: np.ndarray  # (N, H, W, 3) uint8; N may be 0 when nothing could be read
-  photos: list[Photo]
+  photos: list[StudyPhoto]
   failures: Sequence[tuple[str, str]] = ()  # name, and why
   notes: Sequence[str] = ()  # what was lost in reading: transparency, bits, further frames
 
@@ -46,7 +46,7 @@ class Source:
   """Photographs in a fixed order; call `batches` to read them."""
 
   description: str
-  photos: tuple[Photo, ...]
+  photos: tuple[StudyPhoto, ...]
   image_size: tuple[int, int]
   preprocess: str = "paper"
   records: Sequence[data.ImageRecord] = ()  # where the photographs are read from
@@ -99,7 +99,7 @@ def open_source(
   pngs = _png_names([record.relative for record in records])[:limit]
   records = records[:limit]
   photos = [
-    Photo(
+    StudyPhoto(
       name=record.relative,
       image_id=record.image_id,
       label=int(label),
@@ -152,7 +152,7 @@ def open_samples(image_size: tuple[int, int], limit: int | None) -> Source:
     key=lambda pair: [view for view, v in enumerate(SAMPLE_VIEWS) if pair[0].endswith(v)],
   )[:limit]
   photos = [
-    Photo(
+    StudyPhoto(
       name=name,
       image_id=data.image_id(name),
       label=-1,

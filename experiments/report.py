@@ -102,7 +102,7 @@ def _introduction(run: _Run) -> Iterator[str]:
   yield (
     f"{count} photographs ({escape_markdown(header['source'])}) were changed by at most "
     f"{header['epsilon']:g} of 255 levels. The attacks could use {seen}; "
-    f"{unseen} they never saw."
+    f"held out, only to judge: {unseen}."
   )
   yield ""
   yield (
@@ -130,7 +130,7 @@ def _summary(run: _Run) -> Iterator[str]:
   for name, subset in subsets.items():
     yield ""
     title = networks[network]["title"]
-    yield f"{title}, which no attack saw; {name} ({int(subset.sum())}):"
+    yield f"{title}, held out; {name} ({int(subset.sum())}):"
     yield ""
     lines = []
     for attack in run.header["attacks"]:

@@ -30,7 +30,7 @@ _EXTRAS = ("png", "classes", "probabilities", "candidates", "label")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Outcome:
+class AttackOutcome:
   """The rows of one attack; one entry a photograph, in the order of the rows."""
 
   attack: rows.Row  # its row `attack`
@@ -254,10 +254,10 @@ class _Collected:
     if len(extra) > 1:
       self._extra[row["photo"]] = extra
 
-  def finish(self, attack: rows.Row) -> Outcome:
+  def finish(self, attack: rows.Row) -> AttackOutcome:
     photos, ranks, label_ranks, distances, numbers = zip(*self._entries, strict=True)
     columns = np.asarray(numbers, np.float64).T
-    return Outcome(
+    return AttackOutcome(
       attack=attack,
       photos=photos,
       ranks=np.stack(ranks),

@@ -157,7 +157,7 @@ def _in_short(results: Results, groups: Sequence[_Group], title: str) -> Table:
     ]
 
   note = (
-    f"Misleading rates of {_join(results, unseen)}, which no attack saw, in %, top-1 / top-5, "
+    f"Misleading rates of {_join(results, unseen)}, held out, in %, top-1 / top-5, "
     f"{'the true scene' if results.labeled else 'its own answer on the clean photo'}; defended: "
     f"mean over {len(results.header['settings']) - 1} defenses. Detected by "
     f"{_join(results, reference)}. Intervals and everything else in the tables below."
@@ -223,10 +223,10 @@ def _detectability(results: Results, groups: Sequence[_Group], title: str) -> Ta
   note = (
     "Photos flagged as adversarial, in %, Eq. 4; lower is better. A detector is "
     f"{_join(results, reference)} and a family of defenses joined by the largest distance; its "
-    f"threshold passes 95 % of {len(results.training):,} clean training photos and never saw an "
-    "attack. Successful: misled about the scene without a defense. Last column: detectors of "
-    f"{_join(results, unseen)}. The first line is the rate of false alarms. In brackets: 95 % "
-    "Wilson interval."
+    f"threshold passes 95 % of {len(results.training):,} clean training photos and was set "
+    "without an attack. Successful: misled about the scene without a defense. Last column: "
+    f"detectors of {_join(results, unseen)}. The first line is the rate of false alarms. In "
+    "brackets: 95 % Wilson interval."
   )
   return _table(groups, title, columns, note, cells)
 

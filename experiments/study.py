@@ -36,7 +36,7 @@ from experiments.journal import Journal, Say
 from experiments.lineup import Contender
 from experiments.options import StudyConfig
 from experiments.photo_facts import GAMMAS, Measured, distances_of, study_facts
-from experiments.study_plan import Clean, Kind, Plan, header_of
+from experiments.study_plan import Clean, Kind, StudyPlan, header_of
 from rpfgsm_jax import data
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.process import CompileCache
@@ -45,7 +45,7 @@ _AT_ONCE = 16
 """Contenders whose compiled programs are held at the same time."""
 
 
-def _study_header(plan: Plan) -> rows.Row:
+def _study_header(plan: StudyPlan) -> rows.Row:
   config = plan.config
   return {
     "data": None if config.data is None else str(config.data),
@@ -66,13 +66,15 @@ STUDY = Kind(
 )
 
 
-def prepare(config: StudyConfig, *, load: Callable[[str], Classifier] = rp.load_classifier) -> Plan:
+def prepare(
+  config: StudyConfig, *, load: Callable[[str], Classifier] = rp.load_classifier
+) -> StudyPlan:
   """Checks the config and the folder, loads the networks, lists the photographs; writes nothing."""
   return study_plan.prepare(config, STUDY, load)
 
 
 def run(
-  plan: Plan,
+  plan: StudyPlan,
   contenders: Sequence[Contender],
   *,
   cache: CompileCache | None = None,
@@ -107,19 +109,19 @@ def run(
   return work.first_result
 
 
-def open_journal(plan: Plan, say: Say) -> Journal:
+def open_journal(plan: StudyPlan, say: Say) -> Journal:
   """Returns the rows of a study's folder."""
   return journal.open_journal(plan.place, header_of(plan), plan.seed, plan.config, say)
 
 
-def _limit(plan: Plan, contender: Contender) -> int:
+def _limit(plan: StudyPlan, contender: Contender) -> int:
   limits = [len(plan.source.photos)]
   if contender.slow and plan.config.slow_limit is not None:
     limits.append(plan.config.slow_limit)
   return min(limits)
 
 
-def _measure_training(plan: Plan, found: Journal, say: Say) -> None:
+def _measure_training(plan: StudyPlan, found: Journal, say: Say) -> None:
   """Writes how far the defenses move what the networks answer on clean training photographs."""
   missing = len(plan.training.photos) - len(found.training)
   if missing <= 0:
@@ -142,7 +144,7 @@ def _measure_training(plan: Plan, found: Journal, say: Say) -> None:
 class _Work:
   """Attacks, keeps and measures photographs, a batch behind one contender after the other."""
 
-  def __init__(self, plan: Plan, wanted: dict[str, int], found: Journal, bar: tqdm, say: Say):
+  def __init__(self, plan: StudyPlan, wanted: dict[str, int], found: Journal, bar: tqdm, say: Say):
     self.plan, self.wanted, self.journal, self.bar, self.say = plan, wanted, found, bar, say
     self.first_result: float | None = None
     self._compiled: set[str] = set()
@@ -217,11 +219,11 @@ def _first(batch: photos.Batch, count: int) -> photos.Batch:
   return dataclasses.replace(batch, images=batch.images[:count], photos=batch.photos[:count])
 
 
-def _keeps(plan: Plan, place: int) -> bool:
+def _keeps(plan: StudyPlan, place: int) -> bool:
   return plan.config.keep < 0 or place < plan.config.keep
 
 
-def _lacks_images(plan: Plan, contenders: Iterable[Contender]) -> bool:
+def _lacks_images(plan: StudyPlan, contenders: Iterable[Contender]) -> bool:
   return any(
     _keeps(plan, place) and not plan.image_path(contender.name, photo).exists()
     for contender in contenders

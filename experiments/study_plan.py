@@ -27,7 +27,7 @@ class Kind:
   """What studies of one kind have in common; those of the tables and the demo differ in this."""
 
   name: str
-  header: Callable[["Plan"], rows.Row]  # what their first row says besides `header_of`
+  header: Callable[["StudyPlan"], rows.Row]  # what their first row says besides `header_of`
   # What a row says of each photograph: of a plan, a `photo_facts.Measured` and its `Clean`.
   facts: Callable[..., list[rows.Row]]
   folder_of: Callable[[str], str]  # where the images behind an attack are kept
@@ -36,7 +36,7 @@ class Kind:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
+class StudyPlan:
   """A checked config with everything loaded that can be wrong."""
 
   kind: Kind
@@ -54,7 +54,7 @@ class Plan:
     """All networks, seen ones first."""
     return [network.classifier for network in self.setup.networks]
 
-  def image_path(self, attack: str, photo: photos.Photo) -> pathlib.Path:
+  def image_path(self, attack: str, photo: photos.StudyPhoto) -> pathlib.Path:
     """Returns where a photograph behind an attack is kept."""
     return self.place / self.kind.folder_of(attack) / photo.png
 
@@ -70,7 +70,7 @@ class Plan:
     return measure.evaluate(images, asked, labels, self.classifiers, bank, self.size, oracle=oracle)
 
 
-def prepare(config: StudyConfig, kind: Kind, load: Callable[[str], Classifier]) -> Plan:
+def prepare(config: StudyConfig, kind: Kind, load: Callable[[str], Classifier]) -> StudyPlan:
   """Checks the config and the folder, loads the networks, lists the photographs; writes nothing."""
   _check(config)
   if config.bank is None:
@@ -102,7 +102,7 @@ def prepare(config: StudyConfig, kind: Kind, load: Callable[[str], Classifier]) 
     training = photos.open_source(
       config.train, classifiers, preprocess=config.preprocess, limit=config.train_limit
     )
-  plan = Plan(
+  plan = StudyPlan(
     kind=kind,
     config=config,
     place=place,
@@ -146,7 +146,7 @@ def _brisque_model() -> quality.BrisqueModel | None:
     return None
 
 
-def header_of(plan: Plan) -> rows.Row:
+def header_of(plan: StudyPlan) -> rows.Row:
   """All that must be the same for rows to belong together, and what the tables need."""
   config, first = plan.config, plan.setup.networks[0].classifier
   return {
@@ -157,13 +157,13 @@ def header_of(plan: Plan) -> rows.Row:
     "image_size": list(first.image_size),
     "class_names": list(first.class_names),
     "networks": [network.describe() for network in plan.setup.networks],
-    "settings": describe_settings(config.bank),
+    "settings": describe_defenses(config.bank),
     "device": jax.devices()[0].device_kind,
     "versions": runtime.versions(),
   } | plan.kind.header(plan)
 
 
-def describe_settings(bank: rp.defenses.DefenseBank) -> list[rows.Row]:
+def describe_defenses(bank: rp.defenses.DefenseBank) -> list[rows.Row]:
   """Returns what rows say of the settings behind which photographs are judged."""
   return [
     {"name": each.name, "family": None if each.family is None else bank.names[each.family]}

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from experiments import lineup, photos, study, variants
 from experiments.journal import Journal, Say
 from experiments.lineup import Contender
-from experiments.study_plan import Plan
+from experiments.study_plan import StudyPlan
 from experiments.variants import Setup
 
 _SLOW_SHARE = 4  # the slow attacks are timed on a quarter of the photographs
@@ -23,7 +23,7 @@ def timed_contenders(setup: Setup) -> tuple[tuple[Contender, ...], tuple[Contend
   return variants.paper_attacks(setup), variants.network_counts(setup)
 
 
-def run(plan: Plan, say: Say = print) -> None:
+def run(plan: StudyPlan, say: Say = print) -> None:
   """Times what the folder does not have yet."""
   journal = study.open_journal(plan, say)
   missing = list(_missing(plan, journal))
@@ -46,7 +46,7 @@ def run(plan: Plan, say: Say = print) -> None:
       journal.append([row])
 
 
-def _missing(plan: Plan, journal: Journal) -> Iterator[tuple[Contender, photos.Batch, int]]:
+def _missing(plan: StudyPlan, journal: Journal) -> Iterator[tuple[Contender, photos.Batch, int]]:
   """Yields (attack, photographs, place) of what is not timed yet, attack by attack."""
   count = plan.config.timed
   batch = next(plan.source.batches(min(count, len(plan.source.photos))))

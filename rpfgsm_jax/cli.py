@@ -98,7 +98,7 @@ def evaluate(
   """
   from rpfgsm_jax.comparison import (
     ComparisonError,
-    check_place,
+    check_out,
     compare_folders,
     summary,
     write_comparison,
@@ -106,7 +106,7 @@ def evaluate(
 
   with _reported_failures(ComparisonError):
     if out is not None:
-      check_place(out, [folder for folder in (original, protected, train) if folder is not None])
+      check_out(out, [folder for folder in (original, protected, train) if folder is not None])
     with _progress_bar("photos", unit=" photos", unit_scale=False) as progress:
       found = compare_folders(
         original,

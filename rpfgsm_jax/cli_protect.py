@@ -39,9 +39,10 @@ def protect(context: click.Context, **options: Any) -> None:
   """Protects photos with RP-FGSM and writes each under its own name into OUT.
 
   SOURCE is a folder, with all folders below, a photo, or a pattern such as 'trip/*.jpg'. Each photo
-  keeps its size. It is read back and judged before it takes its name: by the networks, by one that
-  the attack never asked, as it is and after what platforms do to it. Whatever ends a run, the same
-  command goes on. Originals are never touched, nor, without --overwrite, any other file.
+  keeps its size. It is read back and judged before it takes its name, as it is and after what
+  platforms do to it: by the networks, and by a held-out one, which the attack does not use.
+  Whatever ends a run, the same command goes on. Originals are never touched, nor, without
+  --overwrite, any other file.
 
   OUT/.rpfgsm holds the settings, what networks saw in each photo, and the seed, from which targets
   and draws can be computed: keep it private, and do not publish it with the photos.

@@ -6,7 +6,7 @@ lines. No attack is involved, and nothing is random.
 
 from rpfgsm_jax.comparison.measurement import compare_folders
 from rpfgsm_jax.comparison.outcome import FolderComparison, NetworkOutcome, PhotoFacts
-from rpfgsm_jax.comparison.output import check_place, write_comparison
+from rpfgsm_jax.comparison.output import check_out, write_comparison
 from rpfgsm_jax.comparison.pairs import ComparisonError, FolderPairs, pair_folders
 from rpfgsm_jax.comparison.tables import summary
 
@@ -16,7 +16,7 @@ __all__ = [
   "FolderPairs",
   "NetworkOutcome",
   "PhotoFacts",
-  "check_place",
+  "check_out",
   "compare_folders",
   "pair_folders",
   "summary",

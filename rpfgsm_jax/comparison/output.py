@@ -38,7 +38,7 @@ _LISTED_NAMES = 20
 Row = dict[str, Any]
 
 
-def check_place(out: PathLike, inputs: Sequence[PathLike]) -> None:
+def check_out(out: PathLike, inputs: Sequence[PathLike]) -> None:
   """Refuses a place that a comparison must not be written to.
 
   Args:
@@ -71,11 +71,11 @@ def write_comparison(comparison: FolderComparison, out: PathLike) -> pathlib.Pat
     The path of the page, `index.html`.
 
   Raises:
-    ComparisonError: see `check_place`.
+    ComparisonError: see `check_out`.
     OSError: it could not be written; an earlier result is untouched.
   """
   inputs = (comparison.original, comparison.protected, comparison.training)
-  check_place(out, [each for each in inputs if each is not None])
+  check_out(out, [each for each in inputs if each is not None])
   with atomic.replacing_folder(out) as folder:
     with open(folder / "rows.jsonl", "w", encoding="ascii", newline="\n") as file:
       for row in rows(comparison):

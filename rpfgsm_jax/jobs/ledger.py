@@ -19,7 +19,7 @@ _DIGITS = 16
 _LINE = re.compile(rf"[0-9a-f]{{{_DIGITS}}}")
 
 
-def digest(pixels: np.ndarray) -> str:
+def picture_digest(pixels: np.ndarray) -> str:
   """Returns 64 hexadecimal digits by which a picture, `(H, W, 3)` uint8 over white, is known."""
   content = hashlib.sha256(np.asarray(pixels.shape, "<u4").tobytes())
   content.update(np.ascontiguousarray(pixels))
@@ -50,7 +50,7 @@ def read(out: pathlib.Path) -> frozenset[str]:
 
 def is_known(pixels: np.ndarray, known: frozenset[str]) -> bool:
   """Says whether a picture is a result."""
-  return digest(pixels)[:_DIGITS] in known
+  return picture_digest(pixels)[:_DIGITS] in known
 
 
 def remember(pixels_sha256: str | None = None) -> str | None:

@@ -102,7 +102,7 @@ def shortcoming(outcome: Outcome) -> str | None:
 
 
 def photo_entry(task: Task, facts: Facts) -> dict[str, Any]:
-  """Returns what programs are told of a photo that is done, as JSON values."""
+  """Returns a photo that is done as JSON values, for other programs."""
   entry = {
     "photo": task.record.relative,
     "source": str(task.record.path.absolute()),

@@ -70,7 +70,7 @@ def check_originals(tasks: Sequence[Task]) -> None:
       )
 
 
-def check_writable(tasks: Iterable[Task]) -> None:
+def check_outputs_writable(tasks: Iterable[Task]) -> None:
   """Refuses a job whose results have nowhere to go, before any work is done for them."""
   for folder in sorted({task.output.parent for task in tasks}):
     try:

@@ -49,7 +49,7 @@ def open_or_create(
   except FolderError:
     if not overwrite:
       raise
-    # Shards that are told the same at once all write the same.
+    # Shards with the same new settings all write the same.
     kept = recorded["seed"] if seed is None else seed
     atomic.write_text(path, _content(kept, settings, environment))
     return kept, ["the settings are new: what was done with other ones is done again."]

@@ -26,8 +26,8 @@ from rpfgsm_jax.jobs.spec import (
   JobError,
   SettingsError,
   describe_settings,
-  digest,
   identify_networks,
+  settings_digest,
 )
 from rpfgsm_jax.photos.config import default_micro_batch, default_working_pixels
 
@@ -43,7 +43,7 @@ def open_job(job: Job, engine: Engine | None = None) -> Iterator["RunningJob"]:
     seed, notes = record.open_or_create(
       state, settings, engine.environment(), seed=job.seed, overwrite=job.overwrite
     )
-    job = dataclasses.replace(job, seed=seed, settings=digest(settings, seed))
+    job = dataclasses.replace(job, seed=seed, settings=settings_digest(settings, seed))
     own = _clean(job, planned.tasks, state)
     refused = [Outcome(*failure) for failure in planned.failures]
     done, waiting = {}, []
@@ -55,7 +55,7 @@ def open_job(job: Job, engine: Engine | None = None) -> Iterator["RunningJob"]:
         refused.append(Outcome(task.record.relative, found.refusal))
       else:
         waiting.append(task)
-    plan.check_writable(waiting)
+    plan.check_outputs_writable(waiting)
     yield RunningJob(engine, job, waiting, done, refused, [*planned.notes, *notes, *_forgetful()])
 
 
@@ -166,7 +166,7 @@ def preview(job: Job) -> list[Preview]:
   settings = describe_settings(job)
   seed = record.read_seed(job.out / STATE, settings, seed=job.seed, overwrite=job.overwrite)
   # Without a record nothing is done, and no seed is needed.
-  job = dataclasses.replace(job, settings="" if seed is None else digest(settings, seed))
+  job = dataclasses.replace(job, settings="" if seed is None else settings_digest(settings, seed))
   refused = [Preview(name, None, "refused", reason) for name, reason in planned.failures]
   return refused + [_preview(job, task) for task in plan.share(planned.tasks, job.shard)]
 

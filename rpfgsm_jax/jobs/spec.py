@@ -79,14 +79,14 @@ class Job:
 
 
 def identify_networks(job: Job) -> tuple[NetworkIdentity, ...]:
-  """Looks the job's networks up without loading them, and refuses judges that the attack asks."""
+  """Looks the job's networks up without loading them, and refuses judges that the attack uses."""
   networks = [_identify(name, "--network") for name in job.networks]
   held_out = [_identify(name, "--held-out") for name in job.held_out]
   for judge in held_out:
     for network in networks:
       if judge.name == network.name or judge.sha256 == network.sha256:
         raise SettingsError(
-          f"--held-out must be a network that the attack never asks, got {judge.name}, which is "
+          f"--held-out must be a network that the attack does not use, got {judge.name}, which is "
           f"--network {network.name}; leave one of the two out."
         )
   return (*networks, *held_out)
@@ -136,7 +136,7 @@ def _describe_attack(config: RPFGSMConfig) -> dict[str, Any]:
   return {"name": "rp_fgsm", **described}
 
 
-def digest(settings: dict[str, Any], seed: int) -> str:
+def settings_digest(settings: dict[str, Any], seed: int) -> str:
   """Returns 64 hexadecimal digits that tell two sets of settings apart."""
   content = json.dumps({"settings": settings, "seed": seed}, sort_keys=True)
   return hashlib.sha256(content.encode()).hexdigest()

@@ -166,7 +166,7 @@ class Worker:
         facts = {
           **self._identity(task, photo),
           "output_sha256": hashlib.sha256(written).hexdigest(),
-          "pixels_sha256": ledger.digest(pixels),
+          "pixels_sha256": ledger.picture_digest(pixels),
           "source_mark": source_mark,
           "output_mark": photo_records.mark(temporary),
           "working_size": _width_first(found.working_size),

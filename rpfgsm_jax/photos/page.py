@@ -102,7 +102,7 @@ def _judges(answers: Sequence[NetworkVerdict]) -> Table:
     found = [each for each in answers if (each.held_out, each.name) == (held_out, name)]
     sure = [each.misled.values() for each in found if each.recognized]
     counts = [len(found), len(sure), sum(map(any, sure)), sum(map(all, sure))]
-    role = "held out: it only judges" if held_out else "asked by the attack"
+    role = "held out: it only judges" if held_out else "used by the attack"
     rows.append([name, role, *map(_count, counts)])
   note = (
     f"A network recognized a scene where it gave its first class at least {100 * CONFIDENT:.0f} % "

@@ -42,7 +42,7 @@ WORDS: dict[Status, tuple[str, Tone]] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Entry:
-  """One photo of a run, what was asked for and what became of it."""
+  """One photo of a run, its settings and what became of it."""
 
   relative: str  # its name for people
   original: pathlib.Path
@@ -178,7 +178,7 @@ def _bars(network: NetworkVerdict) -> Bars:
   return Bars(
     title=network.name,
     columns=[(title, [(scene(name), each) for name, each in found]) for title, found in answers],
-    note="held out" if network.held_out else "asked by the attack",
+    note="held out" if network.held_out else "used by the attack",
     marked=scene(network.before[0][0]),
   )
 

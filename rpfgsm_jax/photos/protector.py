@@ -71,8 +71,8 @@ class PhotoProtector:
     for network in self._held_out:
       if network.name in named:
         raise ValueError(
-          f"held_out must be networks that the attack never asks, got {network.name}, which is one "
-          "of the classifiers; leave it out of one of them."
+          f"held_out must be networks that the attack does not use, got {network.name}, which is "
+          "one of the classifiers; leave it out of one of them."
         )
     self._key = engine.root_key(seed)
     self._device = device

@@ -18,7 +18,7 @@ class NetworkVerdict:
 
   Attributes:
     name: of the network.
-    held_out: the attack never asked it.
+    held_out: the attack does not use it, it only judges.
     before: its most likely classes of the original, with their probabilities; at most five.
     after: likewise of the written file.
     misled: for each condition whether its first class is no longer that of the original.
@@ -58,8 +58,8 @@ class Verdict:
     """Returns JSON values; an infinite PSNR is None."""
     values = dataclasses.asdict(self)
     values["psnr"] = self.psnr if self.psnr < float("inf") else None
-    for network, told in zip(self.networks, values["networks"], strict=True):
-      told["recognized"] = network.recognized
+    for network, found in zip(self.networks, values["networks"], strict=True):
+      found["recognized"] = network.recognized
     return values
 
   @classmethod
@@ -107,8 +107,8 @@ def judge(networks: tuple[NetworkVerdict, ...]) -> Status:
 
   - "no scene": there is none; nothing was there to hide.
   - "protected": each of them is misled under every condition.
-  - "not": those that the attack never asked are misled under no condition; without such ones, none
-    of the others is.
+  - "not": the held-out ones are misled under no condition; without such ones, none of the others
+    is.
   - "partly": everything between.
   """
   sure = [network for network in networks if network.recognized]

@@ -1,4 +1,4 @@
-"""A network as it is asked about a photo of any size: the resize that it wants comes first.
+"""A network for photos of any size: the resize that it wants comes first.
 
 The view is a `Classifier` of the photo's own size, so that every attack of this package takes it;
 its parameters are the network itself.
@@ -12,7 +12,7 @@ from rpfgsm_jax.typing import Images, Logits
 
 
 def view_at(classifier: Classifier, size: tuple[int, int]) -> Classifier:
-  """Returns a classifier of images of another size: resized, aspect ratio not kept, then asked.
+  """Returns a classifier of images of another size: resized, aspect ratio not kept.
 
   The resize is Pillow's antialiased one, see `rpfgsm_jax.defenses.resize`: what the view answers
   for a photo is what the network answers for `rpfgsm_jax.data.preprocess(photo, ...)`.

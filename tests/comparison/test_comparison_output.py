@@ -12,7 +12,7 @@ from rpfgsm_jax.comparison import (
   FolderComparison,
   NetworkOutcome,
   PhotoFacts,
-  check_place,
+  check_out,
   output,
   tables,
   write_comparison,
@@ -213,4 +213,4 @@ def test_what_is_not_ours_is_not_overwritten(tmp_path, prepare):
 
 def test_results_lie_apart_from_photos(tmp_path):
   with pytest.raises(ComparisonError, match="out and the folders that are read must lie apart"):
-    check_place(tmp_path / "photos/report", [tmp_path / "photos"])
+    check_out(tmp_path / "photos/report", [tmp_path / "photos"])

@@ -124,7 +124,7 @@ def test_without_true_classes_there_is_no_such_section(tmp_path):
 
 
 def test_summary_is_about_the_unseen_network(text):
-  heading = "two, which no attack saw; all photos (3):"
+  heading = "two, held out; all photos (3):"
   assert cells(text, heading, "RP-FGSM") == ["28.0 dB", "67 %", "33 %", "56 %", "44 %"]
 
 

@@ -354,7 +354,7 @@ def test_the_users_file_says_nothing_and_is_his_alone(album, tmp_path):
   assert ledger.file() == tmp_path / "state" / "results"
   assert ledger.file().stat().st_mode & 0o077 == 0
   pixels = images.read_image(tmp_path / "out" / "a.png")
-  assert ledger.digest(pixels)[:16] in lines
+  assert ledger.picture_digest(pixels)[:16] in lines
   assert {len(line) for line in lines} == {16}
   # Whatever else is in it is passed over.
   ledger.file().write_bytes(b"\xff\xfe half a li\n" + ledger.file().read_bytes())
@@ -387,7 +387,7 @@ def test_links_lead_no_result_to_an_original(album):
 
 def test_a_judge_must_not_be_of_the_attack(album, monkeypatch):
   with pytest.raises(
-    SettingsError, match="--held-out must be a network that the attack never asks"
+    SettingsError, match="--held-out must be a network that the attack does not use"
   ):
     work(order(album, held_out=["toys/1"]))
   assert not (album.parent / "out").exists()

@@ -97,17 +97,17 @@ def test_only_temporary_files_of_ours_are_removed(tmp_path):
 def test_a_file_in_the_way_of_a_folder_is_found_before_the_work(tmp_path):
   (tmp_path / "sub").touch()
   with pytest.raises(JobError, match=r"sub is in the way: .* must be a folder; move the file"):
-    plan.check_writable(tasks(tmp_path, "sub/deep/a.jpg"))
+    plan.check_outputs_writable(tasks(tmp_path, "sub/deep/a.jpg"))
 
 
 def test_a_read_only_folder_is_found_before_the_work(tmp_path, monkeypatch):
   (tmp_path / "sub").mkdir()
   found = tasks(tmp_path, "a.jpg", "sub/deep/a.jpg")
-  plan.check_writable(found)
+  plan.check_outputs_writable(found)
   # Permissions do not bind the superuser, who may run this.
   monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / "sub")
   with pytest.raises(JobError, match=r"sub cannot be written to; change its permissions"):
-    plan.check_writable(found)
+    plan.check_outputs_writable(found)
 
 
 def test_a_plan_names_the_photos_in_their_order(tmp_path):

@@ -221,7 +221,7 @@ def test_what_is_judged_is_what_the_disk_gives_back(photos, monkeypatch):
   assert outcome.facts["verdict"]["largest_change"] == 3
   content = photos[0].output.read_bytes()
   assert outcome.facts["output_sha256"] == hashlib.sha256(content).hexdigest()
-  assert outcome.facts["pixels_sha256"] == ledger.digest(original ^ 3)
+  assert outcome.facts["pixels_sha256"] == ledger.picture_digest(original ^ 3)
 
 
 def test_bytes_are_read_back_from_the_file(tmp_path):

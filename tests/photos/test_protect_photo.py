@@ -290,7 +290,7 @@ def test_other_seeds_are_refused(small, asked, seed):
 
 @pytest.mark.long
 def test_a_real_photograph_is_protected(tmp_path):
-  """All four networks are sure of it before; twelve steps mislead those that the attack asks."""
+  """All four networks are sure of it before; twelve steps mislead those that the attack uses."""
   crop = Image.fromarray(skimage.data.rocket()[86:, 107:533])
   original = np.asarray(crop.resize((320, 256), Image.Resampling.BICUBIC))
   source, out = save(tmp_path / "rocket.png", original), tmp_path / "protected.png"
