@@ -127,24 +127,28 @@ def run_case(name: str, case: protect_cases.Case) -> dict[str, Any]:
     return {"steps": place.steps, **found}
 
 
-def run_cases(chosen: dict[str, protect_cases.Case], jobs: int) -> dict[str, Any]:
-  """Runs cases, some at a time."""
+def run_cases(
+  chosen: dict[str, protect_cases.Case], jobs: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
+  """Runs cases, some at a time; yields each name and what was found."""
   with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-    return dict(zip(chosen, pool.map(run_case, chosen, chosen.values()), strict=True))
+    yield from zip(chosen, pool.map(run_case, chosen, chosen.values()), strict=True)
 
 
-def check(manifest: dict[str, Any], found: dict[str, Any]) -> int:
-  """Prints all differences; returns their number."""
-  count = 0
-  for name in sorted(found):
-    there = list(differences(manifest["cases"].get(name, NOTHING), found[name]))
-    count += len(there)
-    if there:
-      print(f"=== {name}: {len(there)} differences")
-    for field, before, after in there:
-      print(f"  {field}\n  - {_shown(before)}\n  + {_shown(after)}")
-  print(f"{count} differences in {len(found)} cases")
-  return count
+def write(path: pathlib.Path, found: dict[str, Any]) -> None:
+  """Writes a manifest."""
+  content = {"made with": made_with(), "cases": dict(sorted(found.items()))}
+  path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def compare(name: str, before: Any, after: Any) -> int:
+  """Prints the differences of one case; returns their number."""
+  found = list(differences(before, after))
+  if found:
+    print(f"=== {name}: {len(found)} differences")
+  for field, there, here in found:
+    print(f"  {field}\n  - {_shown(there)}\n  + {_shown(here)}", flush=True)
+  return len(found)
 
 
 def main() -> None:
@@ -181,12 +185,16 @@ def main() -> None:
     print("made with other things; digests may differ: see --help", file=sys.stderr)
     for field, before, after in differences(known["made with"], here):
       print(f"  {field}: {before} -> {after}", file=sys.stderr)
-  found = run_cases(chosen, given.jobs)
+  together, count = dict(known["cases"]) if given.case or given.check else {}, 0
+  for name, found in run_cases(chosen, given.jobs):
+    if given.check:
+      count += compare(name, together.get(name, NOTHING), found)
+    else:
+      together[name] = found
+      write(given.manifest, together)
   if given.check:
-    sys.exit(1 if check(known, found) else 0)
-  together = known["cases"] | found if given.case else found
-  content = {"made with": here, "cases": dict(sorted(together.items()))}
-  given.manifest.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    print(f"{count} differences in {len(chosen)} cases")
+    sys.exit(1 if count else 0)
 
 
 if __name__ == "__main__":
