@@ -96,21 +96,6 @@ def prepare() -> CompileCache:
   return keep_compiled_programs()
 
 
-def describe_environment() -> dict[str, str]:
-  """Returns what last bits may depend on, in the process that computes; starts JAX's devices."""
-  import jax
-
-  from rpfgsm_jax import __version__
-
-  return {
-    "device": jax.devices()[0].device_kind,
-    "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
-    "jax": jax.__version__,
-    "jaxlib": importlib.metadata.version("jaxlib"),
-    "rpfgsm-jax": __version__,
-  }
-
-
 def _machine() -> str:
   """Names this kind of processor: a home folder may be shared by machines that differ.
 

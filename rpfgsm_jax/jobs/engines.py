@@ -10,7 +10,7 @@ from typing import Protocol, Self
 
 import jax
 
-from rpfgsm_jax import process
+from rpfgsm_jax import devices
 from rpfgsm_jax.engine import even_batches
 from rpfgsm_jax.jobs.messages import Outcome
 from rpfgsm_jax.jobs.plan import Task
@@ -62,7 +62,7 @@ class LocalEngine:
 
   def environment(self) -> dict[str, str]:
     """What last bits may depend on."""
-    return process.describe_environment()
+    return devices.describe_environment()
 
   def platform(self) -> str:
     """The kind of this process's devices: "cpu", "gpu" or "tpu"."""
@@ -93,10 +93,10 @@ def make_worker(job: Job, count: int) -> Worker:
     platform, micro_batch = jax.local_devices()[0].platform, config.attack.micro_batch
     batch_size = default_batch_size(platform, config.size, micro_batch)
   try:
-    batch_size, devices = even_batches(count, batch_size, job.devices)
+    batch_size, chosen = even_batches(count, batch_size, job.devices)
     protectors = [
       PhotoProtector(attacked, config, held_out=held_out, seed=job.seed, device=device)
-      for device in devices
+      for device in chosen
     ]
   except ValueError as error:
     raise SettingsError(str(error)) from error

@@ -20,7 +20,7 @@ from typing import Self
 
 import numpy as np
 
-from rpfgsm_jax import process
+from rpfgsm_jax import devices, process
 from rpfgsm_jax.data.folders import ImageRecord
 from rpfgsm_jax.jobs import ray_address, tries
 from rpfgsm_jax.jobs.engines import make_worker
@@ -200,7 +200,7 @@ def _import_ray() -> types.ModuleType:
 
 def _prepared_environment() -> dict[str, str]:
   process.prepare()
-  return process.describe_environment()
+  return devices.describe_environment()
 
 
 def _encode(task: Task) -> str:

@@ -137,11 +137,11 @@ class Worker:
       found = self._attacks[device](
         [read.photo for read in group], [read.task.record.image_id for read in group]
       )
-    except OutOfMemoryError as error:
+    except OutOfMemoryError:
       if len(group) > 1:  # the large ones among them may be the only ones that do not fit
         return [each for read in group for each in self.attack(device, [read])]
       path = group[0].task.record.path
-      return [Outcome(group[0].task.record.relative, _does_not_fit(path, f"memory ({error})"))]
+      return [Outcome(group[0].task.record.relative, _does_not_fit(path, "the device's memory"))]
     except ValueError as error:  # the attack has no use for such a photo
       if len(group) > 1:
         return [each for read in group for each in self.attack(device, [read])]

@@ -261,7 +261,7 @@ def test_a_photo_that_does_not_fit_is_tried_smaller_or_left_out_and_the_rest_goe
   assert "photo 1.png: attacked at 130x130 pixels; a larger working size does not fit" in note
   assert by_size[1].facts["notes"] == [note]
   assert [by_size[index].facts["working_size"] for index in (0, 2, 4)] == [None] * 3
-  assert "photo 3.png does not fit into memory" in by_size[3].failure
+  assert "photo 3.png does not fit into the device's memory; it is left out" in by_size[3].failure
   assert "--max-megapixels" in by_size[3].failure
   assert len(whole(photos)) == 4
 
