@@ -1,7 +1,5 @@
 """Which devices share the images of a job, and how data lies on them."""
 
-import importlib.metadata
-import os
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -88,19 +86,6 @@ def on_each(tree: Any, devices: tuple[jax.Device, ...]) -> Any:
 def default_device() -> jax.Device:
   """Returns where JAX puts what nobody places."""
   return next(iter(jax.device_put(np.zeros((), np.float32)).devices()))
-
-
-def describe_environment() -> dict[str, str]:
-  """Returns what last bits may depend on, in the process that computes; starts JAX's devices."""
-  from rpfgsm_jax import __version__
-
-  return {
-    "device": jax.devices()[0].device_kind,
-    "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
-    "jax": jax.__version__,
-    "jaxlib": importlib.metadata.version("jaxlib"),
-    "rpfgsm-jax": __version__,
-  }
 
 
 class DeviceClock:

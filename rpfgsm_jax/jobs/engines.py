@@ -5,12 +5,14 @@ into outcomes (`run`). All engines run the same workers, and an image's bits dep
 batch nor on the device it shares, so that all write the same bytes.
 """
 
+import importlib.metadata
+import os
 from collections.abc import Iterator, Sequence
 from typing import Protocol, Self
 
 import jax
 
-from rpfgsm_jax import devices
+from rpfgsm_jax import __version__
 from rpfgsm_jax.engine import even_batches
 from rpfgsm_jax.jobs.messages import Outcome
 from rpfgsm_jax.jobs.plan import Task
@@ -62,7 +64,7 @@ class LocalEngine:
 
   def environment(self) -> dict[str, str]:
     """What last bits may depend on."""
-    return devices.describe_environment()
+    return describe_environment()
 
   def platform(self) -> str:
     """The kind of this process's devices: "cpu", "gpu" or "tpu"."""
@@ -101,3 +103,14 @@ def make_worker(job: Job, count: int) -> Worker:
   except ValueError as error:
     raise SettingsError(str(error)) from error
   return Worker(protectors, job, batch_size)
+
+
+def describe_environment() -> dict[str, str]:
+  """Returns what last bits may depend on, in the process that computes; starts JAX's devices."""
+  return {
+    "device": jax.devices()[0].device_kind,
+    "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+    "jax": jax.__version__,
+    "jaxlib": importlib.metadata.version("jaxlib"),
+    "rpfgsm-jax": __version__,
+  }

@@ -20,10 +20,10 @@ from typing import Self
 
 import numpy as np
 
-from rpfgsm_jax import devices, process
+from rpfgsm_jax import process
 from rpfgsm_jax.data.folders import ImageRecord
 from rpfgsm_jax.jobs import ray_address, tries
-from rpfgsm_jax.jobs.engines import make_worker
+from rpfgsm_jax.jobs.engines import describe_environment, make_worker
 from rpfgsm_jax.jobs.messages import Outcome
 from rpfgsm_jax.jobs.photo_records import output_state
 from rpfgsm_jax.jobs.plan import Task
@@ -200,7 +200,7 @@ def _import_ray() -> types.ModuleType:
 
 def _prepared_environment() -> dict[str, str]:
   process.prepare()
-  return devices.describe_environment()
+  return describe_environment()
 
 
 def _encode(task: Task) -> str:

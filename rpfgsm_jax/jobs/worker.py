@@ -137,16 +137,13 @@ class Worker:
       found = self._attacks[device](
         [read.photo for read in group], [read.task.record.image_id for read in group]
       )
-    except OutOfMemoryError:
-      if len(group) > 1:  # the large ones among them may be the only ones that do not fit
+    except (OutOfMemoryError, ValueError) as error:  # or the attack has no use for such a photo
+      if len(group) > 1:  # only some of them, perhaps
         return [each for read in group for each in self.attack(device, [read])]
-      path = group[0].task.record.path
-      return [Outcome(group[0].task.record.relative, _does_not_fit(path, "the device's memory"))]
-    except ValueError as error:  # the attack has no use for such a photo
-      if len(group) > 1:
-        return [each for read in group for each in self.attack(device, [read])]
-      (read,) = group
-      return [Outcome(read.task.record.relative, f"{read.task.record.path}: {error}")]
+      record = group[0].task.record
+      if isinstance(error, ValueError):
+        return [Outcome(record.relative, f"{record.path}: {error}")]
+      return [Outcome(record.relative, _does_not_fit(record.path, "the device's memory"))]
     ready = time.perf_counter()
     self.clock.add(started, ready, device)
     each = (ready - started) / len(group)
