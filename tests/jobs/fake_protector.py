@@ -71,14 +71,15 @@ class FakePhotoProtector:
     assert len(photos) <= at_once
     if at_once * shape[0] * shape[1] > self.fits:
       raise OutOfMemoryError("an attack does not fit.")
+    log = self.log  # the same at the end, though the next test may have put in its own
     with self._lock:
-      self.log["flying"] += 1
-      self.log["most"] = max(self.log["most"], self.log["flying"])
-      self.log["devices"] += [self.device] * len(photos)
-      self.log["sizes"].append(len(photos))
+      log["flying"] += 1
+      log["most"] = max(log["most"], log["flying"])
+      log["devices"] += [self.device] * len(photos)
+      log["sizes"].append(len(photos))
     time.sleep(self.delay)
     with self._lock:
-      self.log["flying"] -= 1
+      log["flying"] -= 1
     return [
       expected(photo.seen()[None], np.array([image_id]), self.seed)[0].astype(np.uint8)
       for photo, image_id in zip(photos, image_ids, strict=True)
