@@ -60,14 +60,9 @@ def replacing(path: PathLike) -> Iterator[pathlib.Path]:
   _sync_folder(target.parent)
 
 
-def write_bytes(path: PathLike, content: bytes, *, mode: int | None = None) -> None:
-  """Creates or replaces a file in one step; missing parent folders are created.
-
-  `mode` is what a new file may be used for; None: what the process's umask leaves.
-  """
+def write_bytes(path: PathLike, content: bytes) -> None:
+  """Creates or replaces a file in one step; missing parent folders are created."""
   with replacing(path) as temporary:
-    if mode is not None:
-      temporary.chmod(mode)
     temporary.write_bytes(content)
 
 
@@ -80,9 +75,9 @@ def through_the_disk(path: pathlib.Path, content: bytes) -> bytes:
   return path.read_bytes()
 
 
-def write_text(path: PathLike, content: str, *, mode: int | None = None) -> None:
+def write_text(path: PathLike, content: str) -> None:
   """Creates or replaces a text file in one step: UTF-8, lines ending in a bare line feed."""
-  write_bytes(path, content.encode("utf-8"), mode=mode)
+  write_bytes(path, content.encode("utf-8"))
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ targets and draws of every photo, so the record is for its owner alone.
 """
 
 import json
+import os
 import pathlib
 import secrets
 from collections.abc import Mapping
@@ -86,8 +87,15 @@ def _content(seed: int, settings: Mapping[str, Any], environment: Mapping[str, s
 def _create(path: pathlib.Path, content: str) -> None:
   """Makes a file that only its owner can read, whole, unless there is one: one winner of many."""
   with locks.briefly(path.with_suffix(".lock")):
-    if not path.exists():
-      atomic.write_text(path, content, mode=0o600)
+    if path.exists():
+      return
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.partial{path.suffix}")
+    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+      file.write(content)
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
