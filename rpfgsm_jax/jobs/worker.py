@@ -107,8 +107,8 @@ class Worker:
     source_mark = photo_records.mark(path)
     try:
       photo = open_photo(path, max_pixels=self._job.max_pixels, min_side=self._job.photos.min_side)
-    except ImageError as error:
-      return Outcome(task.record.relative, str(error))
+    except (ImageError, MemoryError) as error:
+      return _failed(task, error)
     return _Opened(task, source_mark, photo)
 
   def read(self, opened: _Opened) -> _Read | Outcome:
@@ -120,10 +120,8 @@ class Worker:
       check_encodable(photo, self._job.photos.encoding)
       if ledger.is_known(original.seen(), self._known):
         raise ImageError(f"{path} is itself a protected photo; name the original.")
-    except ImageError as error:
-      return Outcome(task.record.relative, str(error))
-    except MemoryError:
-      return Outcome(task.record.relative, _does_not_fit(path, "the computer's memory"))
+    except (ImageError, MemoryError) as error:
+      return _failed(task, error)
     return _Read(task, opened.source_mark, photo)
 
   def shape_of(self, read: _Read) -> tuple[int, int]:
@@ -137,16 +135,10 @@ class Worker:
       found = self._attacks[device](
         [read.photo for read in group], [read.task.record.image_id for read in group]
       )
-    except OutOfMemoryError:
-      if len(group) > 1:  # the large ones among them may be the only ones that do not fit
+    except (MemoryError, ValueError) as error:  # ValueError: the attack has no use for such a photo
+      if len(group) > 1:  # the others have nothing to do with it
         return [each for read in group for each in self.attack(device, [read])]
-      path = group[0].task.record.path
-      return [Outcome(group[0].task.record.relative, _does_not_fit(path, "the device's memory"))]
-    except ValueError as error:  # the attack has no use for such a photo
-      if len(group) > 1:
-        return [each for read in group for each in self.attack(device, [read])]
-      (read,) = group
-      return [Outcome(read.task.record.relative, f"{read.task.record.path}: {error}")]
+      return [_failed(group[0].task, error)]
     ready = time.perf_counter()
     self.clock.add(started, ready, device)
     each = (ready - started) / len(group)
@@ -157,8 +149,8 @@ class Worker:
     (task, source_mark, photo), found, seconds, device = attacked
     protector = self._protectors[device]
     started, notes = time.perf_counter(), (*photo.notes, *found.notes)
-    content = protector.encode(photo, found.pixels)
     try:
+      content = protector.encode(photo, found.pixels)
       with atomic.replacing(task.output) as temporary:
         written = atomic.through_the_disk(temporary, content)
         pixels = decode_photo(written, task.output)
@@ -179,8 +171,8 @@ class Worker:
         if not self._job.overwrite and os.path.lexists(task.output):
           raise FileExistsError(errno.EEXIST, "another program has made a file of that name")
         facts = photo_records.write(self._job.out, facts)
-    except ImageError as error:
-      return Outcome(task.record.relative, str(error))
+    except (ImageError, MemoryError) as error:
+      return _failed(task, error)
     except OSError as error:
       return _failed_write(task, error, notes)
     return Outcome(task.record.relative, None, notes, facts)
@@ -295,11 +287,18 @@ def _start_threads(count: int, name: str) -> concurrent.futures.ThreadPoolExecut
   return pool
 
 
-def _does_not_fit(path: pathlib.Path, where: str) -> str:
-  return (
-    f"{path} does not fit into {where}; it is left out. --max-megapixels leaves such photos out "
-    "from the start; fewer or smaller networks, or another device, may take it."
-  )
+def _failed(task: Task, error: ValueError | MemoryError) -> Outcome:
+  """Says why a photo could not be done; the others can."""
+  path, why = task.record.path, str(error)
+  if isinstance(error, MemoryError):
+    where = "device" if isinstance(error, OutOfMemoryError) else "computer"
+    why = (
+      f"{path} does not fit into the {where}'s memory; it is left out. --max-megapixels leaves such photos out "
+      "from the start; fewer or smaller networks, or another device, may take it."
+    )
+  elif not isinstance(error, ImageError):  # which names the file itself
+    why = f"{path}: {why}"
+  return Outcome(task.record.relative, why)
 
 
 def _failed_write(task: Task, error: OSError, notes: Sequence[str]) -> Outcome:
