@@ -128,6 +128,10 @@ class Worker:
     """Returns the shape at which a photo is attacked."""
     return self._protectors[0].shape_of(read.photo)
 
+  def batch_size(self, shape: tuple[int, int]) -> int:
+    """Returns how many photos of a shape are a whole batch."""
+    return self._attacks[0].batch_size(shape)
+
   def attack(self, device: int, group: Sequence[_Read]) -> list[_Attacked | Outcome]:
     """Attacks photos of one working shape on a device."""
     started = time.perf_counter()
@@ -137,7 +141,8 @@ class Worker:
       )
     except (MemoryError, ValueError) as error:  # ValueError: the attack has no use for such a photo
       if len(group) > 1:  # the others have nothing to do with it
-        return [each for read in group for each in self.attack(device, [read])]
+        half = len(group) // 2
+        return self.attack(device, group[:half]) + self.attack(device, group[half:])
       return [_failed(group[0].task, error)]
     ready = time.perf_counter()
     self.clock.add(started, ready, device)
@@ -258,11 +263,13 @@ class _Flow:
   def _start_attacks(self) -> None:
     """Gives full batches to free devices, and others once nothing more is being read."""
     while self._free and self._waiting:
-      shape = max(self._waiting, key=lambda each: len(self._waiting[each]))
-      if len(self._waiting[shape]) < self._worker._batch_size and self._reading:
+      sizes = {shape: self._worker.batch_size(shape) for shape in self._waiting}
+      shape = max(sizes, key=lambda each: len(self._waiting[each]) / sizes[each])
+      size, waiting = sizes[shape], self._waiting[shape]
+      if len(waiting) < size and self._reading:
         return
-      waiting = self._waiting.pop(shape)
-      group, rest = waiting[: self._worker._batch_size], waiting[self._worker._batch_size :]
+      del self._waiting[shape]
+      group, rest = waiting[:size], waiting[size:]
       if rest:
         self._waiting[shape] = rest
       device = self._free.pop()

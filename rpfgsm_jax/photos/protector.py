@@ -77,6 +77,8 @@ class PhotoProtector:
     self._key = engine.root_key(seed)
     self._device = device
     attack = self.config.attack
+    if attack.targeted:
+      inputs.check_enough_classes(self._classifiers)
     bank, encoding = attack.defenses, self.config.encoding
     if own_size and self.config.shrink is not None:
       largest = max(max(network.image_size) for network in self._classifiers)
