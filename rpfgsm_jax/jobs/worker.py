@@ -32,6 +32,7 @@ from rpfgsm_jax.data.photo_files import (
 from rpfgsm_jax.devices import DeviceClock
 from rpfgsm_jax.engine import OutOfMemoryError
 from rpfgsm_jax.jobs import ledger, photo_records
+from rpfgsm_jax.jobs.clock import DeviceClock
 from rpfgsm_jax.jobs.messages import Outcome
 from rpfgsm_jax.jobs.plan import Task
 from rpfgsm_jax.jobs.spec import Job, JobError
@@ -42,6 +43,7 @@ MOST_PIXELS = 40 * 2**20
 """Of the photos under way, for each device; a larger photo is under way alone."""
 
 _BATCHES_A_DEVICE = 4  # one on the device, one read ahead, two that are judged
+_STARTED_A_DEVICE = 2  # of them: a device does not wait for this file to hear that it is free
 _HOST_THREADS = (3, 16)  # at least so many a device, and at most so many for more processors
 # What the next photo will meet too.
 _FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
@@ -94,11 +96,13 @@ class Worker:
     """
     fewest, most = _HOST_THREADS
     threads = max(fewest * self._devices, min(os.cpu_count() or 1, most))
-    host, devices = _start_threads(threads, "photo"), _start_threads(self._devices, "device")
+    host = _start_threads(threads, "photo")
+    devices = [_start_threads(1, f"device {place}") for place in range(self._devices)]
     try:
       yield from _Flow(self, host, devices).run(tasks)
     finally:
-      devices.shutdown(wait=False, cancel_futures=True)
+      for device in devices:
+        device.shutdown(wait=False, cancel_futures=True)
       host.shutdown(cancel_futures=True)
 
   def open(self, task: Task) -> _Opened | Outcome:
@@ -203,7 +207,7 @@ class _Flow:
     self,
     worker: Worker,
     host: concurrent.futures.Executor,
-    devices: concurrent.futures.Executor,
+    devices: Sequence[concurrent.futures.Executor],
   ) -> None:
     self._worker, self._host, self._on_devices = worker, host, devices
     self._events: queue.SimpleQueue[tuple[Callable, concurrent.futures.Future]] = (
@@ -212,25 +216,33 @@ class _Flow:
     self._weights: dict[str, int] = {}  # pixels of each photo under way, by name
     self._reading = 0
     self._waiting: dict[tuple[int, int], list[_Read]] = collections.defaultdict(list)
-    self._free = list(range(worker._devices))
+    self._free = _STARTED_A_DEVICE * list(range(worker._devices))
 
   def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
     """Yields one outcome a photo."""
     coming = map(self._worker.open, tasks)
     following = next(coming, None)
     while following or self._weights:
-      while isinstance(following, _Opened) and self._fits(following):
-        self._start_reading(following)
-        following = next(coming, None)
       if isinstance(following, Outcome):
         yield following
         following = next(coming, None)
         continue
-      self._start_attacks()
-      then, future = self._events.get()
-      for outcome in then(future.result()):
-        del self._weights[outcome.relative]
-        yield outcome
+      more = following is not None and self._fits(following)
+      if more:
+        self._start_reading(following)
+        following = next(coming, None)
+      self._start_attacks(more)
+      for then, future in self._ended(wait=not more):
+        for outcome in then(future.result()):
+          del self._weights[outcome.relative]
+          yield outcome
+
+  def _ended(self, *, wait: bool) -> Iterator[tuple[Callable, concurrent.futures.Future]]:
+    """Yields what threads have come to the end of; at least one thing where it is to wait."""
+    if wait:
+      yield self._events.get()
+    while not self._events.empty():
+      yield self._events.get()
 
   def _fits(self, opened: _Opened) -> bool:
     if not self._weights:
@@ -260,19 +272,21 @@ class _Flow:
       self._weights[read.task.record.relative] = 0
     self._waiting[self._worker.shape_of(read)].append(read)
 
-  def _start_attacks(self) -> None:
-    """Gives full batches to free devices, and others once nothing more is being read."""
+  def _start_attacks(self, more: bool) -> None:
+    """Gives whole batches to the devices; others to idle ones, once no more can be read."""
     while self._free and self._waiting:
+      device = max(self._free, key=self._free.count)  # the one with the least to do
       sizes = {shape: self._worker.batch_size(shape) for shape in self._waiting}
       shape = max(sizes, key=lambda each: len(self._waiting[each]) / sizes[each])
       size, waiting = sizes[shape], self._waiting[shape]
-      if len(waiting) < size and self._reading:
+      idle = self._free.count(device) == _STARTED_A_DEVICE
+      if len(waiting) < size and (more or self._reading or not idle):
         return
       del self._waiting[shape]
       group, rest = waiting[:size], waiting[size:]
       if rest:
         self._waiting[shape] = rest
-      device = self._free.pop()
+      self._free.remove(device)
 
       def attacked(found: list[_Attacked | Outcome], device: int = device) -> Iterator[Outcome]:
         self._free.append(device)
@@ -282,7 +296,7 @@ class _Flow:
           else:
             self._start(self._host, lambda outcome: [outcome], self._worker.finish, each)
 
-      self._start(self._on_devices, attacked, self._worker.attack, device, group)
+      self._start(self._on_devices[device], attacked, self._worker.attack, device, group)
 
 
 def _start_threads(count: int, name: str) -> concurrent.futures.ThreadPoolExecutor:
