@@ -13,7 +13,6 @@ import dataclasses
 import errno
 import hashlib
 import os
-import pathlib
 import queue
 import threading
 import time
@@ -32,7 +31,6 @@ from rpfgsm_jax.data.photo_files import (
 from rpfgsm_jax.devices import DeviceClock
 from rpfgsm_jax.engine import OutOfMemoryError
 from rpfgsm_jax.jobs import ledger, photo_records
-from rpfgsm_jax.jobs.clock import DeviceClock
 from rpfgsm_jax.jobs.messages import Outcome
 from rpfgsm_jax.jobs.plan import Task
 from rpfgsm_jax.jobs.spec import Job, JobError
@@ -314,8 +312,8 @@ def _failed(task: Task, error: ValueError | MemoryError) -> Outcome:
   if isinstance(error, MemoryError):
     where = "device" if isinstance(error, OutOfMemoryError) else "computer"
     why = (
-      f"{path} does not fit into the {where}'s memory; it is left out. --max-megapixels leaves such photos out "
-      "from the start; fewer or smaller networks, or another device, may take it."
+      f"{path} does not fit into the {where}'s memory; it is left out. --max-megapixels leaves "
+      "such photos out from the start; fewer or smaller networks, or another device, may take it."
     )
   elif not isinstance(error, ImageError):  # which names the file itself
     why = f"{path}: {why}"

@@ -29,7 +29,7 @@ def test_memory_that_ends_in_any_step_costs_that_photo_alone(photos, monkeypatch
 
   monkeypatch.setattr(FakePhotoProtector, step, fail)
   failures = [each for each in make(photos, batch_size=4).run(photos) if each.failure]
-  where = "the computer's memory" if error is MemoryError else "memory (no more)"
+  where = "the computer's memory" if error is MemoryError else "the device's memory"
   assert [each.failure.split(";")[0] for each in failures] == [f"{bad} does not fit into {where}"]
   assert len(whole(photos)) == COUNT - 1
 
