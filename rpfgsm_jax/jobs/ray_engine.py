@@ -20,13 +20,14 @@ from typing import Self
 
 import numpy as np
 
-from rpfgsm_jax import process
+from rpfgsm_jax import atomic, process
 from rpfgsm_jax.data.folders import ImageRecord
-from rpfgsm_jax.jobs import ray_address, tries
+from rpfgsm_jax.jobs import photo_records, ray_address, tries
 from rpfgsm_jax.jobs.engines import describe_environment, make_worker
 from rpfgsm_jax.jobs.messages import Outcome
 from rpfgsm_jax.jobs.photo_records import output_state
 from rpfgsm_jax.jobs.plan import Task
+from rpfgsm_jax.jobs.record import STATE
 from rpfgsm_jax.jobs.spec import Job, JobError, SettingsError
 from rpfgsm_jax.jobs.worker import Worker
 from rpfgsm_jax.models.weights import WeightsError
@@ -126,6 +127,9 @@ class RayEngine:
           yield _decode_outcome(row["outcome"])
     except ray.exceptions.RayError as error:
       raise JobError(f"the workers of Ray cannot go on: {error}") from error
+    # Workers that died have left temporary files; nobody writes any more.
+    records = job.out / STATE / photo_records.FOLDER
+    atomic.remove_leftovers({records, *(task.output.parent for task in tasks)}, alone=True, now=0.0)
 
 
 class _RayWorker:

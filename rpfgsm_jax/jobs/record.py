@@ -120,6 +120,11 @@ def _compare(
   path: pathlib.Path, recorded: Mapping[str, Any], current: Record, seed: int | None
 ) -> list[str]:
   out, again = path.parent.parent, "--overwrite to do all again with these, or"
+  if "source" in recorded["settings"]:
+    raise FolderError(
+      f"{out} was begun at the networks' size by an older version, which kept no record of each "
+      f"photo; go on with that version, {again} name another --out."
+    )
   there = Record(_SIZE | recorded["settings"], recorded["environment"])
   remedy = f"give the options of the first run, {again} another --out"
   notes = result_folder.compare_records(out, there, current, remedy=remedy)

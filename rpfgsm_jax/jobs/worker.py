@@ -13,7 +13,6 @@ import dataclasses
 import errno
 import hashlib
 import os
-import pathlib
 import queue
 import threading
 import time
@@ -42,6 +41,7 @@ MOST_PIXELS = 40 * 2**20
 """Of the photos under way, for each device; a larger photo is under way alone."""
 
 _BATCHES_A_DEVICE = 4  # one on the device, one read ahead, two that are judged
+_STARTED_A_DEVICE = 2  # of them: a device does not wait for this file to hear that it is free
 _HOST_THREADS = (3, 16)  # at least so many a device, and at most so many for more processors
 # What the next photo will meet too.
 _FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
@@ -94,11 +94,13 @@ class Worker:
     """
     fewest, most = _HOST_THREADS
     threads = max(fewest * self._devices, min(os.cpu_count() or 1, most))
-    host, devices = _start_threads(threads, "photo"), _start_threads(self._devices, "device")
+    host = _start_threads(threads, "photo")
+    devices = [_start_threads(1, f"device {place}") for place in range(self._devices)]
     try:
       yield from _Flow(self, host, devices).run(tasks)
     finally:
-      devices.shutdown(wait=False, cancel_futures=True)
+      for device in devices:
+        device.shutdown(wait=False, cancel_futures=True)
       host.shutdown(cancel_futures=True)
 
   def open(self, task: Task) -> _Opened | Outcome:
@@ -107,8 +109,8 @@ class Worker:
     source_mark = photo_records.mark(path)
     try:
       photo = open_photo(path, max_pixels=self._job.max_pixels, min_side=self._job.photos.min_side)
-    except ImageError as error:
-      return Outcome(task.record.relative, str(error))
+    except (ImageError, MemoryError) as error:
+      return _failed(task, error)
     return _Opened(task, source_mark, photo)
 
   def read(self, opened: _Opened) -> _Read | Outcome:
@@ -120,15 +122,17 @@ class Worker:
       check_encodable(photo, self._job.photos.encoding)
       if ledger.is_known(original.seen(), self._known):
         raise ImageError(f"{path} is itself a protected photo; name the original.")
-    except ImageError as error:
-      return Outcome(task.record.relative, str(error))
-    except MemoryError:
-      return Outcome(task.record.relative, _does_not_fit(path, "the computer's memory"))
+    except (ImageError, MemoryError) as error:
+      return _failed(task, error)
     return _Read(task, opened.source_mark, photo)
 
   def shape_of(self, read: _Read) -> tuple[int, int]:
     """Returns the shape at which a photo is attacked."""
     return self._protectors[0].shape_of(read.photo)
+
+  def batch_size(self, shape: tuple[int, int]) -> int:
+    """Returns how many photos of a shape are a whole batch."""
+    return self._attacks[0].batch_size(shape)
 
   def attack(self, device: int, group: Sequence[_Read]) -> list[_Attacked | Outcome]:
     """Attacks photos of one working shape on a device."""
@@ -137,13 +141,11 @@ class Worker:
       found = self._attacks[device](
         [read.photo for read in group], [read.task.record.image_id for read in group]
       )
-    except (OutOfMemoryError, ValueError) as error:  # or the attack has no use for such a photo
-      if len(group) > 1:  # only some of them, perhaps
-        return [each for read in group for each in self.attack(device, [read])]
-      record = group[0].task.record
-      if isinstance(error, ValueError):
-        return [Outcome(record.relative, f"{record.path}: {error}")]
-      return [Outcome(record.relative, _does_not_fit(record.path, "the device's memory"))]
+    except (MemoryError, ValueError) as error:  # ValueError: the attack has no use for such a photo
+      if len(group) > 1:  # the others have nothing to do with it
+        half = len(group) // 2
+        return self.attack(device, group[:half]) + self.attack(device, group[half:])
+      return [_failed(group[0].task, error)]
     ready = time.perf_counter()
     self.clock.add(started, ready, device)
     each = (ready - started) / len(group)
@@ -154,8 +156,8 @@ class Worker:
     (task, source_mark, photo), found, seconds, device = attacked
     protector = self._protectors[device]
     started, notes = time.perf_counter(), (*photo.notes, *found.notes)
-    content = protector.encode(photo, found.pixels)
     try:
+      content = protector.encode(photo, found.pixels)
       with atomic.replacing(task.output) as temporary:
         written = atomic.through_the_disk(temporary, content)
         pixels = decode_photo(written, task.output)
@@ -176,8 +178,8 @@ class Worker:
         if not self._job.overwrite and os.path.lexists(task.output):
           raise FileExistsError(errno.EEXIST, "another program has made a file of that name")
         facts = photo_records.write(self._job.out, facts)
-    except ImageError as error:
-      return Outcome(task.record.relative, str(error))
+    except (ImageError, MemoryError) as error:
+      return _failed(task, error)
     except OSError as error:
       return _failed_write(task, error, notes)
     return Outcome(task.record.relative, None, notes, facts)
@@ -203,7 +205,7 @@ class _Flow:
     self,
     worker: Worker,
     host: concurrent.futures.Executor,
-    devices: concurrent.futures.Executor,
+    devices: Sequence[concurrent.futures.Executor],
   ) -> None:
     self._worker, self._host, self._on_devices = worker, host, devices
     self._events: queue.SimpleQueue[tuple[Callable, concurrent.futures.Future]] = (
@@ -212,25 +214,33 @@ class _Flow:
     self._weights: dict[str, int] = {}  # pixels of each photo under way, by name
     self._reading = 0
     self._waiting: dict[tuple[int, int], list[_Read]] = collections.defaultdict(list)
-    self._free = list(range(worker._devices))
+    self._free = _STARTED_A_DEVICE * list(range(worker._devices))
 
   def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
     """Yields one outcome a photo."""
     coming = map(self._worker.open, tasks)
     following = next(coming, None)
     while following or self._weights:
-      while isinstance(following, _Opened) and self._fits(following):
-        self._start_reading(following)
-        following = next(coming, None)
       if isinstance(following, Outcome):
         yield following
         following = next(coming, None)
         continue
-      self._start_attacks()
-      then, future = self._events.get()
-      for outcome in then(future.result()):
-        del self._weights[outcome.relative]
-        yield outcome
+      more = following is not None and self._fits(following)
+      if more:
+        self._start_reading(following)
+        following = next(coming, None)
+      self._start_attacks(more)
+      for then, future in self._ended(wait=not more):
+        for outcome in then(future.result()):
+          del self._weights[outcome.relative]
+          yield outcome
+
+  def _ended(self, *, wait: bool) -> Iterator[tuple[Callable, concurrent.futures.Future]]:
+    """Yields what threads have come to the end of; at least one thing where it is to wait."""
+    if wait:
+      yield self._events.get()
+    while not self._events.empty():
+      yield self._events.get()
 
   def _fits(self, opened: _Opened) -> bool:
     if not self._weights:
@@ -260,17 +270,21 @@ class _Flow:
       self._weights[read.task.record.relative] = 0
     self._waiting[self._worker.shape_of(read)].append(read)
 
-  def _start_attacks(self) -> None:
-    """Gives full batches to free devices, and others once nothing more is being read."""
+  def _start_attacks(self, more: bool) -> None:
+    """Gives whole batches to the devices; others to idle ones, once no more can be read."""
     while self._free and self._waiting:
-      shape = max(self._waiting, key=lambda each: len(self._waiting[each]))
-      if len(self._waiting[shape]) < self._worker._batch_size and self._reading:
+      device = max(self._free, key=self._free.count)  # the one with the least to do
+      sizes = {shape: self._worker.batch_size(shape) for shape in self._waiting}
+      shape = max(sizes, key=lambda each: len(self._waiting[each]) / sizes[each])
+      size, waiting = sizes[shape], self._waiting[shape]
+      idle = self._free.count(device) == _STARTED_A_DEVICE
+      if len(waiting) < size and (more or self._reading or not idle):
         return
-      waiting = self._waiting.pop(shape)
-      group, rest = waiting[: self._worker._batch_size], waiting[self._worker._batch_size :]
+      del self._waiting[shape]
+      group, rest = waiting[:size], waiting[size:]
       if rest:
         self._waiting[shape] = rest
-      device = self._free.pop()
+      self._free.remove(device)
 
       def attacked(found: list[_Attacked | Outcome], device: int = device) -> Iterator[Outcome]:
         self._free.append(device)
@@ -280,7 +294,7 @@ class _Flow:
           else:
             self._start(self._host, lambda outcome: [outcome], self._worker.finish, each)
 
-      self._start(self._on_devices, attacked, self._worker.attack, device, group)
+      self._start(self._on_devices[device], attacked, self._worker.attack, device, group)
 
 
 def _start_threads(count: int, name: str) -> concurrent.futures.ThreadPoolExecutor:
@@ -292,11 +306,18 @@ def _start_threads(count: int, name: str) -> concurrent.futures.ThreadPoolExecut
   return pool
 
 
-def _does_not_fit(path: pathlib.Path, where: str) -> str:
-  return (
-    f"{path} does not fit into {where}; it is left out. --max-megapixels leaves such photos out "
-    "from the start; fewer or smaller networks, or another device, may take it."
-  )
+def _failed(task: Task, error: ValueError | MemoryError) -> Outcome:
+  """Says why a photo could not be done; the others can."""
+  path, why = task.record.path, str(error)
+  if isinstance(error, MemoryError):
+    where = "device" if isinstance(error, OutOfMemoryError) else "computer"
+    why = (
+      f"{path} does not fit into the {where}'s memory; it is left out. --max-megapixels leaves "
+      "such photos out from the start; fewer or smaller networks, or another device, may take it."
+    )
+  elif not isinstance(error, ImageError):  # which names the file itself
+    why = f"{path}: {why}"
+  return Outcome(task.record.relative, why)
 
 
 def _failed_write(task: Task, error: OSError, notes: Sequence[str]) -> Outcome:

@@ -30,14 +30,15 @@ class FittingAttack:
   """The attack of one device."""
 
   def __init__(self, protector: PhotoProtector, batch_size: int) -> None:
-    self._wanted = (protector, batch_size)
+    self._wanted, self._batch_size = protector, batch_size
     self._fitting: dict[tuple[int, int], tuple[PhotoProtector, int]] = {}
 
   def __call__(self, photos: Sequence[Photo], image_ids: Sequence[int]) -> list[AttackedPhoto]:
     """Attacks photos of one working size; raises OutOfMemoryError where not even one fits."""
-    shape = self._wanted[0].shape_of(photos[0])
+    shape = self._wanted.shape_of(photos[0])
     while True:
-      protector, size = self._fitting.get(shape, self._wanted)
+      wanted = self._wanted, self.batch_size(shape)
+      protector, size = self._fitting.get(shape, wanted)
       try:
         attacked = []
         for start in range(0, len(photos), size):
@@ -51,8 +52,13 @@ class FittingAttack:
       else:
         return [self._describe(protector, *each) for each in zip(photos, attacked, strict=True)]
 
+  def batch_size(self, shape: tuple[int, int]) -> int:
+    """Returns how many photos of a (height, width) go well together: fewer where they are large."""
+    wanted, fitting = self._wanted.config.attack.micro_batch, self._wanted.micro_batch(shape)
+    return max(self._batch_size * fitting // wanted, 1)
+
   def _describe(self, protector: PhotoProtector, photo: Photo, pixels: np.ndarray) -> AttackedPhoto:
-    wanted, taken = (each.working_size(pixels.shape[:2]) for each in (self._wanted[0], protector))
+    wanted, taken = (each.working_size(pixels.shape[:2]) for each in (self._wanted, protector))
     if taken == wanted:
       return AttackedPhoto(pixels, taken)
     note = (
@@ -71,7 +77,7 @@ def _smaller(
     return protector, max(batch_size // 2, micro_batch)
   if micro_batch > 1:
     working = protector.config.working_pixels
-    return protector.limited(micro_batch // 2, working), max(micro_batch // 2, 1)
+    return protector.limited(micro_batch // 2, working), min(batch_size, micro_batch // 2)
   if protector.config.size == "photo" and pixels // 4 >= _FEWEST_PIXELS:
     return protector.limited(1, pixels // 4), 1
   return None

@@ -77,6 +77,8 @@ class PhotoProtector:
     self._key = engine.root_key(seed)
     self._device = device
     attack = self.config.attack
+    if attack.targeted:
+      inputs.check_enough_classes(self._classifiers)
     bank, encoding = attack.defenses, self.config.encoding
     if own_size and self.config.shrink is not None:
       largest = max(max(network.image_size) for network in self._classifiers)
@@ -249,10 +251,12 @@ class PhotoProtector:
 
     Raises:
       ImageError: these bytes are no photo.
+      OutOfMemoryError: the device has no memory left for the networks that judge.
     """
     if isinstance(written, bytes):
       written = decode_photo(written, photo.path)
-    with jax.default_device(self._device):
+    too_large = "judging it does not fit into the device's memory."
+    with engine.watching_memory(lambda: too_large), jax.default_device(self._device):
       return judging.judge_photo(photo.seen(), written, self._classifiers, self._held_out)
 
 

@@ -152,6 +152,16 @@ def test_jobs_of_older_versions_go_on(tmp_path):
   assert begin(tmp_path) == (2**32 - 1, [])
 
 
+def test_jobs_of_older_versions_without_records_of_photos_say_so(tmp_path):
+  begin(tmp_path, seed=5)
+  older = content(tmp_path) | {"settings": SETTINGS | {"source": "/in"}}
+  (tmp_path / "job.json").write_text(json.dumps(older))
+  with pytest.raises(FolderError, match="older version, which kept no record of each photo; go on"):
+    begin(tmp_path)
+  assert begin(tmp_path, overwrite=True)[0] == 5
+  assert "source" not in content(tmp_path)["settings"]
+
+
 def test_drawn_seeds_have_64_bits(tmp_path):
   drawn = []
   for index in range(8):
