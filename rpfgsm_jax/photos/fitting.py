@@ -59,13 +59,15 @@ class FittingAttack:
 
   def _describe(self, protector: PhotoProtector, photo: Photo, pixels: np.ndarray) -> AttackedPhoto:
     wanted, taken = (each.working_size(pixels.shape[:2]) for each in (self._wanted, protector))
-    if taken == wanted:
-      return AttackedPhoto(pixels, taken)
-    note = (
-      f"{photo.path}: attacked at {taken[1]}x{taken[0]} pixels; a larger working size does not fit "
-      "into the device's memory"
-    )
-    return AttackedPhoto(pixels, taken, (note,))
+    shape = self._wanted.shape_of(photo)
+    together, fitting = (each.micro_batch(shape) for each in (self._wanted, protector))
+    changed = None
+    if taken != wanted:
+      changed = f"attacked at {taken[1]}x{taken[0]} pixels; a larger working size does"
+    elif fitting != together:
+      changed = f"computed {fitting} at a time, so that last bits may differ; {together} do"
+    end = "not fit into the device's memory"
+    return AttackedPhoto(pixels, taken, (f"{photo.path}: {changed} {end}",) if changed else ())
 
 
 def _smaller(
