@@ -94,14 +94,9 @@ class Protector:
     target: ArrayLike | None = None,
     label: ArrayLike | None = None,
   ) -> "Pending":
-    """Starts a batch and returns at once (after compiling, the first time).
+    """Starts a batch of 1..capacity images and returns at once (after compiling, the first time).
 
-    Args:
-      images: `(n, H, W, 3)` uint8, or any real dtype that holds whole gray levels 0..255; n in
-        1..capacity.
-      image_ids: `(n,)` stable integers in 0..2^32-1.
-      target: chosen classes, one or `(n,)`; for targeted attacks.
-      label: classes to leave, one or `(n,)`; for untargeted attacks.
+    See `protect` for the arguments.
 
     Returns:
       What will be the result.
