@@ -97,6 +97,12 @@ def test_a_batch_that_does_not_fit_says_what_to_try(devices):
     smaller.halved()
 
 
+def test_the_attacks_own_micro_batch_is_halved_too():
+  smaller = Protector(ONE, batch_size=2).halved()
+  assert (smaller.batch_size, smaller.at_its_smallest) == (1, False)
+  assert smaller.halved().at_its_smallest
+
+
 def test_one_image_that_does_not_fit_ends_auto_with_another_advice():
   attack = hungry(0, at_once=True, tried=[])
   with pytest.raises(OutOfMemoryError, match=r"batch_size=1 .* smaller micro_batch"):

@@ -13,7 +13,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from rpfgsm_jax import devices as placement
 from rpfgsm_jax.attacks import inputs
-from rpfgsm_jax.attacks.rp_fgsm import rp_fgsm
+from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig, rp_fgsm
 from rpfgsm_jax.attacks.steps import AttackResult
 from rpfgsm_jax.devices import Devices
 from rpfgsm_jax.models.classifier import Classifier
@@ -73,6 +73,8 @@ class Protector:
     """
     self.batch_size = check_batch_size(batch_size)
     self.devices = placement.choose_devices(devices)
+    if config is None and attack is rp_fgsm:
+      config = RPFGSMConfig()
     self._attack, self._seed, self._config = attack, seed, _check_config(config)
     self._classifiers = placement.on_each(inputs.check_classifiers(classifiers), self.devices)
 
