@@ -41,6 +41,9 @@ _TRANSPOSES = {
 }
 
 
+OVER_WHITE = "transparent pixels laid over white"
+
+
 class ImageError(ValueError):
   """An image file that cannot be read; the message names the file, the rule and the remedy."""
 
@@ -139,7 +142,7 @@ def decode_image(opened: OpenedImage) -> tuple[np.ndarray, list[str]]:
   pixels, alpha, notes = decode_layers(opened)
   if alpha is None:
     return pixels, notes
-  notes.append(f"{opened.path}: transparent pixels laid over white")
+  notes.append(f"{opened.path}: {OVER_WHITE}")
   return colors.over_white(pixels, alpha), notes
 
 

@@ -101,7 +101,10 @@ class PhotoProtector:
     pixels = images.preprocess(
       photo.seen(), self._classifiers[0].image_size, self.config.preprocess
     )
-    return dataclasses.replace(photo, pixels=pixels, alpha=None, exif=None)
+    notes = photo.notes
+    if photo.alpha is not None:
+      notes = (*notes, f"{photo.path}: {images.OVER_WHITE}")
+    return dataclasses.replace(photo, pixels=pixels, alpha=None, exif=None, notes=notes)
 
   def working_size(self, size: tuple[int, int]) -> tuple[int, int] | None:
     """Returns the size at which the attack runs.

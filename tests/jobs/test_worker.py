@@ -15,13 +15,14 @@ from PIL import Image
 
 from rpfgsm_jax import atomic
 from rpfgsm_jax.data import images, list_images
-from rpfgsm_jax.data.photo_files import Encoding
+from rpfgsm_jax.data.photo_files import Encoding, open_photo
 from rpfgsm_jax.devices import DeviceClock
 from rpfgsm_jax.jobs import ledger, photo_records, worker
 from rpfgsm_jax.jobs.plan import Task
 from rpfgsm_jax.jobs.spec import Job, JobError
 from rpfgsm_jax.jobs.worker import Worker
 from rpfgsm_jax.photos.config import PhotoConfig, photo_attack
+from rpfgsm_jax.photos.protector import PhotoProtector
 
 COUNT = 8
 
@@ -195,6 +196,14 @@ def test_what_was_lost_in_reading_is_told_with_its_photo(photos):
   (note,) = notes.pop(photos[5].record.relative)
   assert note.startswith(f"{photos[5].record.path}: ")
   assert set(notes.values()) == {()}
+
+
+def test_transparency_that_the_networks_size_has_no_place_for_is_told(photos):
+  Image.new("RGBA", (40, 36), (200, 10, 10, 100)).save(photos[5].record.path)
+  protector = PhotoProtector([toys.linear(1)], NETWORK)
+  prepared = protector.prepare(open_photo(photos[5].record.path).decode())
+  assert prepared.notes == (f"{photos[5].record.path}: transparent pixels laid over white",)
+  assert prepared.pixels.shape == (*toys.SIZE, 3)
 
 
 def test_a_photo_that_the_attack_has_no_use_for_fails_alone(tmp_path, monkeypatch):
