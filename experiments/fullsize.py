@@ -39,8 +39,7 @@ class Setting:
 
   family: str  # settings of one family differ in epsilon alone
   epsilon: float  # largest change, gray levels
-  # RP-FGSM at the photo's size or, as in the paper, the networks'; a random sign a value; nothing.
-  how: Literal["photo", "network", "noise", "nothing"] = "photo"
+  how: Literal["attack", "noise", "nothing"] = "attack"  # RP-FGSM; a random sign a value; nothing
   options: tuple[tuple[str, object], ...] = ()  # of `PhotoConfig`
   attack: tuple[tuple[str, object], ...] = ()  # of its attack
 
@@ -51,9 +50,8 @@ class Setting:
 
   def config(self, together: int) -> PhotoConfig:
     """Returns what `PhotoProtector` is given, for so many photos computed at once."""
-    attack = dataclasses.replace(
-      photo_attack(), epsilon=self.epsilon, micro_batch=together, **dict(self.attack)
-    )
+    given = {"epsilon": self.epsilon, "micro_batch": together, **dict(self.attack)}
+    attack = dataclasses.replace(photo_attack(), **given)
     return PhotoConfig(attack=attack, **{"working_pixels": None, **dict(self.options)})
 
 
@@ -69,7 +67,12 @@ LUMA, TEXTURE_LUMA = "luma only", "by texture, luma only"
 SETTINGS = (
   Setting(family="photo itself", epsilon=0.0, how="nothing"),
   *_family("random noise", (8.0, 16.0), how="noise"),
-  *_family(NETWORK_SIZE, (4.0, 8.0, 12.0, 16.0), how="network"),
+  *_family(
+    NETWORK_SIZE,  # as in the paper
+    (4.0, 8.0, 12.0, 16.0),
+    options=(("size", "network"),),
+    attack=(("micro_batch", rp.RPFGSMConfig().micro_batch),),
+  ),
   *_family(EVEN, (2.0, 4.0, 6.0, 8.0, 12.0, 16.0)),
   *_family(DEFAULT, (2.0, 4.0, 6.0, 8.0, 12.0, 16.0), options=(_WORKING,)),
   *_family(
@@ -201,13 +204,9 @@ def _changer(
   def write(original: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, bytes]:
     return original, encode_photo(Photo(pixels=original), pixels, photo_config.encoding)
 
-  def on_photo(some: list[np.ndarray], ids: list[int]) -> Changed:
-    return map(write, some, protector.attack_together([Photo(pixels=each) for each in some], ids))
-
-  def at_network_size(some: list[np.ndarray], ids: list[int]) -> Changed:
-    small = [data.preprocess(pixels, nets[0].image_size) for pixels in some]
-    attack = rp.RPFGSMConfig(epsilon=setting.epsilon)
-    return map(write, small, rp.protect(small, nets, attack, seed=config.seed, image_ids=ids))
+  def attack(some: list[np.ndarray], ids: list[int]) -> Changed:
+    shown = [protector.prepare(Photo(pixels=pixels)) for pixels in some]
+    return map(write, [each.pixels for each in shown], protector.attack_together(shown, ids))
 
   def noise(some: list[np.ndarray], ids: list[int]) -> Changed:
     for pixels, number in zip(some, ids, strict=True):
@@ -218,6 +217,4 @@ def _changer(
   def nothing(some: list[np.ndarray], ids: list[int]) -> Changed:
     return map(write, some, some)
 
-  return {"photo": on_photo, "network": at_network_size, "noise": noise, "nothing": nothing}[
-    setting.how
-  ]
+  return {"attack": attack, "noise": noise, "nothing": nothing}[setting.how]

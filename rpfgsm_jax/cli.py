@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rpfgsm_jax import cli_protect
+from rpfgsm_jax.cli_protect_options import PREPROCESSINGS
 
 if TYPE_CHECKING:
   from rpfgsm_jax.models.architectures import Config
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 # Written out so that `rpfgsm --help` needs no JAX; tests compare them with the package's own.
 ARCHITECTURES = ("resnet18", "resnet50", "alexnet", "densenet161")
 BUNDLED_NETWORKS = tuple(f"scenes25/{arch}" for arch in ARCHITECTURES)
-PREPROCESSINGS = cli_protect.PREPROCESSINGS
 
 
 @contextlib.contextmanager

@@ -13,7 +13,6 @@ import click
 from click.core import ParameterSource
 
 from rpfgsm_jax.cli_protect_options import DEFAULT_HELD_OUT, DEFAULT_NETWORKS, all_options
-from rpfgsm_jax.cli_protect_options import PREPROCESSINGS as PREPROCESSINGS
 
 if TYPE_CHECKING:
   from rpfgsm_jax.jobs import Job, RunningJob

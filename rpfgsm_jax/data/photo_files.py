@@ -220,7 +220,7 @@ def encode_photo(
   return file.getvalue()
 
 
-def check_encodable(photo: Photo | OpenedPhoto, encoding: Encoding) -> None:
+def check_encodable(photo: Photo, encoding: Encoding) -> None:
   """Refuses a photo that is too long for a format; to be asked before it is protected."""
   height, width = photo.size
   longest = _LONGEST_SIDES.get(encoding.format)

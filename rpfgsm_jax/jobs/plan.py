@@ -1,4 +1,4 @@
-"""Which photo becomes which file, whose share it is, and what killed runs have left behind."""
+"""Which photo becomes which file, whose share it is, and whether that file has a place."""
 
 import dataclasses
 import os

@@ -23,7 +23,6 @@ STATE = ".rpfgsm"
 
 FORMAT = 1
 RECORD = "job.json"
-_SIZE = {"size": "network"}  # what records without a size mean
 
 
 def open_or_create(
@@ -91,11 +90,15 @@ def _create(path: pathlib.Path, content: str) -> None:
       return
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.partial{path.suffix}")
     descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-      file.write(content)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+      with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+      os.replace(temporary, path)
+    except BaseException:
+      temporary.unlink(missing_ok=True)
+      raise
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
@@ -125,7 +128,7 @@ def _compare(
       f"{out} was begun at the networks' size by an older version, which kept no record of each "
       f"photo; go on with that version, {again} name another --out."
     )
-  there = Record(_SIZE | recorded["settings"], recorded["environment"])
+  there = Record(recorded["settings"], recorded["environment"])
   remedy = f"give the options of the first run, {again} another --out"
   notes = result_folder.compare_records(out, there, current, remedy=remedy)
   if seed is not None and seed != recorded["seed"]:

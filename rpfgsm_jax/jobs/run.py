@@ -195,13 +195,18 @@ def _identified(job: Job) -> Job:
 def _suited(job: Job, platform: Callable[[], str]) -> Job:
   """Chooses what the user left to the devices: as the job was begun, else what suits them."""
   recorded, photos = record.read_settings(job.out / STATE) if job.by_device else {}, job.photos
+
+  def begun_with(part: str, name: str, default: Callable[[], int]) -> int | None:
+    begun = recorded.get(part, {})
+    return begun[name] if name in begun else default()  # which starts JAX's devices
+
   if "working_pixels" in job.by_device:
-    begun = recorded.get("photo", {})
-    pixels = begun.get("working_pixels", default_working_pixels(platform()))
+    pixels = begun_with("photo", "working_pixels", lambda: default_working_pixels(platform()))
     photos = dataclasses.replace(photos, working_pixels=pixels)
   if "micro_batch" in job.by_device:
-    begun = recorded.get("attack", {})
-    count = begun.get("micro_batch", default_micro_batch(platform(), photos.size))
+    count = begun_with(
+      "attack", "micro_batch", lambda: default_micro_batch(platform(), photos.size)
+    )
     photos = dataclasses.replace(
       photos, attack=dataclasses.replace(photos.attack, micro_batch=count)
     )

@@ -62,7 +62,7 @@ class Job:
   networks: Sequence[str]  # that are misled: known names or folders
   held_out: Sequence[str] = ()  # that only judge
   photos: PhotoConfig = dataclasses.field(default_factory=PhotoConfig)  # how they are protected
-  by_device: frozenset[str] = frozenset()  # of "working_pixels", "micro_batch": see `suit_devices`
+  by_device: frozenset[str] = frozenset()  # of "working_pixels", "micro_batch": left to the devices
   seed: int | None = None  # None: the job's recorded one, or a new one from the system's entropy
   batch_size: BatchSize = "auto"  # most images on each device at once; changes no result
   devices: int | None = None  # the first so many; None: all

@@ -77,11 +77,14 @@ class Worker:
 
   Attributes:
     clock: what the devices have done so far.
+    job: what is done.
+    num_devices: that do it.
+    largest_batch: photos attacked together on each of them, at most.
   """
 
   def __init__(self, protectors: Sequence[PhotoProtector], job: Job, batch_size: int):
     self.clock = DeviceClock(len(protectors))
-    self._job, self._batch_size, self._devices = job, batch_size, len(protectors)
+    self.job, self.num_devices, self.largest_batch = job, len(protectors), batch_size
     self._protectors = protectors
     self._attacks = [FittingAttack(each, batch_size) for each in protectors]
     self._known = ledger.read(job.out)
@@ -93,9 +96,9 @@ class Worker:
     Raises JobError where no photo can be done any more: the disk is full.
     """
     fewest, most = _HOST_THREADS
-    threads = max(fewest * self._devices, min(os.cpu_count() or 1, most))
+    threads = max(fewest * self.num_devices, min(os.cpu_count() or 1, most))
     host = _start_threads(threads, "photo")
-    devices = [_start_threads(1, f"device {place}") for place in range(self._devices)]
+    devices = [_start_threads(1, f"device {place}") for place in range(self.num_devices)]
     try:
       yield from _Flow(self, host, devices).run(tasks)
     finally:
@@ -108,7 +111,7 @@ class Worker:
     path = task.record.path
     source_mark = photo_records.mark(path)
     try:
-      photo = open_photo(path, max_pixels=self._job.max_pixels, min_side=self._job.photos.min_side)
+      photo = open_photo(path, max_pixels=self.job.max_pixels, min_side=self.job.photos.min_side)
     except (ImageError, MemoryError) as error:
       return _failed(task, error)
     return _Opened(task, source_mark, photo)
@@ -119,7 +122,7 @@ class Worker:
     try:
       original = opened.photo.decode()
       photo = self._protectors[0].prepare(original)
-      check_encodable(photo, self._job.photos.encoding)
+      check_encodable(photo, self.job.photos.encoding)
       if ledger.is_known(original.seen(), self._known):
         raise ImageError(f"{path} is itself a protected photo; name the original.")
     except (ImageError, MemoryError) as error:
@@ -161,7 +164,7 @@ class Worker:
       with atomic.replacing(task.output) as temporary:
         written = atomic.through_the_disk(temporary, content)
         pixels = decode_photo(written, task.output)
-        verdict = protector.judge(photo, pixels).to_json() if self._job.judged else None
+        verdict = protector.judge(photo, pixels).to_json() if self.job.judged else None
         facts = {
           **self._identity(task, photo),
           "output_sha256": hashlib.sha256(written).hexdigest(),
@@ -175,9 +178,9 @@ class Worker:
         }
         if photo_records.changes_pixels(facts):  # else the original would be taken for a result
           ledger.remember(facts["pixels_sha256"])
-        if not self._job.overwrite and os.path.lexists(task.output):
+        if not self.job.overwrite and os.path.lexists(task.output):
           raise FileExistsError(errno.EEXIST, "another program has made a file of that name")
-        facts = photo_records.write(self._job.out, facts)
+        facts = photo_records.write(self.job.out, facts)
     except (ImageError, MemoryError) as error:
       return _failed(task, error)
     except OSError as error:
@@ -189,12 +192,12 @@ class Worker:
     return {
       "photo": os.path.abspath(task.record.path),
       "relative": task.record.relative,
-      "output": task.output.relative_to(self._job.out).as_posix(),
+      "output": task.output.relative_to(self.job.out).as_posix(),
       "source_sha256": photo.sha256,
-      "settings": self._job.settings,
+      "settings": self.job.settings,
       "size": _width_first(photo.pixels.shape[:2]),
-      "encoding": dataclasses.asdict(self._job.photos.encoding),
-      "epsilon": float(self._job.photos.attack.epsilon),
+      "encoding": dataclasses.asdict(self.job.photos.encoding),
+      "epsilon": float(self.job.photos.attack.epsilon),
     }
 
 
@@ -214,7 +217,7 @@ class _Flow:
     self._weights: dict[str, int] = {}  # pixels of each photo under way, by name
     self._reading = 0
     self._waiting: dict[tuple[int, int], list[_Read]] = collections.defaultdict(list)
-    self._free = _STARTED_A_DEVICE * list(range(worker._devices))
+    self._free = _STARTED_A_DEVICE * list(range(worker.num_devices))
 
   def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
     """Yields one outcome a photo."""
@@ -246,8 +249,8 @@ class _Flow:
     if not self._weights:
       return True
     worker, pixels = self._worker, opened.photo.size[0] * opened.photo.size[1]
-    many = len(self._weights) >= _BATCHES_A_DEVICE * worker._devices * worker._batch_size
-    return not many and sum(self._weights.values()) + pixels <= MOST_PIXELS * worker._devices
+    many = len(self._weights) >= _BATCHES_A_DEVICE * worker.num_devices * worker.largest_batch
+    return not many and sum(self._weights.values()) + pixels <= MOST_PIXELS * worker.num_devices
 
   def _start(
     self, pool: concurrent.futures.Executor, then: Callable, work: Callable, *arguments: Any
@@ -266,7 +269,7 @@ class _Flow:
       yield read
       return
     # At the networks' size only the number of photos counts from here on.
-    if self._worker._job.photos.size == "network":
+    if self._worker.job.photos.size == "network":
       self._weights[read.task.record.relative] = 0
     self._waiting[self._worker.shape_of(read)].append(read)
 

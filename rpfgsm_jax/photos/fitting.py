@@ -59,15 +59,16 @@ class FittingAttack:
 
   def _describe(self, protector: PhotoProtector, photo: Photo, pixels: np.ndarray) -> AttackedPhoto:
     wanted, taken = (each.working_size(pixels.shape[:2]) for each in (self._wanted, protector))
-    shape = self._wanted.shape_of(photo)
+    shape, memory = self._wanted.shape_of(photo), "not fit into the device's memory"
     together, fitting = (each.micro_batch(shape) for each in (self._wanted, protector))
-    changed = None
+    notes = ()
     if taken != wanted:
-      changed = f"attacked at {taken[1]}x{taken[0]} pixels; a larger working size does"
+      done = f"attacked at {taken[1]}x{taken[0]} pixels"
+      notes = (f"{photo.path}: {done}; a larger working size does {memory}",)
     elif fitting != together:
-      changed = f"computed {fitting} at a time, so that last bits may differ; {together} do"
-    end = "not fit into the device's memory"
-    return AttackedPhoto(pixels, taken, (f"{photo.path}: {changed} {end}",) if changed else ())
+      done = f"computed {fitting} at a time, so that last bits may differ"
+      notes = (f"{photo.path}: {done}; {together} do {memory}",)
+    return AttackedPhoto(pixels, taken, notes)
 
 
 def _smaller(

@@ -277,6 +277,13 @@ def test_the_working_size_of_the_first_run_stays_unless_another_is_named(album, 
   assert record["settings"]["photo"]["working_pixels"] == 7000
 
 
+def test_what_a_job_was_begun_with_asks_no_device(album, monkeypatch):
+  work(order(album))
+  monkeypatch.setattr(engines.LocalEngine, "platform", None)
+  asked = order(album, by_device={"working_pixels", "micro_batch"})
+  assert {each.standing for each in preview(asked)} == {"done"}
+
+
 def test_the_micro_batch_of_the_first_run_stays_unless_another_is_named(album, monkeypatch):
   first = PhotoConfig(attack=dataclasses.replace(photo_attack(), micro_batch=5))
   work(order(album, photos=first))

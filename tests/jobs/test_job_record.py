@@ -1,6 +1,7 @@
 """The private record: made once and whole, read by every later run, refusing other settings."""
 
 import concurrent.futures
+import errno
 import hashlib
 import json
 import os
@@ -74,6 +75,16 @@ def test_of_many_at_once_one_makes_it(tmp_path):
   assert len(seeds) == 1
   assert content(tmp_path)["seed"] in seeds
   assert not list(tmp_path.glob(".*"))
+
+
+def test_a_record_that_the_disk_has_no_room_for_leaves_nothing(tmp_path, monkeypatch):
+  def refuse(descriptor):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  monkeypatch.setattr(os, "fsync", refuse)
+  with pytest.raises(OSError, match="No space left"):
+    begin(tmp_path)
+  assert [path.name for path in tmp_path.iterdir()] == ["job.lock"]
 
 
 DIFFERENT = {
