@@ -83,8 +83,15 @@ def load_brisque_model(path: str | os.PathLike[str] | None = None) -> BrisqueMod
     ModelNotFoundError: that folder lacks a file; no other one is tried.
     ValueError: a file is damaged; names its first bad line.
   """
-  folder = pathlib.Path(path or os.environ.get(VARIABLE) or cache_directory() / "brisque")
-  lacking = [name for name in (MODEL_FILE, RANGE_FILE) if not (folder / name).is_file()]
+  named = path or os.environ.get(VARIABLE) or cache_directory()
+  if named is None:
+    raise ModelNotFoundError(
+      f"there is no home folder to find LIVE's model in; set {VARIABLE} to the folder that has "
+      f"{MODEL_FILE} and {RANGE_FILE}."
+    )
+  folder = pathlib.Path(named) / ("" if path or os.environ.get(VARIABLE) else "brisque")
+  # os.path, because a home that is somebody else's may not be looked into.
+  lacking = [name for name in (MODEL_FILE, RANGE_FILE) if not os.path.isfile(folder / name)]
   if lacking:
     raise ModelNotFoundError(
       f"{folder} lacks {' and '.join(lacking)}; run 'rpfgsm weights fetch brisque', or copy "
