@@ -14,6 +14,8 @@ import os
 import pathlib
 import platform
 import sys
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 
 from rpfgsm_jax.user_folders import user_folder
@@ -71,7 +73,8 @@ def keep_freed_memory() -> bool:
 def keep_compiled_programs() -> CompileCache:
   """Lets JAX keep compiled programs in the user's cache folder, so that the next run starts fast.
 
-  JAX_COMPILATION_CACHE_DIR, when set, names the folder instead; set and empty, nothing is kept.
+  JAX_COMPILATION_CACHE_DIR, when set, names the folder instead, or an address such as gs://BUCKET,
+  which is left to JAX; set and empty, nothing is kept.
   """
   import jax
 
@@ -83,6 +86,8 @@ def keep_compiled_programs() -> CompileCache:
     if root is None:
       return CompileCache(None, False)
     wanted = root / "compiled" / _machine()
+  elif wanted.startswith("file://"):  # which JAX takes for an address too, and fails
+    wanted = urllib.request.url2pathname(urllib.parse.urlsplit(wanted).path)
   elif "://" in wanted:  # JAX reads the variable itself
     return CompileCache(wanted, False)
   directory = pathlib.Path(wanted)

@@ -109,6 +109,23 @@ def test_a_users_own_cache_is_used_and_an_empty_name_means_none(monkeypatch, tmp
   assert not settings
 
 
+@pytest.mark.parametrize("address", ["gs://bucket/programs", "s3://bucket"])
+def test_an_address_is_left_to_jax(monkeypatch, tmp_path, address):
+  settings = {}
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(jax.config, "update", settings.__setitem__)
+  monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", address)
+  assert address in process.keep_compiled_programs().describe()
+  assert (settings, os.listdir()) == ({}, [])
+
+
+def test_the_address_of_a_local_folder_is_that_folder(monkeypatch, tmp_path):
+  monkeypatch.setattr(jax.config, "update", lambda name, value: None)
+  folder = tmp_path / "with space"
+  monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", folder.as_uri())
+  assert process.keep_compiled_programs().directory == folder
+
+
 def test_a_place_that_cannot_be_made_is_no_reason_to_stop(monkeypatch, tmp_path):
   (tmp_path / "file").touch()
   monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "file" / "below"))
