@@ -60,9 +60,13 @@ class _DemoByDefault(click.Group):
 @contextlib.contextmanager
 def _errors() -> Iterator[None]:
   """Ends the command with one line about what a user can mend."""
+  from rpfgsm_jax import process
+
+  process.write_anything()
   try:
-    yield
-  except (ValueError, OSError) as error:
+    with process.absent_devices_named():
+      yield
+  except (ValueError, OSError, process.NoDeviceError) as error:
     raise click.ClickException(str(error)) from error
 
 

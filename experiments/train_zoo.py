@@ -50,10 +50,12 @@ def main(arguments: list[str] | None = None) -> int:
   """Trains what the command line asks for; returns the process's exit status."""
   options = parse(arguments)
   from experiments.training import zoo  # imports JAX: after runtime.prepare()
+  from rpfgsm_jax import process
 
   try:
-    report = zoo.train_all(options)
-  except (ValueError, OSError) as error:
+    with process.absent_devices_named():
+      report = zoo.train_all(options)
+  except (ValueError, OSError, process.NoDeviceError) as error:
     print(f"error: {error}", file=sys.stderr)
     return 2
   print(json.dumps(report, indent=2))

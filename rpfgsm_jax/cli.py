@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -37,7 +37,21 @@ def _reported_failures(*more: type[Exception]) -> Iterator[None]:
     raise click.ClickException(str(error)) from error
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Program(click.Group):
+  """What all commands have in common."""
+
+  def invoke(self, ctx: click.Context) -> Any:
+    from rpfgsm_jax import process
+
+    process.write_anything()
+    try:
+      with process.absent_devices_named():
+        return super().invoke(ctx)
+    except process.NoDeviceError as error:
+      raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="rpfgsm-jax")
 def cli() -> None:
   """Protects photographs from scene classifiers with RP-FGSM."""

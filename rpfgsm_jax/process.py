@@ -113,6 +113,8 @@ def absent_devices_named() -> Iterator[None]:
   try:
     yield
   except (RuntimeError, AssertionError) as error:
+    if type(error) not in (RuntimeError, AssertionError):  # JAX's are these themselves
+      raise
     import jax
 
     for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME"):
@@ -120,9 +122,10 @@ def absent_devices_named() -> Iterator[None]:
       try:
         _ = wanted and jax.devices()
       except (RuntimeError, AssertionError) as reason:
+        why, _, _ = str(reason).partition(" (set JAX")  # its own remedy
         raise NoDeviceError(
-          f"{name}={wanted} names a device that JAX cannot start here"
-          f"{f' ({reason})' if str(reason) else ''}; unset it to take what there is, or {name}=cpu."
+          f"{name}={wanted} names a device that JAX cannot start here{why and f' ({why})'}; unset "
+          f"it to take what there is, or set {name}=cpu."
         ) from error
     raise
 
