@@ -36,6 +36,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
   parser.add_argument("--resume", action="store_true", help="go on from the checkpoints")
   parser.add_argument("--stop-epoch", type=int, help="end after so many epochs of each run")
   parser.add_argument("--cache", type=pathlib.Path, help="decoded photographs and checkpoints")
+  from rpfgsm_jax import result_folder
+
+  try:
+    result_folder.check_words(sys.argv[1:] if arguments is None else arguments)
+  except result_folder.FolderError as error:
+    parser.error(str(error))
   options = parser.parse_args(arguments)
   for name in ("epochs", "stop_epoch"):
     value = getattr(options, name)

@@ -79,6 +79,11 @@ def through_the_disk(path: pathlib.Path, content: bytes) -> bytes:
   return path.read_bytes()
 
 
+def read_text(path: PathLike) -> str:
+  """Returns what a text file says that a user gave: UTF-8, with or without a byte-order mark."""
+  return pathlib.Path(path).read_text(encoding="utf-8-sig")
+
+
 def write_text(path: PathLike, content: str) -> None:
   """Creates or replaces a text file in one step: UTF-8, lines ending in a bare line feed."""
   write_bytes(path, content.encode("utf-8"))

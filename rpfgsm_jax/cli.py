@@ -7,12 +7,13 @@ own, `cli_protect.py`.
 import contextlib
 import dataclasses
 import pathlib
+import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from rpfgsm_jax import cli_protect
+from rpfgsm_jax import atomic, cli_protect, process, result_folder
 from rpfgsm_jax.cli_protect_options import PREPROCESSINGS
 
 if TYPE_CHECKING:
@@ -38,17 +39,14 @@ def _reported_failures(*more: type[Exception]) -> Iterator[None]:
 
 
 class _Program(click.Group):
-  """What all commands have in common."""
+  """A group that refuses empty words before any command sees them."""
 
-  def invoke(self, ctx: click.Context) -> Any:
-    from rpfgsm_jax import process
-
-    process.write_anything()
+  def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
     try:
-      with process.absent_devices_named():
-        return super().invoke(ctx)
-    except process.NoDeviceError as error:
-      raise click.ClickException(str(error)) from error
+      result_folder.check_words(args)
+    except result_folder.FolderError as error:
+      raise click.UsageError(str(error)) from error
+    return super().parse_args(ctx, args)
 
 
 @click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"]})
@@ -261,7 +259,7 @@ def _config_and_names(arch: str, classes: pathlib.Path | None) -> tuple["Config"
   if classes is None:
     return PAPER[arch], places365_class_names()
   try:
-    lines = classes.read_text(encoding="utf-8").splitlines()
+    lines = atomic.read_text(classes).splitlines()
   except UnicodeDecodeError as error:
     raise click.BadParameter(f"{classes} is not UTF-8 text.", param_hint="--classes") from error
   names = tuple(line.strip() for line in lines if line.strip())
@@ -276,8 +274,13 @@ def _config_and_names(arch: str, classes: pathlib.Path | None) -> tuple["Config"
 
 def main() -> None:
   """Entry point of the command."""
+  process.write_anything()
   try:
-    cli(prog_name="rpfgsm")
+    with process.absent_devices_named():
+      cli(prog_name="rpfgsm")
+  except process.NoDeviceError as error:
+    click.ClickException(str(error)).show()
+    sys.exit(1)
   except SystemExit as ended:
     if ended.code == cli_protect.INTERRUPTED:
       cli_protect.leave_at_once()

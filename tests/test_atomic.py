@@ -32,6 +32,12 @@ def test_write_text_is_utf8_with_bare_line_feeds(tmp_path):
   assert (tmp_path / "report.md").read_bytes() == "ε = 16\n".encode()
 
 
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_read_text_passes_over_a_byte_order_mark(tmp_path, mark):
+  (tmp_path / "list.txt").write_text(f"{mark}ε\n\ufeffx", "utf-8")
+  assert atomic.read_text(tmp_path / "list.txt") == "ε\n\ufeffx"
+
+
 def test_the_temporary_file_is_hidden_beside_the_target_with_its_suffix(tmp_path):
   with atomic.replacing(tmp_path / "rows.npz") as temporary:
     assert temporary.parent == tmp_path

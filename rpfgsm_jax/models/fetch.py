@@ -262,7 +262,7 @@ def _check_recorded(path: pathlib.Path) -> str:
   digest, record = sha256(path), _record_path(path)
   if not record.exists():
     atomic.write_text(record, f"{digest}  {path.name}\n")
-  elif record.read_text(encoding="utf-8").split()[:1] != [digest]:
+  elif atomic.read_text(record).split()[:1] != [digest]:
     raise DownloadError(
       f"{path} has changed since it was downloaded: its SHA-256 is {digest}, not the one in "
       f"{record.name}; delete both to download it again."

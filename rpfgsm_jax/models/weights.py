@@ -220,7 +220,7 @@ def load_classifier(name: str | os.PathLike) -> Classifier:
   directory = networks.get(os.fspath(name))
   if directory is None:
     directory = pathlib.Path(name)
-    if not directory.is_dir():
+    if not os.fspath(name) or not directory.is_dir():  # "" would be the current folder
       raise WeightsError(_unknown_name(os.fspath(name), networks))
   network = load_network(directory)
   return Classifier.from_module(
@@ -245,7 +245,7 @@ def identify_network(name: str) -> NetworkIdentity:
   folder = available_networks().get(name)
   if folder is None:
     folder = pathlib.Path(os.path.abspath(name))
-    if not folder.is_dir():
+    if not name or not folder.is_dir():
       raise WeightsError(
         f"must be a known network or a folder, got {name!r}; `rpfgsm weights list` lists them."
       )

@@ -8,6 +8,7 @@ Everything is float64 on the host: in flat areas Eq. 1 divides differences of ne
 which float32 keeps no digit, and a library must not switch JAX to 64 bits for its user.
 """
 
+import codecs
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -282,7 +283,8 @@ def _read_ranges(path: pathlib.Path) -> dict:
 
 
 def _read_lines(path: pathlib.Path) -> list[str]:
-  text = path.read_bytes().decode("ascii", errors="replace")
+  content = path.read_bytes().removeprefix(codecs.BOM_UTF8)  # editors add it
+  text = content.decode("ascii", errors="replace")
   if not text.endswith("\n"):
     raise ValueError(f"{path} is cut off, its last line has no end; copy it again.")
   return text.splitlines()
