@@ -57,7 +57,7 @@ class _DemoByDefault(click.Group):
       try:
         result_folder.check_words(args)
       except result_folder.FolderError as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(str(error), ctx) from error
     asks_group = bool(args) and args[0] in ("-h", "--help")
     if not asks_group and (not args or args[0].startswith("-")):
       args = ["demo", *args]

@@ -45,7 +45,7 @@ class _Program(click.Group):
     try:
       result_folder.check_words(args)
     except result_folder.FolderError as error:
-      raise click.UsageError(str(error)) from error
+      raise click.UsageError(str(error), ctx) from error
     return super().parse_args(ctx, args)
 
 
