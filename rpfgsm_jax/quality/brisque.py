@@ -84,13 +84,14 @@ def load_brisque_model(path: str | os.PathLike[str] | None = None) -> BrisqueMod
     ModelNotFoundError: that folder lacks a file; no other one is tried.
     ValueError: a file is damaged; names its first bad line.
   """
-  named = path or os.environ.get(VARIABLE) or cache_directory()
+  cache = cache_directory()
+  named = path or os.environ.get(VARIABLE) or (cache and cache / "brisque")
   if named is None:
     raise ModelNotFoundError(
       f"there is no home folder to find LIVE's model in; set {VARIABLE} to the folder that has "
       f"{MODEL_FILE} and {RANGE_FILE}."
     )
-  folder = pathlib.Path(named) / ("" if path or os.environ.get(VARIABLE) else "brisque")
+  folder = pathlib.Path(named)
   # os.path, because a home that is somebody else's may not be looked into.
   lacking = [name for name in (MODEL_FILE, RANGE_FILE) if not os.path.isfile(folder / name)]
   if lacking:
