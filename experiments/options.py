@@ -148,6 +148,12 @@ def study_config(options: Mapping[str, Any]) -> StudyConfig:
   return StudyConfig(**chosen)
 
 
+def _path(text: str) -> pathlib.Path:
+  if not text:
+    raise ValueError("An empty path would be the current folder.")
+  return pathlib.Path(text)
+
+
 _WORDS = {"true": True, "false": False, "none": None}
 
 
@@ -165,7 +171,7 @@ def _parse(name: str, text: str) -> Any:
     return _WORDS[text.lower()]
   for part, read in (
     ("tuple", lambda value: tuple(filter(None, value.split(",")))),
-    ("Path", pathlib.Path),
+    ("Path", _path),
     ("float", float),
     ("int", int),
     ("str", str),

@@ -7,12 +7,13 @@ own, `cli_protect.py`.
 import contextlib
 import dataclasses
 import pathlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import click
 
-from rpfgsm_jax import cli_protect
+from rpfgsm_jax import atomic, cli_protect, process, result_folder
 from rpfgsm_jax.cli_protect_options import PREPROCESSINGS
 
 if TYPE_CHECKING:
@@ -37,7 +38,18 @@ def _reported_failures(*more: type[Exception]) -> Iterator[None]:
     raise click.ClickException(str(error)) from error
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Program(click.Group):
+  """A group that refuses empty words before any command sees them."""
+
+  def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    try:
+      result_folder.check_words(args)
+    except result_folder.FolderError as error:
+      raise click.UsageError(str(error), ctx) from error
+    return super().parse_args(ctx, args)
+
+
+@click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="rpfgsm-jax")
 def cli() -> None:
   """Protects photographs from scene classifiers with RP-FGSM."""
@@ -247,7 +259,7 @@ def _config_and_names(arch: str, classes: pathlib.Path | None) -> tuple["Config"
   if classes is None:
     return PAPER[arch], places365_class_names()
   try:
-    lines = classes.read_text(encoding="utf-8").splitlines()
+    lines = atomic.read_text(classes).splitlines()
   except UnicodeDecodeError as error:
     raise click.BadParameter(f"{classes} is not UTF-8 text.", param_hint="--classes") from error
   names = tuple(line.strip() for line in lines if line.strip())
@@ -262,8 +274,13 @@ def _config_and_names(arch: str, classes: pathlib.Path | None) -> tuple["Config"
 
 def main() -> None:
   """Entry point of the command."""
+  process.write_anything()
   try:
-    cli(prog_name="rpfgsm")
+    with process.absent_devices_named():
+      cli(prog_name="rpfgsm")
+  except process.NoDeviceError as error:
+    click.ClickException(str(error)).show()
+    sys.exit(1)
   except SystemExit as ended:
     if ended.code == cli_protect.INTERRUPTED:
       cli_protect.leave_at_once()

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import stat
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from rpfgsm_jax.cli_protect_options import DEFAULT_HELD_OUT, DEFAULT_NETWORKS, all_options
+from rpfgsm_jax.cli_protect_options import (
+  BESIDE_OUT,
+  DEFAULT_HELD_OUT,
+  DEFAULT_NETWORKS,
+  ProtectCommand,
+  all_options,
+)
 
 if TYPE_CHECKING:
   from rpfgsm_jax.jobs import Job, RunningJob
@@ -24,6 +31,7 @@ INTERRUPTED = 130
 _SAID_NOTES = 20
 _PAPERS_EPSILON = 16.0  # gray levels
 _MEGA = 1e6
+_NAME_THE_PAGE = "name another place, --report PAGE.html"
 # Options that only have a meaning with one --size.
 _BELONGS_TO = {
   "network": {"preprocess"},
@@ -31,7 +39,7 @@ _BELONGS_TO = {
 }
 
 
-@click.command()
+@click.command(cls=ProtectCommand)
 @all_options
 @click.pass_context
 def protect(context: click.Context, **options: Any) -> None:
@@ -219,7 +227,7 @@ def _run(options: dict[str, Any]) -> int:
       click.echo("interrupted; the same command goes on", err=True)
       return INTERRUPTED
     if options["report"]:
-      _write_report(_page_of(options["out"]), running)
+      _write_report(_page_of(options), options["out"], running)
   if summary.failures:
     return 1
   lacking = {"partly", "not"} & set(running.statuses.values())
@@ -278,24 +286,45 @@ def _list(options: dict[str, Any]) -> int:
   return 1 if counts["refused"] else 0
 
 
-def _page_of(out: pathlib.Path) -> pathlib.Path:
-  """The page lies beside the results: inside, it would be published with them."""
-  results = pathlib.Path(os.path.abspath(out))
+def _page_of(options: dict[str, Any]) -> pathlib.Path:
+  """Returns the place of the page: beside the results, inside it would be published with them."""
+  if options["report"] != BESIDE_OUT:
+    return pathlib.Path(os.path.abspath(options["report"]))
+  results = pathlib.Path(os.path.abspath(options["out"]))
+  if not results.name:
+    raise click.UsageError(f"--report: nothing lies beside {results}; {_NAME_THE_PAGE}.")
   return results.with_name(f"{results.name}-report.html")
 
 
 def _check_page(options: dict[str, Any]) -> None:
+  """Refuses a page that could not be written, before any photo is attacked."""
   from rpfgsm_jax.report import is_page
+  from rpfgsm_jax.result_folder import FolderError, check_writable
 
-  path = _page_of(options["out"])
-  if os.path.lexists(path) and not options["overwrite"] and not is_page(path):
+  path = _page_of(options)
+  if path.suffix != ".html":
+    raise click.UsageError(f"--report must end in .html, got {path}; browsers go by it.")
+  try:
+    mode = path.lstat().st_mode
+  except (FileNotFoundError, NotADirectoryError):
+    mode = None
+  except OSError as error:
+    why = error.strerror or error
+    raise click.UsageError(f"--report cannot write {path} ({why}); {_NAME_THE_PAGE}.") from error
+  if mode is not None and stat.S_ISDIR(mode):
+    raise click.UsageError(f"--report must be a file, got the folder {path}; {_NAME_THE_PAGE}.")
+  if mode is not None and not options["overwrite"] and not is_page(path):
     raise click.UsageError(
       f"--report writes {path}, which is there and is no such page; move it away, or --overwrite "
       "replaces it."
     )
+  try:
+    check_writable(path.parent, "--report PAGE.html")
+  except FolderError as error:
+    raise click.UsageError(str(error)) from error
 
 
-def _write_report(path: pathlib.Path, running: "RunningJob") -> None:
+def _write_report(path: pathlib.Path, out: pathlib.Path, running: "RunningJob") -> None:
   from rpfgsm_jax.photos.page import Entry, write_photo_page
 
   entries = [
@@ -306,4 +335,9 @@ def _write_report(path: pathlib.Path, running: "RunningJob") -> None:
     click.echo("no report: no photo is done", err=True)
     return
   write_photo_page(path, entries, failures=running.summary().failures)
-  click.echo(f"{path} shows the originals: keep it private", err=True)
+  among = path.is_relative_to(os.path.abspath(out))
+  click.echo(
+    f"{path} shows the originals: keep it private"
+    + (", and do not publish it with the results it lies among" if among else ""),
+    err=True,
+  )

@@ -1,5 +1,6 @@
 """The options of `rpfgsm protect`: names, types, help."""
 
+import itertools
 import pathlib
 from collections.abc import Callable
 
@@ -10,6 +11,21 @@ DEFAULT_NETWORKS = ("scenes25/resnet18", "scenes25/resnet50", "scenes25/alexnet"
 DEFAULT_HELD_OUT = "scenes25/densenet161"
 STRENGTH_NAMES = ("gentle", "medium", "strong")
 MAX_SEED = 2**64 - 1
+BESIDE_OUT = "beside OUT"  # the value of a `--report` that stands alone
+
+
+class ProtectCommand(click.Command):
+  """A command whose `--report` may stand alone: it takes the next word only where that is a page.
+
+  Click itself would take any word, a SOURCE too.
+  """
+
+  def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    whole = [
+      f"{word}={BESIDE_OUT}" if word == "--report" and not following.endswith(".html") else word
+      for word, following in itertools.pairwise([*args, ""])
+    ]
+    return super().parse_args(ctx, whole)
 
 
 class _NumberOr(click.ParamType):
@@ -139,8 +155,10 @@ OPTIONS = (
   click.option("--dry-run", is_flag=True, help="Only list what would be done; write nothing."),
   click.option(
     "--report",
-    is_flag=True,
-    help="Write a page beside OUT that shows each photo before and after; it is private.",
+    type=click.Path(dir_okay=False),
+    metavar="[PAGE.html]",
+    help="Write a page that shows each photo before and after; it is private.  [default place: "
+    "beside OUT]",
   ),
   click.option("--strict", is_flag=True, help="Exit code 3 where a photo is not fully protected."),
   click.option(

@@ -91,6 +91,8 @@ WRONG = {
   "micro-batch": (["in", "--out", "out", "--micro-batch", 0], "Invalid value for '--micro-batch'"),
   "seed": (["in", "--out", "out", "--seed", 2**64], "Invalid value for '--seed'"),
   "no out": (["in"], "Missing option '--out'"),
+  "empty out": (["in", "--out", ""], "--out must not be empty; is a variable not set?"),
+  "empty source": (["in", "", "--out", "out"], "the word after in must not be empty"),
 }
 
 

@@ -18,6 +18,7 @@ ROOMS = (
   "rounding",
   "atomic",
   "result_folder",
+  "user_folders",
   "devices",
   "models",
   "defenses",
@@ -35,7 +36,7 @@ ROOMS = (
   "cli_protect",
   "cli",
 )
-FOUNDATIONS = ("typing", "rounding", "atomic", "result_folder", "devices")
+FOUNDATIONS = ("typing", "rounding", "atomic", "result_folder", "user_folders", "devices")
 LEAVES = ("experiments", "converters", "benchmarks", "tests", "conftest", "oracles")
 # One command-line leaf may use another's helpers; the package itself may use none.
 ALLOWED_BETWEEN_LEAVES = {("benchmarks", "experiments")}

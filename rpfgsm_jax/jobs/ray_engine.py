@@ -95,7 +95,11 @@ class RayEngine:
 
     # A process of its own, gone afterwards: it would keep a GPU's memory.
     task = ray.remote(max_calls=1, **self._device())(_prepared_environment)
-    return ray.get(task.remote())
+    try:
+      return ray.get(task.remote())
+    except ray.exceptions.RayError as error:
+      why = getattr(error, "cause", None) or error  # without it, the worker's whole traceback
+      raise JobError(f"the workers of Ray cannot begin: {why}") from error
 
   def platform(self) -> str:
     """The kind of the workers' devices: "cpu" or "gpu"."""
@@ -204,7 +208,8 @@ def _import_ray() -> types.ModuleType:
 
 def _prepared_environment() -> dict[str, str]:
   process.prepare()
-  return describe_environment()
+  with process.absent_devices_named():
+    return describe_environment()
 
 
 def _encode(task: Task) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rpfgsm_jax import atomic
+from rpfgsm_jax import atomic, result_folder
 from rpfgsm_jax.data import images
 from rpfgsm_jax.data.folders import image_id
 from rpfgsm_jax.data.photo_files import (
@@ -81,7 +81,8 @@ def protect_photo(
 
   Raises:
     ImageError: the photo cannot be read, or is too long for the format.
-    ValueError: an argument breaks its rule; `out` is the photo itself.
+    ValueError: an argument breaks its rule; `out` is the photo itself, or in a folder that cannot
+      be made or written to.
     FileExistsError: `out` exists.
     OutOfMemoryError: it does not fit into the device's memory at this working size.
     OSError: `out` could not be written; an older file is untouched.
@@ -129,6 +130,7 @@ def _check_out(
   if of_file and target.resolve() == pathlib.Path(photo).resolve():
     raise ValueError(f"out must not be the photo itself, got {target}; originals stay untouched.")
   _check_free(target, overwrite)
+  result_folder.check_writable(target.absolute().parent, "out")
   return target
 
 

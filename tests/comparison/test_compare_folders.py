@@ -6,6 +6,7 @@ Two linear networks of different sizes and classes; their answers are computed h
 import io
 import math
 import pathlib
+import unicodedata
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 
 from rpfgsm_jax import quality
 from rpfgsm_jax.comparison import ComparisonError, compare_folders, pair_folders
+from rpfgsm_jax.data.result_names import output_names
 from rpfgsm_jax.models.classifier import Classifier
 
 SIZE = (60, 52)  # of the files
@@ -368,6 +370,29 @@ def test_of_several_files_of_one_name_only_equal_ones_are_paired(tmp_path):
     "protected: b.bmp",
     "protected: b.gif",
   )
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".jpg"])
+def test_results_are_found_under_the_names_that_protect_gives_them(tmp_path, suffix):
+  originals = ["a.jpg", "a.png", "IMG.HEIC", "IMG.jpg", "x/b.gif", "r.dng", "r.jpg", "m.mpo"]
+  originals += ["w.jpg", "w.jpg.png", "w.png", "B.jpg", "b.jpg", "caf\u00e9.jpg"]
+  for name in originals:
+    write(tmp_path / "original" / f"{name}.png", picture(0))
+    (tmp_path / "original" / f"{name}.png").rename(tmp_path / "original" / name)
+  results = dict(zip(originals, output_names(originals, suffix), strict=True))
+  del results["r.dng"]  # which has none
+  for name in results.values():
+    place = tmp_path / "protected" / unicodedata.normalize("NFD", name)
+    write(place.with_suffix(".png"), picture(1))
+    place.with_suffix(".png").rename(place)
+  found = pair_folders(tmp_path / "original", tmp_path / "protected")
+  assert {pair.original.relative: pair.protected.relative for pair in found.pairs} == {
+    name: unicodedata.normalize("NFD", result) for name, result in results.items()
+  }
+  assert [pair.name for pair in found.pairs] == sorted(
+    name.removesuffix(suffix) for name in results.values()
+  )
+  assert (found.only_original, found.only_protected, found.ambiguous) == (("r.dng",), (), ())
 
 
 def test_a_folder_inside_the_other_is_not_part_of_it(tmp_path):

@@ -210,7 +210,7 @@ def test_a_run_that_stops_leaves_the_old_result_and_says_where_the_new_one_is(
     demo.run(plan, say=said.append)
   assert (copy / "rows.jsonl").read_bytes() == before
   assert said[-1].startswith("not finished; what was done is in")
-  text = report.report_from_rows(next(copy.parent.glob("out.partial-*")))
+  text = report.report_from_rows(next(copy.parent.glob("partial-*")))
   assert "did not come to its end" in text
 
 

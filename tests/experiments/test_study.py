@@ -349,8 +349,9 @@ def test_options_become_a_config(given, expected):
     ("eps=8", "must name one of data, labels, .*; got 'eps'"),
     ("limit=many", "--set limit must be int"),
     ("mepp18=maybe", "--set mepp18 must be true or false"),
+    ("out=", "--set out must be Path, got ''"),
   ],
-  ids=["form", "name", "number", "word"],
+  ids=["form", "name", "number", "word", "empty"],
 )
 def test_a_wrong_set_is_refused(change, message):
   with pytest.raises(ValueError, match=message):
@@ -363,6 +364,10 @@ def test_the_command_explains_itself_and_its_errors():
   assert "--slow-limit" in shown.output
   listed = CliRunner().invoke(script.cli, ["--help"]).output
   assert all(name in listed for name in script.TITLES)
+  for words in (["table3", "--out", ""], ["--data=", "--out", "o"]):  # the latter: of the demo
+    empty = CliRunner().invoke(script.cli, words)
+    assert empty.exit_code == 2
+    assert "must not be empty; is a variable not set?" in " ".join(empty.output.split())
   unknown = CliRunner().invoke(script.cli, ["table9"])
   assert unknown.exit_code == 2
   assert "table9" in unknown.output

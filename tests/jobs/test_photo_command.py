@@ -17,6 +17,7 @@ from rpfgsm_jax.data.photo_files import Encoding
 from rpfgsm_jax.jobs import engines
 from rpfgsm_jax.photos.config import PhotoConfig
 from rpfgsm_jax.photos.strength import STRENGTHS
+from rpfgsm_jax.report import is_page
 
 
 @pytest.fixture(autouse=True)
@@ -262,6 +263,42 @@ def test_a_file_in_the_pages_place_stays_but_an_older_page_is_made_anew(rpfgsm, 
   (album / "broken.jpg").unlink()
   assert rpfgsm(*arguments).exit_code == 0
   assert "Not done" not in place.read_text()
+
+
+@pytest.mark.parametrize("where", ["out/page.html", "pages/new/page.html", "in/page.html"])
+def test_the_page_lies_where_the_user_says(rpfgsm, album, where):
+  result = rpfgsm("--report", where, "in", "--out", "out")
+  assert result.exit_code == 0, result.output
+  assert is_page(where)
+  assert ("do not publish it" in result.stderr) == where.startswith("out")
+  assert not pathlib.Path("out-report.html").exists()
+
+
+def test_a_source_after_report_is_a_source(rpfgsm, album):
+  assert rpfgsm("--report", "in", "--out", "out").exit_code == 0
+  assert is_page("out-report.html")
+
+
+LATE = {
+  "no page": (["out", "--report=page.txt"], "--report must end in .html"),
+  "a file above": (["out", "--report", "in/a.png/p.html"], "a.png is in the way"),
+  "a folder": (["out", "--report", "there.html"], "there.html' is a directory"),
+  "a folder beside": (["far"], "got the folder"),
+  "too long": (["o" * 250], "File name too long); name another place, --report PAGE.html"),
+  "nothing beside": (["/"], "nothing lies beside /; name another place, --report PAGE.html"),
+  "empty": (["out", "--report="], "--report must not be empty"),
+}
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_a_page_that_cannot_be_written_is_found_out_before_the_photos(rpfgsm, album, name):
+  for folder in ("there.html", "far-report.html"):
+    pathlib.Path(folder).mkdir()
+  (out, *report), says = LATE[name]
+  result = rpfgsm("in", "--out", out, *(report or ["--report"]), "--overwrite")
+  assert result.exit_code == 2
+  assert says in " ".join(result.stderr.split())
+  assert sorted(os.listdir()) == ["far-report.html", "in", "there.html"]
 
 
 # Interrupted between the first photo and the last, by a real signal to a real process, whose device

@@ -137,6 +137,16 @@ def address_of(server) -> str:
   return f"127.0.0.1:{server.getsockname()[1]}"
 
 
+@pytest.mark.jobs
+def test_a_device_that_the_workers_lack_is_one_message(job, ray_is_installed, monkeypatch):
+  monkeypatch.setenv("JAX_PLATFORMS", "nonsense")
+  process = job.start("absent", *TWO)
+  said = process.communicate(timeout=240)[1].decode()
+  assert process.returncode == 1
+  assert "the workers of Ray cannot begin: JAX_PLATFORMS=nonsense names a device" in said
+  assert "Traceback" not in said
+
+
 def test_an_address_where_nobody_listens_is_named():
   with socket.create_server(("127.0.0.1", 0)) as server:
     address = address_of(server)

@@ -302,6 +302,14 @@ def test_a_missing_model_says_how_to_get_it(toy, tmp_path, monkeypatch, place):
   assert "\n" not in message
 
 
+def test_an_editors_byte_order_mark_changes_nothing(toy):
+  before = load_brisque_model(toy)
+  for name in ("allmodel", "allrange"):
+    (toy / name).write_bytes(b"\xef\xbb\xbf" + (toy / name).read_bytes())
+  np.testing.assert_array_equal(load_brisque_model(toy).feature_max, before.feature_max)
+  assert load_brisque_model(toy).rho == before.rho
+
+
 def test_half_a_model_is_missing_too(toy):
   (toy / "allrange").unlink()
   with pytest.raises(ModelNotFoundError, match=r"lacks allrange; run .*, or copy"):
