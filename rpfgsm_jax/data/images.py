@@ -165,7 +165,9 @@ def decode_layers(opened: OpenedImage) -> tuple[np.ndarray, np.ndarray | None, l
     opened.picture.close()
   try:
     deep_inverted = tags.get(_PHOTOMETRIC_TAG) == 0
-    layer, alpha = colors.to_srgb(picture, notes, top=2**bits - 1, inverted=deep_inverted)
+    layer, alpha = colors.to_srgb(
+      picture, opened.colors, notes, top=2**bits - 1, inverted=deep_inverted
+    )
   except Exception as error:  # as in open_image
     raise ImageError(
       f"{opened.path} must have pixels that convert to 8-bit sRGB, got {picture.mode} pixels "

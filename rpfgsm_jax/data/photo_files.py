@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from rpfgsm_jax.atomic import PathLike
-from rpfgsm_jax.data import colors, images, metadata
+from rpfgsm_jax.data import colors, exif, images, metadata
 from rpfgsm_jax.data.folders import RAW_SUFFIXES
 from rpfgsm_jax.data.images import ImageError
 
@@ -71,7 +71,7 @@ class Photo:
     pixels: `(H, W, 3)` uint8, laid over nothing; white where alpha is 0, since the hidden colors
       would tell the original.
     alpha: `(H, W)` uint8; None: opaque.
-    exif: what may be kept of its EXIF, see `rpfgsm_jax.data.metadata.kept_exif`; None: nothing.
+    exif: what may be kept of its EXIF, see `rpfgsm_jax.data.exif.kept_exif`; None: nothing.
     notes: what was lost or changed when it was read; each names the file.
     sha256: of the file's bytes, hexadecimal; "" without a file.
   """
@@ -153,7 +153,7 @@ def open_photo(
     size=opened.size,
     sha256=hashlib.sha256(content).hexdigest(),
     _image=opened,
-    _exif=metadata.kept_exif(opened.picture, content, opened.size),
+    _exif=exif.kept_exif(opened.picture, content, opened.size),
   )
 
 
