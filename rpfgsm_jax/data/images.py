@@ -18,6 +18,7 @@ from rpfgsm_jax import atomic
 from rpfgsm_jax.atomic import PathLike
 from rpfgsm_jax.data import colors, metadata
 from rpfgsm_jax.data.metadata import OpenedImage
+from rpfgsm_jax.data.recognition import unread_coding, unread_kind
 
 USUAL_PIXELS = 2**30 // 12
 """Of a picture, unless more are asked for: Pillow's own limit, which a program may have lifted."""
@@ -102,11 +103,10 @@ def open_bytes(
     try:
       opened = metadata.parse_header(path, content, max_pixels)
     except UnidentifiedImageError as error:
-      raise ImageError(
-        f"{path} must be a JPEG, PNG, WebP, AVIF, TIFF, GIF, BMP, PPM or HEIC picture, got "
-        f"{len(content)} bytes of something else starting with {content[:8]!r}; convert it to "
-        "JPEG or PNG."
-      ) from error
+      came = unread_kind(content) or (
+        f"{len(content)} bytes of something else starting with {content[:8]!r}"
+      )
+      raise _of_another_kind(path, came) from error
     except Image.DecompressionBombError as error:
       raise ImageError(
         f"{path} must have at most {min(max_pixels, MAX_PIXELS)} pixels, got a picture that says "
@@ -120,14 +120,23 @@ def open_bytes(
     # Whatever a foreign parser raises on a broken file, the file is what is wrong; the cause stays
     # attached.
     except Exception as error:
-      raise _broken(path, error) from error
+      raise _broken(path, error, unread_coding(content)) from error
   notes = [*(f"Pillow warned: {warning.message}" for warning in caught), *opened.notes]
   if opened.animated:
     notes.append("several frames, only the first was read")
-  return opened._replace(notes=tuple(notes))
+  return opened._replace(notes=tuple(notes), unread=unread_coding(content))
 
 
-def _broken(path: pathlib.Path, error: Exception) -> ImageError:
+def _of_another_kind(path: pathlib.Path, came: str) -> ImageError:
+  return ImageError(
+    f"{path} must be a JPEG, PNG, WebP, AVIF, TIFF, GIF, BMP, PPM or HEIC picture of a usual "
+    f"coding, got {came}; convert it to JPEG or PNG."
+  )
+
+
+def _broken(path: pathlib.Path, error: Exception, unread: str | None) -> ImageError:
+  if unread is not None:
+    return _of_another_kind(path, f"{unread} ({error})")
   return ImageError(
     f"{path} must be a complete picture, got a truncated or damaged file "
     f"({type(error).__name__}: {error}); copy it again from its source."
@@ -159,7 +168,7 @@ def decode_layers(opened: OpenedImage) -> tuple[np.ndarray, np.ndarray | None, l
   try:
     picture.load()
   except Exception as error:  # as in open_image
-    raise _broken(opened.path, error) from error
+    raise _broken(opened.path, error, opened.unread) from error
   if opened.orientation in _TRANSPOSES:
     picture = picture.transpose(_TRANSPOSES[opened.orientation])
     opened.picture.close()

@@ -45,8 +45,18 @@ def has_track(content: bytes) -> bool:
     if seen > 1:
       return False
     if box.kind == b"moov":
-      return any(each.kind == b"trak" for each in boxes(content, box.start, box.end))
+      return any(_shows(content, track) for track in boxes(content, box.start, box.end))
   return False
+
+
+def _shows(content: bytes, track: Box) -> bool:
+  """True for a track of pictures, not of sound."""
+  inner = [box for box in boxes(content, track.start, track.end) if box.kind == b"mdia"]
+  handlers = [box for media in inner for box in boxes(content, media.start, media.end)]
+  return any(
+    box.kind == b"hdlr" and content[box.start + 8 : box.start + 12] in (b"pict", b"vide")
+    for box in handlers
+  )
 
 
 def code_points(content: bytes) -> tuple[int, int] | None:

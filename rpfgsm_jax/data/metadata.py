@@ -7,12 +7,16 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from rpfgsm_jax.data import iso_boxes
 from rpfgsm_jax.data.stated_colors import Stated, png_chunks, stated_colors
 
 # Named, because Pillow would also try formats that start other programs (PostScript). "JPEG" takes
 # the several-pictures variant MPO of some phones along.
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "AVIF")
-_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs")
+_HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs"}
+_HEIF_BRANDS = {b"mif1", b"mif2", b"msf1", b"miaf"}  # of any coding
+_AVIF_BRANDS = {b"avif", b"avis"}
+_SMALLER_OR_MASK = 0b101  # of TIFF's NewSubfileType
 _SUBFILE, _BITS, _ORIENTATION, _DNG_VERSION = 0x00FE, 0x0102, 0x0112, 0xC612
 
 
@@ -26,6 +30,7 @@ class OpenedImage(NamedTuple):
   decoded: bool  # its pixels are in memory already
   colors: Stated  # what its codes stand for
   notes: tuple[str, ...]  # what decoding it will lose
+  unread: str | None = None  # its kind, where that may be the reason why it cannot be decoded
 
   @property
   def size(self) -> tuple[int, int]:
@@ -44,31 +49,61 @@ def parse_header(path: pathlib.Path, content: bytes, max_pixels: int) -> OpenedI
     import pillow_heif
 
     picture = pillow_heif.HeifImageFile(io.BytesIO(content))
+    if not picture.info["primary"]:
+      raise ValueError("its primary picture is of a kind that cannot be read here")
   else:
     picture = Image.open(io.BytesIO(content), formats=_FORMATS)
   width, height = picture.size
   if width * height > max_pixels:
     size = f"{width}x{height} = {width * height}"
     raise Image.DecompressionBombError(f"{size} pixels, maybe a decompression bomb")
+  animated, left_out = _further_pictures(picture, content)
   # Decoding these parses metadata too; doing it here keeps the decoding threads free of warnings.
   decoded = picture.format == "TIFF" or (picture.format == "PNG" and _has_late_metadata(content))
   if decoded:
     picture.load()
   # The base class's method: PNG's own would decode the picture to look for late metadata.
   orientation = Image.Image.getexif(picture).get(_ORIENTATION, 1)
-  # An MPO file is a photograph with a preview or a second view; its first picture is the photo.
-  animated = picture.format != "MPO" and getattr(picture, "is_animated", False)
   stated, colors_notes = stated_colors(picture, content)
-  notes = (*_losses(picture, content), *colors_notes)
+  notes = (*left_out, *_losses(picture, content), *colors_notes)
   return OpenedImage(path, picture, orientation, animated, decoded, stated, notes)
 
 
 def _is_heic(content: bytes) -> bool:
-  """True for HEVC in a HEIF container; AVIF shares the container."""
-  if content[4:8] != b"ftyp":
-    return False
-  brands = content[8 : min(int.from_bytes(content[:4], "big"), 256)]
-  return any(brands[at : at + 4] in _HEIC_BRANDS for at in range(0, len(brands), 4))
+  """True for HEIF containers but those of AVIF, which Pillow reads."""
+  brands = set(iso_boxes.brands(content))
+  return bool(brands & _HEIC_BRANDS or (brands & _HEIF_BRANDS and not brands & _AVIF_BRANDS))
+
+
+def _further_pictures(picture: Image.Image, content: bytes) -> tuple[bool, list[str]]:
+  """Whether there are others of the same rank, frames or pages; else what is left out beside one.
+
+  MPO, HEIF and some TIFF files are one photo with previews, views, a burst or maps around it.
+  """
+  if picture.format == "MPO":
+    return False, ["further pictures (previews or views) left out"]
+  several = getattr(picture, "is_animated", False)
+  if picture.format == "TIFF" and several:
+    ranks = []
+    for page in range(1, picture.n_frames):
+      picture.seek(page)
+      ranks.append(picture.tag_v2.get(_SUBFILE, 0))
+    picture.seek(0)
+    smaller = all(rank & _SMALLER_OR_MASK for rank in ranks)
+    return not smaller, ["smaller copies or masks of the picture left out"] if smaller else []
+  if picture.format == "AVIF" and iso_boxes.brands(content)[:1] != (b"avis",):
+    return several or iso_boxes.has_track(content), []
+  if picture.format != "HEIF":
+    return several, []
+  counts = {
+    "further pictures": picture.n_frames - 1,
+    "depth maps": len(picture.info["depth_images"]),
+    "auxiliary pictures": sum(map(len, picture.info.get("aux", {}).values())),
+  }
+  found = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+  return iso_boxes.has_track(content), [f"beside the primary picture left out: {found}"] * bool(
+    found
+  )
 
 
 def _has_late_metadata(content: bytes) -> bool:

@@ -110,8 +110,6 @@ class OpenedPhoto:
   def decode(self) -> Photo:
     """Returns the photo, or raises ImageError where its pixels are damaged; to be called once."""
     pixels, alpha, notes = images.decode_layers(self._image)
-    if self._image.picture.format == "MPO":
-      notes.append(f"{self.path}: further pictures (previews or views) left out")
     if alpha is not None:
       pixels[alpha == 0] = 255
       alpha.setflags(write=False)
