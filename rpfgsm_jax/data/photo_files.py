@@ -25,8 +25,10 @@ Subsampling = Literal["4:2:0", "4:4:4"]
 MIN_SIDE = 32
 """Pixels of a photo's shorter side; in fewer no scene can be recognized."""
 
+LONGEST_SIDES = {"webp": 16383, "jpeg": 65500}
+"""Pixels that the formats, or their encoders, can say."""
+
 _SUFFIXES = {"png": ".png", "webp": ".webp", "jpeg": ".jpg"}
-_LONGEST_SIDES = {"webp": 16383, "jpeg": 65500}  # what the formats, or their encoders, can say
 # The change to a protected photo is noise. On noise, run lengths and Huffman codes alone are as
 # small as zlib's best search for repetitions (18.8 MB for 12 megapixels) and four times faster
 # (0.7 s for 3.3 s); WebP's slower methods win 1 %.
@@ -218,10 +220,10 @@ def encode_photo(
   return file.getvalue()
 
 
-def check_encodable(photo: Photo, encoding: Encoding) -> None:
-  """Refuses a photo that is too long for a format; to be asked before it is protected."""
+def check_encodable(photo: Photo | OpenedPhoto, encoding: Encoding) -> None:
+  """Refuses a photo that is too long for a format; to be asked before it is decoded."""
   height, width = photo.size
-  longest = _LONGEST_SIDES.get(encoding.format)
+  longest = LONGEST_SIDES.get(encoding.format)
   if longest is not None and max(height, width) > longest:
     raise ImageError(
       f"{_name(photo.path)} must have sides of at most {longest} pixels to be written as "

@@ -1,13 +1,20 @@
 """How photos are protected and written: the settings, and what suits the devices."""
 
 import dataclasses
+import os
 from typing import Literal
 
 import numpy as np
 
 from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig
 from rpfgsm_jax.data import images
-from rpfgsm_jax.data.photo_files import MIN_SIDE, Encoding
+from rpfgsm_jax.data.photo_files import (
+  MIN_SIDE,
+  Encoding,
+  OpenedPhoto,
+  check_encodable,
+  open_photo,
+)
 from rpfgsm_jax.photos.strength import STRENGTHS
 
 Size = Literal["photo", "network"]
@@ -122,3 +129,23 @@ class PhotoConfig:
   def min_side(self) -> int:
     """Pixels that both sides of a photo must have."""
     return MIN_SIDE if self.size == "photo" else 1
+
+  def open(
+    self, path: str | os.PathLike[str], *, max_pixels: int = images.USUAL_PIXELS
+  ) -> OpenedPhoto:
+    """Reads a photo's file and refuses it before it is decoded if it cannot be protected so.
+
+    Args:
+      path: the file, see `rpfgsm_jax.photos.read_photo`.
+      max_pixels: larger photos are refused.
+
+    Returns:
+      The photo, whose `decode` reads the pixels.
+
+    Raises:
+      ImageError: it cannot be read, or its sides are too short, or too long for the format.
+    """
+    opened = open_photo(path, max_pixels=max_pixels, min_side=self.min_side)
+    if self.size == "photo":
+      check_encodable(opened, self.encoding)
+    return opened

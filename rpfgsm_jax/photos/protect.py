@@ -18,7 +18,6 @@ from rpfgsm_jax.data.photo_files import (
   check_encodable,
   check_sides,
   decode_photo,
-  open_photo,
 )
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.photos.config import PhotoConfig
@@ -108,7 +107,7 @@ def protect_photo(
 
 def _photo_of(photo: str | os.PathLike[str] | np.ndarray, config: PhotoConfig) -> Photo:
   if isinstance(photo, str | os.PathLike):
-    return open_photo(photo, min_side=config.min_side).decode()
+    return config.open(photo).decode()
   images.check_pixels(photo, channels=(3,))
   check_sides("photo", photo.shape[:2], config.min_side)
   return Photo(pixels=photo)

@@ -269,6 +269,24 @@ def test_thirty_two_pixels_are_enough(asked):
   assert run(np.full((32, 32, 3), 9, np.uint8)).pixels.shape == (32, 32, 3)
 
 
+def test_a_strip_longer_than_any_jpeg_is_judged_all_the_same(asked):
+  strip = np.random.default_rng(5).integers(0, 256, (33, 65_501, 3), dtype=np.uint8)
+  done = run(strip)
+  assert done.pixels.shape == strip.shape
+  assert list(done.verdict.networks[0].misled) == list(CONDITIONS)
+
+
+@pytest.mark.parametrize(("form", "most"), [("jpeg", 65_500), ("webp", 16_383)])
+def test_a_strip_too_long_for_its_format_is_not_even_decoded(tmp_path, asked, form, most):
+  strip = save(tmp_path / "strip.png", np.zeros((33, most + 1, 3), np.uint8))
+  strip.write_bytes(strip.read_bytes()[:-40])
+  with pytest.raises(ImageError, match=f"at most {most} pixels to be written as {form}, .* png"):
+    run(strip, with_encoding(form))
+  with pytest.raises(ImageError, match="truncated or damaged"):
+    run(strip)
+  assert asked == []
+
+
 def test_files_that_cannot_be_read_are_refused(tmp_path, asked):
   with pytest.raises(ImageError, match="there is none; check the name"):
     run(tmp_path / "gone.png", out=tmp_path / "new.png")
