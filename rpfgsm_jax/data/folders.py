@@ -144,8 +144,9 @@ def list_images(
 
   Files are known by their suffix (any case); hidden files and folders are left out, and so are
   folders of thumbnails and deleted files (`@eaDir`, `#recycle`, ...); links are followed, loops
-  excepted. Nothing is opened: a broken file is reported when it is read. Should two paths have the same `image_id`, the first in order keeps
-  it and the others get another one, so ids are unique within a list.
+  excepted. Nothing is opened: a broken file is reported when it is read. Should two paths have the
+  same `image_id`, the first in order keeps it and the others get another one, so ids are unique
+  within a list.
 
   Args:
     folder: the folder.

@@ -69,6 +69,17 @@ def parse_header(path: pathlib.Path, content: bytes, max_pixels: int) -> OpenedI
   return OpenedImage(path, picture, orientation, animated, decoded, stated, notes)
 
 
+def of_picture(path: pathlib.Path, picture: Image.Image) -> OpenedImage:
+  """What `parse_header` says, of a copy of a picture that has been opened, and maybe edited."""
+  several = picture.format not in ("MPO", "HEIF") and getattr(picture, "is_animated", False)
+  copied = picture.copy()
+  if picture.format in ("PNG", "HEIF"):  # whose colors are stated in `info` beside a profile
+    copied.format = picture.format
+  orientation = copied.getexif().get(_ORIENTATION, 1)
+  stated, notes = stated_colors(copied, b"")
+  return OpenedImage(path, copied, orientation, several, True, stated, tuple(notes))
+
+
 def _is_heic(content: bytes) -> bool:
   """True for HEIF containers but those of AVIF, which Pillow reads."""
   brands = set(iso_boxes.brands(content))

@@ -8,8 +8,9 @@ noted. A written photo tells nothing but its pixels, unless its EXIF is to be ke
 import dataclasses
 import hashlib
 import io
+import os
 import pathlib
-from typing import Literal, get_args
+from typing import BinaryIO, Literal, get_args
 
 import numpy as np
 from PIL import Image
@@ -19,6 +20,7 @@ from rpfgsm_jax.data import colors, exif, images, metadata
 from rpfgsm_jax.data.folders import RAW_SUFFIXES
 from rpfgsm_jax.data.images import ImageError
 
+Source = PathLike | bytes | BinaryIO | Image.Image  # a file, its content, or what Pillow opened
 Format = Literal["png", "webp", "jpeg"]
 Subsampling = Literal["4:2:0", "4:4:4"]
 
@@ -103,9 +105,9 @@ class Photo:
 class OpenedPhoto:
   """A photo whose header says that it can be read; its pixels may still be encoded."""
 
-  path: pathlib.Path
+  path: pathlib.Path | None  # None: it is in memory
   size: tuple[int, int]  # (height, width) of the upright photo, pixels
-  sha256: str  # of the file's bytes, hexadecimal
+  sha256: str  # of the file's bytes, hexadecimal; "" without a file
   _image: images.OpenedImage
   _exif: bytes | None
 
@@ -127,7 +129,7 @@ class OpenedPhoto:
 
 
 def open_photo(
-  path: PathLike, *, max_pixels: int = images.USUAL_PIXELS, min_side: int = MIN_SIDE
+  photo: Source, *, max_pixels: int = images.USUAL_PIXELS, min_side: int = MIN_SIDE
 ) -> OpenedPhoto:
   """Reads a photo's file and checks its header: all of `read_photo` but the decoding of pixels."""
   if not isinstance(max_pixels, int) or max_pixels < 1:
@@ -135,26 +137,53 @@ def open_photo(
       f"max_pixels must be a positive integer, got {max_pixels!r}; leave it out for "
       f"{images.USUAL_PIXELS}."
     )
-  path = pathlib.Path(path)
-  if path.suffix.lower() in RAW_SUFFIXES:
-    raise _raw(path)
-  content = images.read_file(path)
-  opened = images.open_bytes(path, content, max_pixels=max_pixels)
+  path, content = file_of(photo), b""
+  name = _name(path)
+  if isinstance(photo, Image.Image):
+    opened = images.open_picture(name, photo, max_pixels=max_pixels)
+  else:
+    if name.suffix.lower() in RAW_SUFFIXES:
+      raise _raw(name)
+    content = _content(photo)
+    opened = images.open_bytes(name, content, max_pixels=max_pixels)
   if metadata.is_raw(opened.picture, content):
-    raise _raw(path)
+    raise _raw(name)
   if opened.animated:
     raise ImageError(
-      f"{path} must be a single still picture, got several frames or pages, of which all but one "
+      f"{name} must be a single still picture, got several frames or pages, of which all but one "
       "would be lost; export those you want one by one, as PNG or JPEG."
     )
-  check_sides(path, opened.size, min_side)
+  check_sides(name, opened.size, min_side)
   return OpenedPhoto(
     path=path,
     size=opened.size,
-    sha256=hashlib.sha256(content).hexdigest(),
+    sha256=hashlib.sha256(content).hexdigest() if content else "",
     _image=opened,
     _exif=exif.kept_exif(opened.picture, content, opened.size),
   )
+
+
+def file_of(photo: object) -> pathlib.Path | None:
+  """The file that a photo is, or was opened from; None: it is in memory."""
+  if not isinstance(photo, str | os.PathLike):
+    named = getattr(photo, "filename", None) or getattr(photo, "name", None)
+    photo = named if isinstance(named, str | os.PathLike) else ""
+  return pathlib.Path(photo) if photo else None
+
+
+def _content(photo: PathLike | bytes | BinaryIO) -> bytes:
+  if isinstance(photo, str | os.PathLike):
+    return images.read_file(pathlib.Path(photo))
+  if not isinstance(photo, bytes):
+    if photo.seekable():
+      photo.seek(0)
+    photo = photo.read()
+  if not isinstance(photo, bytes) or not photo:
+    came = "text" if isinstance(photo, str) else "0 bytes"
+    raise ImageError(
+      f"the photo must be an image file's bytes, got {came}; open it in binary mode."
+    )
+  return photo
 
 
 def read_photo(path: PathLike, *, max_pixels: int = images.USUAL_PIXELS) -> Photo:

@@ -1,7 +1,6 @@
 """How photos are protected and written: the settings, and what suits the devices."""
 
 import dataclasses
-import os
 from typing import Literal
 
 import numpy as np
@@ -12,6 +11,7 @@ from rpfgsm_jax.data.photo_files import (
   MIN_SIDE,
   Encoding,
   OpenedPhoto,
+  Source,
   check_encodable,
   open_photo,
 )
@@ -130,13 +130,11 @@ class PhotoConfig:
     """Pixels that both sides of a photo must have."""
     return MIN_SIDE if self.size == "photo" else 1
 
-  def open(
-    self, path: str | os.PathLike[str], *, max_pixels: int = images.USUAL_PIXELS
-  ) -> OpenedPhoto:
+  def open(self, photo: Source, *, max_pixels: int = images.USUAL_PIXELS) -> OpenedPhoto:
     """Reads a photo's file and refuses it before it is decoded if it cannot be protected so.
 
     Args:
-      path: the file, see `rpfgsm_jax.photos.read_photo`.
+      photo: a file, see `rpfgsm_jax.photos.read_photo`; its content; or what Pillow opened.
       max_pixels: larger photos are refused.
 
     Returns:
@@ -145,7 +143,7 @@ class PhotoConfig:
     Raises:
       ImageError: it cannot be read, or its sides are too short, or too long for the format.
     """
-    opened = open_photo(path, max_pixels=max_pixels, min_side=self.min_side)
+    opened = open_photo(photo, max_pixels=max_pixels, min_side=self.min_side)
     if self.size == "photo":
       check_encodable(opened, self.encoding)
     return opened

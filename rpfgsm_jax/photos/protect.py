@@ -8,6 +8,8 @@ import secrets
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
+from PIL import Image
 
 from rpfgsm_jax import atomic
 from rpfgsm_jax.data import images
@@ -15,9 +17,11 @@ from rpfgsm_jax.data.folders import image_id
 from rpfgsm_jax.data.photo_files import (
   Encoding,
   Photo,
+  Source,
   check_encodable,
   check_sides,
   decode_photo,
+  file_of,
 )
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.photos.config import PhotoConfig
@@ -45,7 +49,7 @@ class ProtectedPhoto:
 
 
 def protect_photo(
-  photo: str | os.PathLike[str] | np.ndarray,
+  photo: Source | ArrayLike,
   classifiers: Sequence[Classifier],
   config: PhotoConfig | None = None,
   *,
@@ -65,7 +69,9 @@ def protect_photo(
     'protected'
 
   Args:
-    photo: a file, or `(H, W, 3)` uint8 in sRGB; both sides at least 32 pixels.
+    photo: a file, by its name, opened (a `BytesIO` too) or as its bytes; a picture that Pillow has
+      opened; or an array, NumPy's or JAX's, `(H, W, 3)` uint8 in sRGB. Both sides have at least 32
+      pixels.
     classifiers: the networks to mislead, of the same classes.
     config: settings; None: `PhotoConfig()`.
     held_out: networks that only judge.
@@ -105,9 +111,11 @@ def protect_photo(
   )
 
 
-def _photo_of(photo: str | os.PathLike[str] | np.ndarray, config: PhotoConfig) -> Photo:
-  if isinstance(photo, str | os.PathLike):
+def _photo_of(photo: Source | ArrayLike, config: PhotoConfig) -> Photo:
+  if isinstance(photo, str | os.PathLike | bytes | Image.Image) or hasattr(photo, "read"):
     return config.open(photo).decode()
+  if hasattr(photo, "__array__"):
+    photo = np.asarray(photo)
   images.check_pixels(photo, channels=(3,))
   check_sides("photo", photo.shape[:2], config.min_side)
   return Photo(pixels=photo)
@@ -115,7 +123,7 @@ def _photo_of(photo: str | os.PathLike[str] | np.ndarray, config: PhotoConfig) -
 
 def _check_out(
   out: str | os.PathLike[str],
-  photo: str | os.PathLike[str] | np.ndarray,
+  photo: Source | ArrayLike,
   encoding: Encoding,
   overwrite: bool,
 ) -> pathlib.Path:
@@ -124,8 +132,8 @@ def _check_out(
     raise ValueError(
       f"out must end in {encoding.suffix}, got {target}; or choose another config.encoding."
     )
-  of_file = isinstance(photo, str | os.PathLike)
-  if of_file and target.resolve() == pathlib.Path(photo).resolve():
+  file = file_of(photo)
+  if file is not None and target.resolve() == file.resolve():
     raise ValueError(f"out must not be the photo itself, got {target}; originals stay untouched.")
   _check_free(target, overwrite)
   return target
