@@ -10,7 +10,7 @@ import hashlib
 import io
 import os
 import pathlib
-from typing import BinaryIO, Literal, get_args
+from typing import BinaryIO, Literal, NamedTuple, get_args
 
 import numpy as np
 from PIL import Image
@@ -36,6 +36,16 @@ _SUFFIXES = {"png": ".png", "webp": ".webp", "jpeg": ".jpg"}
 # (0.7 s for 3.3 s); WebP's slower methods win 1 %.
 _PNG_OPTIONS = {"compress_level": 1, "compress_type": 3}  # 3: zlib's Z_RLE
 _WEBP_OPTIONS = {"lossless": True, "exact": True, "method": 1, "quality": 0}
+
+
+class SideLimits(NamedTuple):
+  """What is asked of a photo's sides before it is decoded."""
+
+  shortest: int = MIN_SIDE
+  format: Format | None = None  # in which it is written at its own size; None: at another one
+
+
+_USUAL = SideLimits()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,7 +139,7 @@ class OpenedPhoto:
 
 
 def open_photo(
-  photo: Source, *, max_pixels: int = images.USUAL_PIXELS, min_side: int = MIN_SIDE
+  photo: Source, *, max_pixels: int = images.USUAL_PIXELS, limits: SideLimits = _USUAL
 ) -> OpenedPhoto:
   """Reads a photo's file and checks its header: all of `read_photo` but the decoding of pixels."""
   if not isinstance(max_pixels, int) or max_pixels < 1:
@@ -153,7 +163,7 @@ def open_photo(
       f"{name} must be a single still picture, got several frames or pages, of which all but one "
       "would be lost; export those you want one by one, as PNG or JPEG."
     )
-  check_sides(name, opened.size, min_side)
+  check_sides(name, opened.size, limits)
   return OpenedPhoto(
     path=path,
     size=opened.size,
@@ -208,13 +218,19 @@ def read_photo(path: PathLike, *, max_pixels: int = images.USUAL_PIXELS) -> Phot
   return open_photo(path, max_pixels=max_pixels).decode()
 
 
-def check_sides(name: object, size: tuple[int, int], min_side: int = MIN_SIDE) -> None:
-  """Refuses a photo, (height, width) pixels, in which no scene can be recognized."""
+def check_sides(name: object, size: tuple[int, int], limits: SideLimits) -> None:
+  """Refuses a photo, (height, width) pixels, without a scene or too long for its format."""
   height, width = size
-  if min(height, width) < min_side:
+  if min(height, width) < limits.shortest:
     raise ImageError(
-      f"{name} must have at least {min_side} pixels on both sides, got {width}x{height}; so few "
-      "show no scene that could be hidden, leave it out."
+      f"{name} must have at least {limits.shortest} pixels on both sides, got {width}x{height}; so "
+      "few show no scene that could be hidden, leave it out."
+    )
+  longest = LONGEST_SIDES.get(limits.format)
+  if longest is not None and max(height, width) > longest:
+    raise ImageError(
+      f"{name} must have sides of at most {longest} pixels to be written as {limits.format}, got "
+      f"{width}x{height}; write it as png."
     )
 
 
@@ -233,7 +249,7 @@ def encode_photo(
       f"pixels must have the photo's shape {photo.pixels.shape}, got {pixels.shape}; encode each "
       "protected picture with its own original."
     )
-  check_encodable(photo, encoding)
+  check_sides(_name(photo.path), photo.size, SideLimits(1, encoding.format))
   if photo.alpha is not None and encoding.format != "jpeg":
     pixels = _with_alpha(photo, pixels)
   options = {
@@ -247,17 +263,6 @@ def encode_photo(
   file = io.BytesIO()
   Image.fromarray(pixels).save(file, encoding.format.upper(), **options)
   return file.getvalue()
-
-
-def check_encodable(photo: Photo | OpenedPhoto, encoding: Encoding) -> None:
-  """Refuses a photo that is too long for a format; to be asked before it is decoded."""
-  height, width = photo.size
-  longest = LONGEST_SIDES.get(encoding.format)
-  if longest is not None and max(height, width) > longest:
-    raise ImageError(
-      f"{_name(photo.path)} must have sides of at most {longest} pixels to be written as "
-      f"{encoding.format}, got {width}x{height}; write it as png."
-    )
 
 
 def decode_photo(content: bytes, name: PathLike | None) -> np.ndarray:

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from rpfgsm_jax import atomic
 from rpfgsm_jax.data.images import ImageError
+from rpfgsm_jax.data.photo_files import open_photo
 from rpfgsm_jax.jobs import ledger, locks, photo_records, plan, record
 from rpfgsm_jax.jobs.engines import Engine, LocalEngine
 from rpfgsm_jax.jobs.messages import Outcome, Summary, photo_entry
@@ -177,7 +178,7 @@ def _preview(job: Job, task: Task) -> Preview:
   reason = found.refusal
   if reason is None:
     try:
-      job.photos.open(task.record.path, max_pixels=job.max_pixels)
+      open_photo(task.record.path, max_pixels=job.max_pixels, limits=job.photos.limits)
     except ImageError as error:
       reason = str(error)
   if reason is not None:

@@ -7,14 +7,7 @@ import numpy as np
 
 from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig
 from rpfgsm_jax.data import images
-from rpfgsm_jax.data.photo_files import (
-  MIN_SIDE,
-  Encoding,
-  OpenedPhoto,
-  Source,
-  check_encodable,
-  open_photo,
-)
+from rpfgsm_jax.data.photo_files import Encoding, SideLimits
 from rpfgsm_jax.photos.strength import STRENGTHS
 
 Size = Literal["photo", "network"]
@@ -126,24 +119,6 @@ class PhotoConfig:
       )
 
   @property
-  def min_side(self) -> int:
-    """Pixels that both sides of a photo must have."""
-    return MIN_SIDE if self.size == "photo" else 1
-
-  def open(self, photo: Source, *, max_pixels: int = images.USUAL_PIXELS) -> OpenedPhoto:
-    """Reads a photo's file and refuses it before it is decoded if it cannot be protected so.
-
-    Args:
-      photo: a file, see `rpfgsm_jax.photos.read_photo`; its content; or what Pillow opened.
-      max_pixels: larger photos are refused.
-
-    Returns:
-      The photo, whose `decode` reads the pixels.
-
-    Raises:
-      ImageError: it cannot be read, or its sides are too short, or too long for the format.
-    """
-    opened = open_photo(photo, max_pixels=max_pixels, min_side=self.min_side)
-    if self.size == "photo":
-      check_encodable(opened, self.encoding)
-    return opened
+  def limits(self) -> SideLimits:
+    """What is asked of a photo's sides."""
+    return SideLimits(format=self.encoding.format) if self.size == "photo" else SideLimits(1)

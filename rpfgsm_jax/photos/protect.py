@@ -18,10 +18,10 @@ from rpfgsm_jax.data.photo_files import (
   Encoding,
   Photo,
   Source,
-  check_encodable,
   check_sides,
   decode_photo,
   file_of,
+  open_photo,
 )
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.photos.config import PhotoConfig
@@ -96,7 +96,6 @@ def protect_photo(
   seed = secrets.randbits(64) if seed is None else seed
   protecting = PhotoProtector(classifiers, config, held_out=held_out, seed=seed)
   read = protecting.prepare(_photo_of(photo, config))
-  check_encodable(read, config.encoding)  # before minutes of work
   content = protecting.encode(read, protecting.attack(read, image_id(read.seen().tobytes())))
   with contextlib.nullcontext() if target is None else atomic.replacing(target) as temporary:
     if temporary is not None:
@@ -113,11 +112,11 @@ def protect_photo(
 
 def _photo_of(photo: Source | ArrayLike, config: PhotoConfig) -> Photo:
   if isinstance(photo, str | os.PathLike | bytes | Image.Image) or hasattr(photo, "read"):
-    return config.open(photo).decode()
+    return open_photo(photo, limits=config.limits).decode()
   if hasattr(photo, "__array__"):
     photo = np.asarray(photo)
   images.check_pixels(photo, channels=(3,))
-  check_sides("photo", photo.shape[:2], config.min_side)
+  check_sides("photo", photo.shape[:2], config.limits)
   return Photo(pixels=photo)
 
 
