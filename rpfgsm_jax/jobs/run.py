@@ -178,7 +178,7 @@ def _preview(job: Job, task: Task) -> Preview:
   reason = found.refusal
   if reason is None:
     try:
-      open_photo(task.record.path, max_pixels=job.max_pixels, min_side=job.photos.min_side)
+      open_photo(task.record.path, max_pixels=job.max_pixels, limits=job.photos.limits)
     except ImageError as error:
       reason = str(error)
   if reason is not None:

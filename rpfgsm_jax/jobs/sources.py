@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from rpfgsm_jax import result_folder
 from rpfgsm_jax.data.folders import PHOTO_SUFFIXES, ImageRecord, unique_image_ids, walk
+from rpfgsm_jax.data.system_folders import holds_copies
 from rpfgsm_jax.jobs.record import STATE
 from rpfgsm_jax.jobs.spec import SettingsError
 
@@ -46,17 +47,18 @@ def find(sources: Sequence[PathLike], out: PathLike) -> Found:
   A photo's name is its path below its folder; with several folders, the folder's name stands before
   it; a single file's is its own. Where two would get one name, names of folders above are added
   until they differ. A file that is named itself is taken whatever its suffix; hidden ones in a
-  folder are not, nor is a file that an earlier source holds already.
+  folder are not, nor those in folders of thumbnails, nor is a file that an earlier source holds.
   """
   paths = [path for source in sources for path in _expand(os.fspath(source))]
   check_sources(paths, out)
   several = sum(map(os.path.isdir, paths)) > 1
   groups, seen, failures, others = [], set(), [], collections.Counter()
+  copies: collections.Counter[str] = collections.Counter()
   for path in paths:
     where = pathlib.Path(os.path.abspath(path))
     if os.path.isdir(path):
       group = _Group(where.parts[1:], [], depth=int(several))
-      files = [(each, each.relative_to(path).as_posix()) for each in _files(path, failures)]
+      files = [(each, each.relative_to(path).as_posix()) for each in _files(path, failures, copies)]
     else:
       group, files = _Group(where.parts[1:-1], [], depth=0), [(path, path.name)]
     for photo, below in files:
@@ -75,6 +77,9 @@ def find(sources: Sequence[PathLike], out: PathLike) -> Found:
       f"{', '.join(map(str, paths))}; name another folder or convert the files."
     )
   notes = [f"files that are no photos were left out: {left_out}"] if others else []
+  if copies:
+    found = ", ".join(f"{count} {name}" for name, count in copies.most_common(5))
+    notes.append(f"folders of thumbnails, deleted files or the like were left out: {found}")
   ids = unique_image_ids([name for name, _ in named])
   records = [ImageRecord(path, name, each) for (name, path), each in zip(named, ids, strict=True)]
   return Found(records, failures, notes)
@@ -110,9 +115,11 @@ def _expand(source: str) -> Iterator[pathlib.Path]:
     )
   hits = sorted(glob.glob(os.path.expanduser(source), recursive=True))
   # `**` has been to every folder already; otherwise a folder is a source, as the shell would do it.
+  named = pathlib.Path(source).parts
   found = [
     pathlib.Path(hit)
     for hit in hits
+    if not any(map(holds_copies, set(pathlib.Path(hit).parts) - set(named)))
     if (os.path.isdir(hit) and "**" not in source)
     or (not os.path.isdir(hit) and pathlib.Path(hit).suffix.lower() in PHOTO_SUFFIXES)
   ]
@@ -124,10 +131,15 @@ def _expand(source: str) -> Iterator[pathlib.Path]:
   yield from found
 
 
-def _files(folder: pathlib.Path, failures: list[tuple[str, str]]) -> Iterator[pathlib.Path]:
-  """All files below a folder that are not hidden; folders that are left out become failures."""
+def _files(
+  folder: pathlib.Path, failures: list[tuple[str, str]], copies: collections.Counter[str]
+) -> Iterator[pathlib.Path]:
+  """All files below a folder that are not hidden; folders that are left out are told or counted."""
 
-  def holds_results(inner: pathlib.Path) -> bool:
+  def left_out(inner: pathlib.Path) -> bool:
+    if holds_copies(inner.name):
+      copies[inner.name] += 1
+      return True
     found = is_results(inner)
     if found:
       failures.append(
@@ -141,7 +153,7 @@ def _files(folder: pathlib.Path, failures: list[tuple[str, str]]) -> Iterator[pa
     )
     failures.append((str(inner), why))
 
-  return walk(folder, skip=holds_results, on_error=unreadable)
+  return walk(folder, skip=left_out, on_error=unreadable)
 
 
 def _tell_apart(groups: Sequence[_Group]) -> None:

@@ -21,13 +21,7 @@ from typing import Any, NamedTuple
 
 from rpfgsm_jax import atomic
 from rpfgsm_jax.data.images import ImageError
-from rpfgsm_jax.data.photo_files import (
-  OpenedPhoto,
-  Photo,
-  check_encodable,
-  decode_photo,
-  open_photo,
-)
+from rpfgsm_jax.data.photo_files import OpenedPhoto, Photo, decode_photo, open_photo
 from rpfgsm_jax.devices import DeviceClock
 from rpfgsm_jax.engine import OutOfMemoryError
 from rpfgsm_jax.jobs import ledger, photo_records
@@ -111,7 +105,7 @@ class Worker:
     path = task.record.path
     source_mark = photo_records.mark(path)
     try:
-      photo = open_photo(path, max_pixels=self.job.max_pixels, min_side=self.job.photos.min_side)
+      photo = open_photo(path, max_pixels=self.job.max_pixels, limits=self.job.photos.limits)
     except (ImageError, MemoryError) as error:
       return _failed(task, error)
     return _Opened(task, source_mark, photo)
@@ -122,7 +116,6 @@ class Worker:
     try:
       original = opened.photo.decode()
       photo = self._protectors[0].prepare(original)
-      check_encodable(photo, self.job.photos.encoding)
       if ledger.is_known(original.seen(), self._known):
         raise ImageError(f"{path} is itself a protected photo; name the original.")
     except (ImageError, MemoryError) as error:

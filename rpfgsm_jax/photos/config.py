@@ -7,7 +7,7 @@ import numpy as np
 
 from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig
 from rpfgsm_jax.data import images
-from rpfgsm_jax.data.photo_files import MIN_SIDE, Encoding
+from rpfgsm_jax.data.photo_files import Encoding, SideLimits
 from rpfgsm_jax.photos.strength import STRENGTHS
 
 Size = Literal["photo", "network"]
@@ -119,6 +119,6 @@ class PhotoConfig:
       )
 
   @property
-  def min_side(self) -> int:
-    """Pixels that both sides of a photo must have."""
-    return MIN_SIDE if self.size == "photo" else 1
+  def limits(self) -> SideLimits:
+    """What is asked of a photo's sides."""
+    return SideLimits(format=self.encoding.format) if self.size == "photo" else SideLimits(1)

@@ -89,6 +89,7 @@ def test_a_record_names_its_file(tmp_path):
 
 def test_other_and_hidden_files_are_left_out(tmp_path):
   _fill(tmp_path, "1.png", "notes.txt", ".2.png", ".cache/3.png", "._1.png", "png", "4.png.bak")
+  _fill(tmp_path, "@eaDir/1.png/T.png", "lost+found/5.png")
   assert _relatives(list_images(tmp_path)) == ["1.png"]
 
 

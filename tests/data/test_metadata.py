@@ -14,7 +14,7 @@ import pytest
 from exifread.tags.exif import EXIF_TAGS, GPS_TAGS
 from PIL import Image, PngImagePlugin
 
-from rpfgsm_jax.data import metadata
+from rpfgsm_jax.data import exif
 from rpfgsm_jax.data.images import ImageError
 from rpfgsm_jax.data.photo_files import Encoding, Photo, encode_photo, read_photo
 
@@ -172,7 +172,7 @@ def _tiff(order, main, exif=(), gps=()):
 def _kept(tiff, size=(30, 40)):
   picture = Image.new("RGB", size[::-1])
   picture.info["exif"] = tiff
-  return metadata.kept_exif(picture, b"", size)
+  return exif.kept_exif(picture, b"", size)
 
 
 def _directories(exif):

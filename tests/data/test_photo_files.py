@@ -20,7 +20,8 @@ from rpfgsm_jax.data.images import ImageError, read_image
 from rpfgsm_jax.data.photo_files import (
   Encoding,
   Photo,
-  check_encodable,
+  SideLimits,
+  check_sides,
   decode_photo,
   encode_photo,
   open_photo,
@@ -257,6 +258,58 @@ def test_a_heic_photo(tmp_path, photo):
   assert read.notes == ()
 
 
+def test_the_primary_picture_of_a_heic_is_taken(tmp_path, photo):
+  path = tmp_path / "burst.heic"
+  burst = pillow_heif.from_pillow(Image.fromarray(photo[:80, :90].copy()))
+  burst.add_from_pillow(Image.fromarray(photo))
+  burst.add_from_pillow(Image.fromarray(255 - photo))
+  burst.save(path, quality=90, primary_index=1, thumbnails=[64])
+  film = phone_files.with_film(path.read_bytes())  # appended whole by some phones
+  path.write_bytes(path.read_bytes() + film)
+  read = read_photo(path)
+  assert np.abs(read.pixels.astype(int) - photo).mean() < 3
+  assert read.notes == (f"{path}: beside the primary picture left out: 2 further pictures",)
+
+
+@pytest.mark.parametrize(
+  ("kind", "words"),
+  [
+    (b"urn:mpeg:hevc:2015:auxid:2", "1 depth maps"),
+    (b"urn:com:phone:aux:gainmap0", "1 auxiliary pictures"),
+  ],
+  ids=["depth", "gain-map"],
+)
+def test_maps_beside_a_heic_are_left_out_with_a_note(tmp_path, photo, kind, words):
+  path = tmp_path / "portrait.heic"
+  pillow_heif.from_pillow(_rgba(photo)).save(path, quality=-1)
+  content = path.read_bytes()
+  assert content.count(b"urn:mpeg:hevc:2015:auxid:1") == 1
+  path.write_bytes(content.replace(b"urn:mpeg:hevc:2015:auxid:1", kind))
+  read = read_photo(path)
+  assert read.alpha is None
+  assert read.notes == (f"{path}: beside the primary picture left out: {words}",)
+
+
+@pytest.mark.parametrize("brands", [b"mif1\0\0\0\0mif1heic", b"heix\0\0\0\0mif1miaf"])
+def test_heic_is_known_by_any_of_its_brands(tmp_path, photo, brands):
+  path = _heic(tmp_path / "phone.heic", photo)
+  content = path.read_bytes()
+  assert content[:4] == b"\0\0\0\x18"
+  path.write_bytes(content[:8] + brands + content[24:])
+  assert read_photo(path).size == photo.shape[:2]
+
+
+@pytest.mark.parametrize("kind", [1, 4, 5])
+def test_smaller_copies_in_a_tiff_are_left_out(tmp_path, photo, kind):
+  path = tmp_path / "photo.tif"
+  small = Image.fromarray(photo[::4, ::4].copy())
+  small.encoderinfo = {"tiffinfo": {254: kind}}
+  Image.fromarray(photo).save(path, save_all=True, append_images=[small])
+  read = read_photo(path)
+  np.testing.assert_array_equal(read.pixels, photo)
+  assert read.notes == (f"{path}: smaller copies or masks of the picture left out",)
+
+
 def test_transparency_of_heic(tmp_path, photo):
   pillow_heif.from_pillow(_rgba(photo)).save(tmp_path / "glass.heic", quality=-1)
   read = read_photo(tmp_path / "glass.heic")
@@ -333,10 +386,9 @@ def test_a_photo_too_long_for_a_format_is_refused(form, most):
   encoding = Encoding(format=form)
   longest, longer = (_in_memory(np.zeros((32, most + more, 3), np.uint8)) for more in (0, 1))
   assert decode_photo(encode_photo(longest, longest.pixels, encoding), None).shape[1] == most
-  for refuse in (check_encodable, lambda each, how: encode_photo(each, each.pixels, how)):
-    with pytest.raises(ImageError, match=f"at most {most} pixels .*; write it as png"):
-      refuse(longer, encoding)
-  check_encodable(longer, Encoding())
+  with pytest.raises(ImageError, match=f"at most {most} pixels .*; write it as png"):
+    encode_photo(longer, longer.pixels, encoding)
+  check_sides("photo", longer.size, SideLimits(format="png"))
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,23 @@ def test_other_files_are_counted(album):
   assert note == "files that are no photos were left out: 2 .mov, 1 .txt"
 
 
+def test_copies_that_servers_and_systems_keep_are_no_photos(album):
+  for name in ("trip/@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg", "trip/day 1/@eaDir/b.jpg/T.jpg",
+               "trip/#recycle/old.jpg", "trip/@Recycle/old.jpg", "trip/__MACOSX/a.jpg",
+               "trip/$RECYCLE.BIN/S-1/a.jpg", "trip/Trip Previews.lrdata/a.jpg"):  # fmt: skip
+    (album / name).parent.mkdir(parents=True)
+    (album / name).touch()
+  found = sources.find(["trip"], "out")
+  assert [each.relative for each in found.records] == list(NAMED["a folder"][1])
+  note = found.notes[1]
+  assert note.startswith("folders of thumbnails, deleted files or the like were left out: 2 @eaDir")
+  assert names("trip/**/*.*g") == NAMED["all below"][1]
+  assert list(names("trip/@eaDir/**")) == ["SYNOPHOTO_THUMB_XL.jpg"]
+  assert names("trip/@eaDir") == {
+    "a.jpg/SYNOPHOTO_THUMB_XL.jpg": "trip/@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg"
+  }
+
+
 REFUSED = {
   "nothing there": (["absent"], "got nothing of that name: absent; check the path"),
   "nothing matches": (["*.tif"], r"pattern '\*\.tif', which matches no files"),
