@@ -182,13 +182,11 @@ class Compared:
     return "no" if any(each.sign < 0 for each in self.differences) else "not clear"
 
 
-def compare(
-  results: Results, setup: Setup, photos: Sequence[str], *, equal_psnr: bool
-) -> list[Compared]:
+def compare(results: Results, photos: Sequence[str], *, equal_psnr: bool) -> list[Compared]:
   """Compares settings that have rows with the reference, at its PSNR if possible or its epsilon."""
-  usual = as_it_is(results, reference(setup), photos)
+  usual = as_it_is(results, reference(results.setup), photos)
   found = []
-  for setting in settings_in(results, setup):
+  for setting in settings_in(results):
     blend = as_it_is(results, setting.contender, photos)
     if equal_psnr:
       blend = at_psnr(results, setting, photos, usual.psnr)
@@ -207,17 +205,17 @@ def cheapest(compared: Sequence[Compared], most: int) -> Compared | None:
   return min(enough, key=lambda each: (each.passes, -each.differences[-1].value), default=None)
 
 
-def settings_in(results: Results, setup: Setup) -> list[Trial]:
+def settings_in(results: Results) -> list[Trial]:
   """Returns the settings that have rows."""
-  return [each for each in settings(setup) if each.contender.name in results.outcomes]
+  return [each for each in settings(results.setup) if each.contender.name in results.outcomes]
 
 
-def shared_photos(results: Results, setup: Setup) -> list[str]:
+def shared_photos(results: Results) -> list[str]:
   """Returns the photographs that the reference and all settings in the rows had, in order.
 
   None without the reference, or with no more settings than other tables happen to leave.
   """
-  usual, there = reference(setup).name, settings_in(results, setup)
+  usual, there = reference(results.setup).name, settings_in(results)
   if usual not in results.outcomes or len(there) <= _OF_OTHER_TABLES:
     return []
   some = [each.name for one in there for each in one.members]

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from experiments import rows
+from experiments import lineup, rows
+from experiments.variants import Setup
+from rpfgsm_jax import defenses
 from rpfgsm_jax.evaluation import (
   Rate,
   detection_threshold,
@@ -71,6 +73,7 @@ class Results:
   """All rows of a study."""
 
   def __init__(self, path: pathlib.Path):
+    self.folder = path.parent
     self.header, found = rows.read_run(path)
     self.attacks: dict[str, rows.Row] = {}
     photos: dict[str, _Collected] = {}
@@ -99,6 +102,29 @@ class Results:
     # (n, networks, defenses), distances of clean training photographs; n may be 0.
     shape = (-1, len(self.header["networks"]), len(self.header["settings"]) - 1)
     self.training = np.asarray(training, np.float32).reshape(shape)
+
+  @functools.cached_property
+  def setup(self) -> Setup:
+    """The run's setup, of the networks' names without the networks."""
+    networks = tuple(
+      lineup.StudyNetwork(**each, classifier=None) for each in self.header["networks"]
+    )
+    families = {
+      each.name: each for each in vars(defenses).values() if isinstance(each, defenses.Defense)
+    }
+    bank = defenses.DefenseBank(
+      tuple(
+        dataclasses.replace(families[name], parameters=tuple(parameters))
+        for name, *parameters in self.header["bank"]
+      )
+    )
+    return Setup(
+      networks=networks,
+      reference=lineup.reference_network(networks, self.header["reference"]),
+      epsilon=self.header["epsilon"],
+      budget=self.header["budget"],
+      bank=bank,
+    )
 
   @property
   def titles(self) -> list[str]:

@@ -8,7 +8,6 @@ from experiments import variants
 from experiments.lineup import ORIGINAL, Contender
 from experiments.results import OWN, TOPS, TRUE, Results
 from experiments.tables import NOTHING, percent_cell
-from experiments.variants import Setup
 from rpfgsm_jax.evaluation import Rate, misleading_rate
 from rpfgsm_jax.report import Cell, Table
 from rpfgsm_jax.report.cells import NOT_AVAILABLE, number_cell, rate_cell
@@ -21,10 +20,10 @@ _DENSE = 0.05
 """Share of changed values from which a perturbation is called dense."""
 
 
-def table1(results: Results, setup: Setup) -> list[Table]:
+def table1(results: Results) -> list[Table]:
   """Table I, measured: nobody wrote the marks down, they follow from the rows and the settings."""
   lines = []
-  for contender in variants.paper_attacks(setup):
+  for contender in variants.paper_attacks(results.setup):
     if contender.name not in results.outcomes:
       continue
     outcome = results.outcomes[contender.name]
@@ -53,9 +52,8 @@ def table1(results: Results, setup: Setup) -> list[Table]:
   return [Table("What each attack is", (*columns, "transformations"), lines, note)]
 
 
-def table2(results: Results, setup: Setup) -> list[Table]:
+def table2(results: Results) -> list[Table]:
   """Table II: clean accuracy; over photos, and as the mean over classes."""
-  del setup
   outcome = results.outcomes[ORIGINAL]
   if not results.labeled:
     note = "No photo has a true class: name a folder with class sub-folders."
@@ -78,18 +76,15 @@ def table2(results: Results, setup: Setup) -> list[Table]:
   return [Table("Accuracy on clean photos", columns, lines, note)]
 
 
-def table3(results: Results, setup: Setup) -> list[Table]:
+def table3(results: Results) -> list[Table]:
   """Table III: misleading rates, families of defenses, detectability, quality and cost."""
-  half = setup.epsilon / 2
-  tables = []
-  for epsilon, attacks in (
-    (setup.epsilon, variants.paper_attacks(setup)),
-    (half, variants.paper_attacks(setup, half)),
-  ):
-    groups = list(_groups(results, [*variants.baselines(setup, epsilon), *attacks]))
+  setup, tables = results.setup, []
+  for epsilon in (None, setup.epsilon / 2):
+    attacks = (*variants.baselines(setup, epsilon), *variants.paper_attacks(setup, epsilon))
+    groups = list(_groups(results, attacks))
     if len(groups[0][1]) < 2:
       continue
-    at = f"eps {epsilon:g}"
+    at = f"eps {epsilon or setup.epsilon:g}"
     tables.append(_in_short(results, groups, f"In short, {at}"))
     scenes = ((TRUE, "the true scene"),) if results.labeled else ()
     for field, scene in (*scenes, (OWN, "each network's own answer on the clean photo")):

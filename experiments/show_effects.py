@@ -8,7 +8,6 @@ from experiments import variants
 from experiments.lineup import ORIGINAL, Contender
 from experiments.results import TOPS, Results
 from experiments.tables import difference_cell, interval_cell
-from experiments.variants import Setup
 from rpfgsm_jax.evaluation import paired_difference
 from rpfgsm_jax.report import Cell, Table
 
@@ -21,27 +20,27 @@ _NOTE = (
 )
 
 
-def table5(results: Results, setup: Setup) -> list[Table]:
+def table5(results: Results) -> list[Table]:
   """Table V: with random transformations minus without."""
 
   def group(pair: Pair) -> str:
     return "one network" if len(pair[0].networks) == 1 else pair[0].config.classifier_choice
 
-  pairs = variants.transformation_pairs(setup)
+  pairs = variants.transformation_pairs(results.setup)
   return _tables(results, pairs, "Random transformation minus none", group)
 
 
-def table6(results: Results, setup: Setup) -> list[Table]:
+def table6(results: Results) -> list[Table]:
   """Table VI: a random network minus all networks an iteration."""
 
   def group(pair: Pair) -> str:
     return "random transformation" if pair[0].transforms else "none"
 
-  pairs = variants.choice_pairs(setup)
+  pairs = variants.choice_pairs(results.setup)
   return _tables(results, pairs, "A random network minus all networks", group)
 
 
-def table7(results: Results, setup: Setup) -> list[Table]:
+def table7(results: Results) -> list[Table]:
   """Table VII: the same at other numbers of iterations; the paper has the targeted half."""
 
   def iterations(contender: Contender) -> int:
@@ -51,7 +50,7 @@ def table7(results: Results, setup: Setup) -> list[Table]:
   def group(pair: Pair) -> str:
     return f"{iterations(pair[0])} iterations minus {iterations(pair[1])}"
 
-  pairs = variants.iteration_pairs(setup)
+  pairs = variants.iteration_pairs(results.setup)
   return _tables(results, pairs, "A random network minus all networks, by iterations", group)
 
 
@@ -114,12 +113,12 @@ def _effects(results: Results, pair: Pair, photos: Sequence[str]) -> Iterator[np
     yield results.detected(first, photos, attacked) - results.detected(second, photos, attacked)
 
 
-def defaults(results: Results, setup: Setup) -> list[Table]:
+def defaults(results: Results) -> list[Table]:
   """What the paper leaves open: each other choice minus the default, decided on half the photos.
 
   The halves are even and odd image ids: a choice wins on the one and is reported on the other.
   """
-  pairs, photos = _there(results, variants.default_pairs(setup))
+  pairs, photos = _there(results, variants.default_pairs(results.setup))
   if not pairs:
     return []
   original, unseen = results.outcomes[ORIGINAL], results.networks(seen=False)
