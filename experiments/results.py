@@ -1,5 +1,6 @@
 """What the rows of a study say, as arrays and as the rates that tables are made of."""
 
+import collections
 import dataclasses
 import functools
 import pathlib
@@ -26,7 +27,7 @@ TOPS = (1, 5)
 
 _NUMBERS = (
   "l0", "l2", "linf", "psnr", "ssim", "mad", "brisque", "seconds", "compiled", "evaluations",
-  "success", "written_success", "target", "label", "image_id",
+  "success", "written_success", "target", "label", "image_id", "largest_change", "confident",
 )  # fmt: skip
 _EXTRAS = ("png", "classes", "probabilities", "candidates", "label")
 
@@ -39,7 +40,7 @@ class AttackOutcome:
   photos: tuple[str, ...]  # names
   ranks: np.ndarray  # (N, networks, settings) int16
   label_ranks: np.ndarray  # likewise; -1 where there is no label
-  distances: np.ndarray  # (N, networks, defenses) float32
+  distances: np.ndarray  # (N, networks, defenses) float32; of the demo's rows (N, 0)
   numbers: dict[str, np.ndarray]  # name -> (N,) float; NaN where a row has none
   # Photograph -> what only kept ones have: classes, probabilities; of the original candidates.
   extra: dict[str, rows.Row]
@@ -72,33 +73,32 @@ class AttackOutcome:
 class Results:
   """All rows of a study."""
 
-  def __init__(self, path: pathlib.Path):
+  def __init__(self, path: pathlib.Path, *, extras: Sequence[str] = _EXTRAS):
     self.folder = path.parent
     self.header, found = rows.read_run(path)
-    self.attacks: dict[str, rows.Row] = {}
     photos: dict[str, _Collected] = {}
-    training = []
-    self.failures: list[str] = []  # what could not be read, and why
-    self.timings: dict[str, list[float]] = {}  # attack -> seconds of single photographs
-    self.commands: list[str] = []  # that made the rows, in order
+    others: dict[str, list[rows.Row]] = collections.defaultdict(list)
     for row in found:
-      kind = row["kind"]
-      if kind == "photo":
-        photos.setdefault(row["attack"], _Collected()).add(row)
-      elif kind == "attack":
-        self.attacks[row["name"]] = row
-      elif kind == "training":
-        training.append(row["distances"])
-      elif kind == "timing":
-        self.timings.setdefault(row["attack"], []).append(row["seconds"])
-      elif kind == "failure":
-        self.failures.append(row["message"])
-      elif kind == "command":
-        self.commands.append(row["command"])
+      if row["kind"] == "photo":
+        photos.setdefault(row["attack"], _Collected(extras)).add(row)
+      else:
+        others[row["kind"]].append(row)
+    # The demo's first row names its attacks too, and rows of before have no others.
+    known = (*self.header.get("attacks", ()), *others["attack"])
+    self.attacks: dict[str, rows.Row] = {row["name"]: row for row in known}
+    self.failures, self.notes = (  # what could not be read, and what was lost in reading
+      [row["message"] for row in others[kind]] for kind in ("failure", "note")
+    )
+    self.timings: dict[str, list[float]] = {}  # attack -> seconds of single photographs
+    for row in others["timing"]:
+      self.timings.setdefault(row["attack"], []).append(row["seconds"])
+    self.commands = [row["command"] for row in others["command"]]  # that made the rows, in order
+    self.end: rows.Row = next(iter(others["end"]), {})  # the demo's; empty when it did not finish
     self._thresholds: dict[tuple[int, tuple[int, ...]], float] = {}
     self.outcomes = {
       name: photos[name].finish(row) for name, row in self.attacks.items() if name in photos
     }
+    training = [row["distances"] for row in others["training"]]
     # (n, networks, defenses), distances of clean training photographs; n may be 0.
     shape = (-1, len(self.header["networks"]), len(self.header["settings"]) - 1)
     self.training = np.asarray(training, np.float32).reshape(shape)
@@ -166,7 +166,7 @@ class Results:
     """Defense family -> its settings."""
     found: dict[str, list[int]] = {}
     for place, setting in enumerate(self.header["settings"]):
-      if setting["family"] is not None:
+      if setting["family"] not in (None, "none"):  # the demo's word
         found.setdefault(setting["family"], []).append(place)
     return found
 
@@ -266,17 +266,18 @@ def _joint(distances: np.ndarray, network: int, group: Sequence[int]) -> np.ndar
 class _Collected:
   """Rows of one attack on their way into arrays: a row as it is takes ten times the memory."""
 
-  def __init__(self):
+  def __init__(self, extras: Sequence[str]):
+    self._extras = extras
     self._entries: list[tuple] = []
     self._extra: dict[str, rows.Row] = {}
 
   def add(self, row: rows.Row) -> None:
     ranks, labels = np.asarray(row["ranks"], np.int16), row["label_ranks"]
     label_ranks = np.full_like(ranks, -1) if labels is None else np.asarray(labels, np.int16)
-    distances = np.asarray(row["distances"], np.float32)
+    distances = np.asarray(row.get("distances", ()), np.float32)
     numbers = [np.nan if row.get(name) is None else row[name] for name in _NUMBERS]
     self._entries.append((row["photo"], ranks, label_ranks, distances, numbers))
-    extra = {name: row[name] for name in _EXTRAS if name in row}
+    extra = {name: row[name] for name in self._extras if name in row}
     if len(extra) > 1:
       self._extra[row["photo"]] = extra
 
