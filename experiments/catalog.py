@@ -37,7 +37,7 @@ if TYPE_CHECKING:
   from matplotlib.figure import Figure
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class Experiment:
   """A table or figure: whose rows it needs, and what it makes of them."""
 
@@ -82,65 +82,40 @@ def _claims(results: Results) -> list[Table]:
 
 
 def _everything(setup: Setup) -> Iterable[Contender]:
-  yield from _all_attacks(setup)
-  for pairs in (
-    variants.transformation_pairs,
-    variants.choice_pairs,
-    variants.iteration_pairs,
-  ):
-    yield from itertools.chain.from_iterable(pairs(setup))
-  yield from _sweep(setup)
+  for name in ("table3", "table5", "table6", "table7", "fig5"):
+    yield from EXPERIMENTS[name].contenders(setup)
 
 
 EXPERIMENTS = {
-  "table1": Experiment(
-    title="What each attack is", contenders=_at_run_epsilon, tables=show_attacks.table1
-  ),
-  "table2": Experiment(title="Clean accuracy", contenders=_original, tables=show_attacks.table2),
+  "table1": Experiment("What each attack is", _at_run_epsilon, tables=show_attacks.table1),
+  "table2": Experiment("Clean accuracy", _original, tables=show_attacks.table2),
   "table3": Experiment(
-    title="All attacks",
-    contenders=_all_attacks,
-    tables=show_attacks.table3,
-    data=show_rates.every_rate,
+    "All attacks", _all_attacks, tables=show_attacks.table3, data=show_rates.every_rate
   ),
-  "table4": Experiment(title="Examples", contenders=_at_run_epsilon, figure=show_pictures.table4),
+  "table4": Experiment("Examples", _at_run_epsilon, figure=show_pictures.table4),
   "table5": Experiment(
-    title="Random transformation against none",
-    contenders=_pairs(variants.transformation_pairs),
+    "Random transformation against none",
+    _pairs(variants.transformation_pairs),
     tables=show_effects.table5,
   ),
   "table6": Experiment(
-    title="Random network against all networks",
-    contenders=_pairs(variants.choice_pairs),
-    tables=show_effects.table6,
+    "Random network against all networks", _pairs(variants.choice_pairs), tables=show_effects.table6
   ),
   "table7": Experiment(
-    title="Numbers of iterations",
-    contenders=_pairs(variants.iteration_pairs),
-    tables=show_effects.table7,
+    "Numbers of iterations", _pairs(variants.iteration_pairs), tables=show_effects.table7
   ),
-  "fig1": Experiment(
-    title="Cumulative perturbations", contenders=_at_run_epsilon, figure=show_pictures.figure1
-  ),
-  "fig3": Experiment(
-    title="Candidate targets against gamma", contenders=_original, figure=show_figures.figure3
-  ),
-  "fig4": Experiment(title="Trade-offs", contenders=_at_run_epsilon, figure=show_figures.figure4),
-  "fig5": Experiment(
-    title="RP-FGSM against epsilon", contenders=_sweep, figure=show_figures.figure5
-  ),
-  "fig6": Experiment(
-    title="Seconds a photograph", contenders=_original, figure=show_figures.figure6
-  ),
-  "claims": Experiment(title="The paper's statements", contenders=_everything, tables=_claims),
+  "fig1": Experiment("Cumulative perturbations", _at_run_epsilon, figure=show_pictures.figure1),
+  "fig3": Experiment("Candidate targets against gamma", _original, figure=show_figures.figure3),
+  "fig4": Experiment("Trade-offs", _at_run_epsilon, figure=show_figures.figure4),
+  "fig5": Experiment("RP-FGSM against epsilon", _sweep, figure=show_figures.figure5),
+  "fig6": Experiment("Seconds a photograph", _original, figure=show_figures.figure6),
+  "claims": Experiment("The paper's statements", _everything, tables=_claims),
   "defaults": Experiment(
-    title="What the paper leaves open",
-    contenders=_pairs(variants.default_pairs),
-    tables=show_effects.defaults,
+    "What the paper leaves open", _pairs(variants.default_pairs), tables=show_effects.defaults
   ),
   "passes": Experiment(
-    title="Protection a gradient pass",
-    contenders=passes.contenders,
+    "Protection a gradient pass",
+    passes.contenders,
     tables=show_passes.tables,
     figure=show_passes.figure,
   ),

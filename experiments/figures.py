@@ -19,11 +19,7 @@ _BEFORE, _OTHER = "#c44e52", "#9fb4d0"  # the scene predicted before, and every 
 
 
 def draw_figure(folder: pathlib.Path) -> pathlib.Path:
-  """Draws a few photographs before and after RP-FGSM and what an unseen network makes of them.
-
-  Shown are the photographs whose scene the unseen network was surest of, one of each group: chosen
-  by the clean photograph alone, never by success.
-  """
+  """Draws a few photos before and after RP-FGSM and what an unseen network makes of them."""
   header, examples = _choose(folder)
   network = _shown_network(header)
   figure = plots.new_figure(13, 2.9 * len(examples) + 0.5)
@@ -56,7 +52,7 @@ def _shown_network(header: rows.Row) -> int:
 
 
 def _choose(folder: pathlib.Path) -> tuple[rows.Row, list[tuple[rows.Row, rows.Row]]]:
-  """The header, and (clean row, protected row) of the examples, surest first."""
+  """The header, and (clean, protected row) of each group's surest clean photo, never by success."""
   path = rows.find_rows(folder)
   header, found = rows.read_run(path)
   network = _shown_network(header)

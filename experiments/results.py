@@ -176,14 +176,11 @@ class Results:
     photos: Sequence[str],
     *,
     networks: Sequence[int],
-    defended: bool | Sequence[int],
+    defended: bool | Sequence[int],  # all defenses, none, or the settings named
     top: int,
-    field: str | None = None,
+    field: str | None = None,  # TRUE or OWN; None: `scene`
   ) -> np.ndarray:
-    """Returns `(N,)`: for each photograph the share of networks and settings that were misled.
-
-    Settings: all defenses, none, or those named; `field` is TRUE or OWN, None the better one there.
-    """
+    """Returns `(N,)`: the share of networks and settings that each photograph misled."""
     settings = defended
     if isinstance(defended, bool):
       settings = range(1, len(self.header["settings"])) if defended else [0]
@@ -202,11 +199,8 @@ class Results:
     networks: Sequence[int],
     detectors: Iterable[Sequence[int]] | None = None,
   ) -> np.ndarray:
-    """Returns `(N,)`: the share of detectors that flag each photograph. Eq. 4.
-
-    A detector is a network and a group of settings joined by the largest distance; without groups
-    given, the families of defenses.
-    """
+    """Returns `(N,)`: the share of detectors that flag each photograph, Eq. 4."""
+    # A detector: a network and a group of settings, of which the largest distance counts.
     detectors = self.families.values() if detectors is None else detectors
     outcome = self.outcomes[name]
     distances = outcome.distances[outcome.at(photos)]
@@ -231,12 +225,9 @@ class Results:
     networks: Sequence[int],
     detectors: Iterable[Sequence[int]] | None = None,
     *,
-    successful: bool = False,
+    successful: bool = False,  # only of photos that, undefended, mislead all of these networks
   ) -> Rate | None:
-    """Returns the share of photographs that are detected; None without training photographs.
-
-    Successful: only of those that, undefended, mislead all of these networks about the scene.
-    """
+    """Returns the share that is detected; None without training photographs."""
     if not len(self.training):
       return None
     if successful:

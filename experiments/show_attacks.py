@@ -102,10 +102,8 @@ _CellsOf = Callable[[str, Sequence[str]], list[Cell]]
 
 
 def _groups(results: Results, contenders: Sequence[Contender]) -> Iterator[_Group]:
-  """Yields (photos, attacks): those on all photos, then the slow ones with their own baseline.
-
-  Fewer photos may be easier or harder ones, so they are never compared with the others' rates.
-  """
+  """Yields (photos, attacks): those on all photos, then the slow ones with their own baseline."""
+  # Fewer photos may be easier or harder ones: never compared with the rates of the others.
   there = [each for each in contenders if each.name in results.outcomes]
   fast, slow = ([each for each in there if each.slow == kind] for kind in (False, True))
   yield results.shared(each.name for each in fast), fast
@@ -163,43 +161,51 @@ def _in_short(results: Results, groups: Sequence[_Group], title: str) -> Table:
   return Table(title, (*table.columns[:2], *columns), without_photos, note)
 
 
-def _misleading(results: Results, groups: Sequence[_Group], title: str, field: str) -> Table:
-  reference, unseen = [results.reference], results.networks(seen=False)
+def _rates(
+  results: Results,
+  groups: Sequence[_Group],
+  title: str,
+  asked: dict[str, tuple[Sequence[int], bool | Sequence[int]]],
+  note: str,
+  field: str | None = None,
+) -> Table:
+  """Returns top-1 and top-5 rates of title -> (networks, settings); see `Results.misled`."""
 
   def cells(name: str, photos: Sequence[str]) -> list[Cell]:
     return [
       rate_cell(
         results.rate(name, photos, networks=networks, defended=defended, top=top, field=field)
       )
-      for networks in (reference, unseen)
-      for defended in (False, True)
+      for networks, defended in asked.values()
       for top in TOPS
     ]
 
-  settings = ("seen", "seen, defended", "unseen", "unseen, defended")
-  columns = [f"{each}, top-{top}" for each in settings for top in TOPS]
+  columns = [f"{each}, top-{top}" for each in asked for top in TOPS]
+  return _table(groups, title, columns, f"{note} {_INTERVAL}", cells)
+
+
+def _misleading(results: Results, groups: Sequence[_Group], title: str, field: str) -> Table:
+  reference, unseen = [results.reference], results.networks(seen=False)
+  asked = {
+    "seen": (reference, False),
+    "seen, defended": (reference, True),
+    "unseen": (unseen, False),
+    "unseen, defended": (unseen, True),
+  }
   note = (
     f"Seen is {results.header['reference']}, which every attack uses; unseen is "
     f"{_join(results, unseen)}. Defended: mean over {len(results.header['settings']) - 1} defenses "
-    f"of the 8-bit image. {_INTERVAL}"
+    "of the 8-bit image."
   )
-  return _table(groups, title, columns, note, cells)
+  return _rates(results, groups, title, asked, note, field)
 
 
 def _by_family(results: Results, groups: Sequence[_Group], title: str) -> Table:
   unseen = results.networks(seen=False)
-
-  def cells(name: str, photos: Sequence[str]) -> list[Cell]:
-    return [
-      rate_cell(results.rate(name, photos, networks=unseen, defended=settings, top=top))
-      for settings in ([0], *results.families.values())
-      for top in TOPS
-    ]
-
-  families = ("no defense", *results.families)
-  columns = [f"{family}, top-{top}" for family in families for top in TOPS]
-  note = f"{_join(results, unseen)}; each family averaged over its parameters. {_INTERVAL}"
-  return _table(groups, title, columns, note, cells)
+  families = {"no defense": [0]} | results.families
+  asked = {family: (unseen, settings) for family, settings in families.items()}
+  note = f"{_join(results, unseen)}; each family averaged over its parameters."
+  return _rates(results, groups, title, asked, note)
 
 
 def _detectability(results: Results, groups: Sequence[_Group], title: str) -> Table:

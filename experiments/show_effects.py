@@ -22,35 +22,33 @@ _NOTE = (
 
 def table5(results: Results) -> list[Table]:
   """Table V: with random transformations minus without."""
+  pairs, title = variants.transformation_pairs(results.setup), "Random transformation minus none"
 
   def group(pair: Pair) -> str:
-    return "one network" if len(pair[0].networks) == 1 else pair[0].config.classifier_choice
+    choice = variants.choice_of(pair[0])
+    return "one network" if choice == "one" else choice
 
-  pairs = variants.transformation_pairs(results.setup)
-  return _tables(results, pairs, "Random transformation minus none", group)
+  return _tables(results, pairs, title, group)
 
 
 def table6(results: Results) -> list[Table]:
   """Table VI: a random network minus all networks an iteration."""
-
-  def group(pair: Pair) -> str:
-    return "random transformation" if pair[0].transforms else "none"
-
-  pairs = variants.choice_pairs(results.setup)
-  return _tables(results, pairs, "A random network minus all networks", group)
+  pairs, title = variants.choice_pairs(results.setup), "A random network minus all networks"
+  words = {True: "random transformation", False: "none"}
+  return _tables(results, pairs, title, lambda pair: words[pair[0].transforms])
 
 
 def table7(results: Results) -> list[Table]:
   """Table VII: the same at other numbers of iterations; the paper has the targeted half."""
+  pairs = variants.iteration_pairs(results.setup)
 
   def iterations(contender: Contender) -> int:
-    ensemble = contender.config.classifier_choice == "ensemble"
+    ensemble = variants.choice_of(contender) == "ensemble"
     return contender.passes // (len(contender.networks) if ensemble else 1)
 
   def group(pair: Pair) -> str:
     return f"{iterations(pair[0])} iterations minus {iterations(pair[1])}"
 
-  pairs = variants.iteration_pairs(results.setup)
   return _tables(results, pairs, "A random network minus all networks, by iterations", group)
 
 
@@ -114,10 +112,7 @@ def _effects(results: Results, pair: Pair, photos: Sequence[str]) -> Iterator[np
 
 
 def defaults(results: Results) -> list[Table]:
-  """What the paper leaves open: each other choice minus the default, decided on half the photos.
-
-  The halves are even and odd image ids: a choice wins on the one and is reported on the other.
-  """
+  """What the paper leaves open: other choices minus the default, on even and on odd image ids."""
   pairs, photos = _there(results, variants.default_pairs(results.setup))
   if not pairs:
     return []

@@ -147,11 +147,7 @@ def _draw_boxes(axes: "Axes", boxes: Sequence[dict[str, Any]]) -> None:
 
 
 def figure4(results: Results) -> "Figure | None":
-  """Fig. 4: seen against unseen, without and with defenses; quality against undetectability.
-
-  On the photographs that all attacks had; squares are untargeted, circles targeted, and nearer to
-  the top right is better.
-  """
+  """Fig. 4: seen against unseen, without and with defenses; quality against undetectability."""
   attacks = (*variants.baselines(results.setup)[1:], *variants.paper_attacks(results.setup))
   contenders = [each for each in attacks if each.name in results.outcomes]
   photos = results.shared([each.name for each in contenders]) if contenders else []
@@ -175,10 +171,7 @@ def figure4(results: Results) -> "Figure | None":
 
 
 def _marker_styles(results: Results, contenders: Sequence[Contender]) -> dict[str, plots.Style]:
-  """Returns title -> marker; variants of one attack share their color.
-
-  Eight colors do not suffice: markers of the attacks after the eighth are hollow.
-  """
+  """Returns title -> marker, one color for variants of an attack; after the eighth it is hollow."""
   names = [each.title.removesuffix(" targeted") for each in contenders]
   colors = list(dict.fromkeys(names))
   styles = {}
@@ -298,10 +291,7 @@ def figure5(results: Results) -> "Figure | None":
 
 
 def _bands(results: Results, members: Sequence[Contender]) -> dict[str, np.ndarray]:
-  """Returns measure -> (values, low, high) along epsilon in per cent; of PSNR values in dB alone.
-
-  An attack on one network is judged on it, the attack on several on the reference.
-  """
+  """Returns measure -> (values, low, high) along epsilon in per cent; PSNR: values in dB alone."""
   photos = results.shared([each.name for each in members])
   attacked = results.attacked(members[0].name)
   seen = attacked if len(attacked) == 1 else [results.reference]

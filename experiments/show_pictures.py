@@ -21,17 +21,7 @@ if TYPE_CHECKING:
 
 # In the order of the paper.
 _FIGURE_1 = ("jsma", "cw", "deepfool", "sparsefool", "eot", "di-fgsm", "e-fgsm", "rp-fgsm")
-_TABLE_IV = (
-  "cw",
-  "deepfool",
-  "sparsefool",
-  "u-fgsm",
-  "p-fgsm",
-  "eot",
-  "di-fgsm",
-  "e-fgsm",
-  "rp-fgsm",
-)
+_TABLE_IV = ("cw", "deepfool", "sparsefool", "u-fgsm", "p-fgsm", *_FIGURE_1[4:])
 _MARGIN, _HEAD = 8, 56  # pixels around the panels of Fig. 1 and above them
 _NEARLY_ALL, _NEARLY_NONE = 0.9995, 0.0005  # probabilities beyond which Table IV has a triangle
 _BLUE = "#a8d1f0"
@@ -46,11 +36,7 @@ def image_path(results: Results, attack: str, photo: str) -> pathlib.Path:
 
 
 def _kept(results: Results, attacks: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-  """Returns (name -> title) of the original and the attacks, and the photographs kept of all.
-
-  The best known scene comes first, chosen by the clean photograph alone: the mean probability that
-  networks give to their answers.
-  """
+  """Returns name -> title of the original and the attacks, and the photographs kept of all."""
   found = variants.by_plain_name(results.setup)
   titles = {ORIGINAL: ORIGINAL} | {found[name].name: found[name].title for name in attacks}
   titles = {name: title for name, title in titles.items() if name in results.outcomes}
@@ -65,6 +51,7 @@ def _kept(results: Results, attacks: Sequence[str]) -> tuple[dict[str, str], lis
     and all(image_path(results, name, photo).is_file() for name in titles)
   ]
 
+  # The best known scene first, chosen by the clean photograph alone.
   def confidence(photo: str) -> float:
     return float(np.mean([each[0] for each in clean[photo]["probabilities"]]))
 
@@ -147,10 +134,7 @@ def _lay_out(
 
 
 def table4(results: Results) -> "Figure | None":
-  """Table IV: one photograph after each attack and every network's five most likely classes.
-
-  The true class is blue; without true classes it is the network's answer on the original.
-  """
+  """Table IV: one photograph after each attack and every network's five most likely classes."""
   titles, photos = _kept(results, _TABLE_IV)
   if not photos:
     return None
