@@ -215,7 +215,7 @@ def describe_run(results: Results) -> str:
 def _has_rows(results: Results, experiment: Experiment) -> bool:
   """Whether more than the baselines are there, or all that is needed."""
   wanted = {each.name: each for each in experiment.contenders(results.setup)}
-  there = [each for name, each in wanted.items() if name in results.outcomes]
+  there = results.present(wanted.values())
   return ORIGINAL in results.outcomes and (
     len(there) == len(wanted) or any(each.attack is not None for each in there)
   )

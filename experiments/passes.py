@@ -206,8 +206,8 @@ def shared_photos(results: Results) -> list[str]:
   usual, there = reference(results.setup).name, settings_in(results)
   if usual not in results.outcomes or len(there) <= _OF_OTHER_TABLES:
     return []
-  some = [each.name for one in there for each in one.members]
-  return results.shared([usual, *(name for name in some if name in results.outcomes)])
+  some = [each for one in there for each in one.members]
+  return results.shared([usual, *(each.name for each in results.present(some))])
 
 
 def _difference(

@@ -54,7 +54,9 @@ def _having(
   results: Results, photos: _Photos, number: str, test: Callable[[np.ndarray], np.ndarray]
 ) -> _Photos:
   """Those of some photographs whose clean row has a number that passes a test."""
-  found = test(_numbers(results, ORIGINAL, number, photos))
+  if not photos:
+    return []
+  found = test(results.numbers(ORIGINAL, number, photos))
   return [photo for photo, passes in zip(photos, found, strict=True) if passes]
 
 
@@ -69,13 +71,6 @@ def _parts(results: Results, photos: _Photos, title: str) -> Iterator[tuple[str,
   yield f"all photos ({len(photos)})", photos
   if 0 < len(confident) < len(photos):
     yield f"{title} ({len(confident)})", confident
-
-
-def _numbers(results: Results, attack: str, number: str, photos: _Photos) -> np.ndarray:
-  if not photos:
-    return np.empty(0)
-  outcome = results.outcomes[attack]
-  return outcome.numbers[number][outcome.at(photos)]
 
 
 def _introduction(results: Results, photos: _Photos) -> Iterator[str]:
@@ -132,7 +127,7 @@ def _attacks(results: Results, photos: _Photos) -> Iterator[str]:
   for attack in results.header["attacks"]:
     name = attack["name"]
     speed = results.end.get("attacks", {}).get(name, {}).get("photos_per_second")
-    largest = _numbers(results, name, "largest_change", photos).max(initial=0)
+    largest = results.numbers(name, "largest_change", photos).max() if photos else 0
     lines.append(
       [
         escape_markdown(attack["title"]),

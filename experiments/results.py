@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from experiments import lineup, rows
+from experiments.lineup import Contender
 from experiments.variants import Setup
 from rpfgsm_jax import defenses
 from rpfgsm_jax.evaluation import (
@@ -155,6 +156,10 @@ class Results:
     titles = self.attacks[name]["networks"] or [self.header["reference"]]
     return [self.titles.index(title) for title in titles]
 
+  def present(self, contenders: Iterable[Contender]) -> list[Contender]:
+    """Returns those that have rows."""
+    return [each for each in contenders if each.name in self.outcomes]
+
   def shared(self, names: Iterable[str]) -> list[str]:
     """Returns the photographs that all of some attacks had, in order."""
     names = list(names)
@@ -235,10 +240,14 @@ class Results:
       photos = [photo for photo, hit in zip(photos, misled, strict=True) if hit == 1]
     return misleading_rate(self.detected(name, photos, networks, detectors))
 
+  def numbers(self, name: str, column: str, photos: Sequence[str]) -> np.ndarray:
+    """Returns `(N,)`: a number of photographs behind an attack; NaN where a row has none."""
+    outcome = self.outcomes[name]
+    return outcome.numbers[column][outcome.at(photos)]
+
   def mean(self, name: str, column: str, photos: Sequence[str]) -> float | None:
     """Returns the mean of a number over photographs; None where no row has it."""
-    outcome = self.outcomes[name]
-    values = outcome.numbers[column][outcome.at(photos)]
+    values = self.numbers(name, column, photos)
     values = values[np.isfinite(values)]
     return float(values.mean()) if values.size else None
 

@@ -23,9 +23,7 @@ _DENSE = 0.05
 def table1(results: Results) -> list[Table]:
   """Table I, measured: nobody wrote the marks down, they follow from the rows and the settings."""
   lines = []
-  for contender in variants.paper_attacks(results.setup):
-    if contender.name not in results.outcomes:
-      continue
+  for contender in results.present(variants.paper_attacks(results.setup)):
     outcome = results.outcomes[contender.name]
     height, width = results.header["image_size"]
     density = outcome.numbers["l0"].mean() / (3 * height * width)
@@ -104,7 +102,7 @@ _CellsOf = Callable[[str, Sequence[str]], list[Cell]]
 def _groups(results: Results, contenders: Sequence[Contender]) -> Iterator[_Group]:
   """Yields (photos, attacks): those on all photos, then the slow ones with their own baseline."""
   # Fewer photos may be easier or harder ones: never compared with the rates of the others.
-  there = [each for each in contenders if each.name in results.outcomes]
+  there = results.present(contenders)
   fast, slow = ([each for each in there if each.slow == kind] for kind in (False, True))
   yield results.shared(each.name for each in fast), fast
   if slow:

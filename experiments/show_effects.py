@@ -67,8 +67,7 @@ def _tables(
     for group, members in groups.items():
       effects = [np.stack(list(_effects(results, pair, photos))) for pair in members]
       for (first, _), each in zip(members, effects, strict=True):
-        on = " + ".join(network.title for network in first.networks)
-        lines.append([group, on, *_cells(each)])
+        lines.append([group, first.on, *_cells(each)])
       if len(members) > 1:
         lines.append([group, "average", *_cells(np.mean(effects, axis=0))])
     kind = "targeted" if targeted else "untargeted"
@@ -79,7 +78,7 @@ def _tables(
 
 def _there(results: Results, pairs: Iterable[Pair]) -> tuple[list[Pair], list[str]]:
   """The pairs of which both have rows, and the photographs that all of them had."""
-  pairs = [pair for pair in pairs if all(each.name in results.outcomes for each in pair)]
+  pairs = [pair for pair in pairs if len(results.present(pair)) == 2]
   names = {each.name: None for pair in pairs for each in pair}
   return pairs, results.shared(names) if names else []
 

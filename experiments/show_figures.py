@@ -73,7 +73,7 @@ def figure6(results: Results) -> "Figure | None":
   attacks, counts = timing.timed_contenders(results.setup)
   charts = (
     ("(a) the attacks", {each.title: each for each in attacks}),
-    ("(b) RP-FGSM on one to all networks", {_networks(each): each for each in counts}),
+    ("(b) RP-FGSM on one to all networks", {each.on: each for each in counts}),
   )
   groups = {
     title: {
@@ -99,10 +99,6 @@ def figure6(results: Results) -> "Figure | None":
   _use_decades(grid[0], everything.min(), everything.max())
   grid[0].set_ylabel("seconds a photo (fewer is better)")
   return figure
-
-
-def _networks(contender: Contender) -> str:
-  return " + ".join(network.title for network in contender.networks)
 
 
 def _use_decades(axes: "Axes", least: float, most: float) -> None:
@@ -149,7 +145,7 @@ def _draw_boxes(axes: "Axes", boxes: Sequence[dict[str, Any]]) -> None:
 def figure4(results: Results) -> "Figure | None":
   """Fig. 4: seen against unseen, without and with defenses; quality against undetectability."""
   attacks = (*variants.baselines(results.setup)[1:], *variants.paper_attacks(results.setup))
-  contenders = [each for each in attacks if each.name in results.outcomes]
+  contenders = results.present(attacks)
   photos = results.shared([each.name for each in contenders]) if contenders else []
   if not photos:
     return None
@@ -254,10 +250,8 @@ def _draw_point(axes: "Axes", x: np.ndarray, y: np.ndarray, title: str, style: p
 
 def figure5(results: Results) -> "Figure | None":
   """Fig. 5: targeted RP-FGSM against epsilon, a line for each network and one for all of them."""
-  lines = {
-    title: [each for each in members if each.name in results.outcomes]
-    for title, members in variants.epsilon_sweep(results.setup).items()
-  }
+  sweep = variants.epsilon_sweep(results.setup)
+  lines = {title: results.present(members) for title, members in sweep.items()}
   lines = {title: members for title, members in lines.items() if len(members) > 1}
   if not lines:
     return None

@@ -106,8 +106,7 @@ def figure(results: Results) -> "Figure | None":
   paper = _point(results, passes.reference(results.setup), photos)
   options: dict[str, list[list[_Point]]] = {}
   for setting in passes.settings_in(results):
-    there = [each for each in setting.members if each.name in results.outcomes]
-    points = [_point(results, each, photos) for each in there]
+    points = [_point(results, each, photos) for each in results.present(setting.members)]
     options.setdefault(setting.option, []).append(points)
   styles = plots.line_styles(list(options))
   made = plots.new_figure(10, 3.6 * len(TOPS) + 0.9)
