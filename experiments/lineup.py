@@ -44,6 +44,11 @@ class Contender:
   # Where there is no attack.
   change: Callable[[np.ndarray, Sequence[int], int], np.ndarray] | None = None
 
+  @property
+  def on(self) -> str:
+    """The titles of the networks it uses."""
+    return " + ".join(network.title for network in self.networks)
+
   def describe(self) -> dict[str, Any]:
     """Returns what rows say of it."""
     return {key: getattr(self, key) for key in ("name", "title", "note", "passes")}

@@ -130,10 +130,7 @@ def add_options(
 
 
 def study_config(options: Mapping[str, Any]) -> StudyConfig:
-  """Returns a config from a command line's options, where None and () mean the default.
-
-  `classifiers` is a collection or a folder of the four networks, `changes` are texts FIELD=VALUE.
-  """
+  """Returns a config from a command line's options; None and () mean the default."""
   options = dict(options)
   classifiers, changes = options.pop("classifiers", None), options.pop("changes", ())
   chosen = {name: value for name, value in options.items() if value not in (None, ())}

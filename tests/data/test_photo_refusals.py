@@ -255,3 +255,23 @@ def test_heic_without_its_reader_names_the_remedy(tmp_path, photo, monkeypatch):
   pillow_heif.from_pillow(Image.fromarray(photo)).save(path)
   monkeypatch.setitem(sys.modules, "pillow_heif", None)
   assert "run pip install 'rpfgsm-jax[heic]', or convert" in _refused(path)
+
+
+def test_a_canons_raw_file_is_told_by_its_mark(tmp_path):
+  """Pillow would read the preview in its first directory."""
+  pixels = np.full((40, 48, 3), 77, np.uint8).tobytes()
+  table = 16 + 2 + 12 * 8 + 4
+  entries = [
+    (0x0100, 4, 1, 48), (0x0101, 4, 1, 40), (0x0102, 3, 1, 8), (0x0106, 3, 1, 2),
+    (0x0111, 4, 1, table), (0x0115, 3, 1, 3), (0x0116, 4, 1, 40), (0x0117, 4, 1, len(pixels)),
+  ]  # fmt: skip
+  body = struct.pack("<H", len(entries))
+  body += b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+  for mark, raw in ((b"CR\2\0", True), (b"\0\0\0\0", False)):
+    path = tmp_path / f"{raw}.tif"
+    path.write_bytes(b"II*\0" + struct.pack("<I", 16) + mark + bytes(4) + body + pixels)
+    if raw:
+      with pytest.raises(ImageError, match="camera's raw file"):
+        read_photo(path)
+    else:
+      assert np.all(read_photo(path).pixels == 77)
