@@ -151,17 +151,8 @@ class Classifier:
       ValueError: an argument breaks its rule, or `apply` does not return one array with a logit of
         floating dtype for each class name.
     """
-    if isinstance(class_names, numbers.Integral):
-      class_names = range(class_names)
-    if isinstance(class_names, str):
-      raise ValueError(f"class_names must be several names or their number, got {class_names!r}.")
-    class_names = tuple(str(each) for each in class_names)
+    class_names = _different_names(class_names)
     height, width = _two_sides(image_size)
-    if len(class_names) < 2 or len(set(class_names)) != len(class_names):
-      raise ValueError(
-        f"class_names must be at least two different names, got {len(class_names)} names, "
-        f"{len(set(class_names))} of them different."
-      )
     mean, deviation = _per_channel("mean", mean), _per_channel("deviation", deviation)
     if not all(0 <= value <= 1 for value in mean):
       raise ValueError(
@@ -233,6 +224,20 @@ class Classifier:
       mean=mean,
       deviation=deviation,
     )
+
+
+def _different_names(class_names: Sequence[str] | int) -> tuple[str, ...]:
+  if isinstance(class_names, str):
+    raise ValueError(f"class_names must be several names or their number, got {class_names!r}.")
+  if isinstance(class_names, numbers.Integral):
+    class_names = range(class_names)
+  names = tuple(str(each) for each in class_names)
+  if len(names) < 2 or len(set(names)) != len(names):
+    raise ValueError(
+      f"class_names must be at least two different names, got {len(names)} names, "
+      f"{len(set(names))} of them different."
+    )
+  return names
 
 
 def _two_sides(image_size: tuple[int, int] | int) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rpfgsm_jax import atomic
+from rpfgsm_jax.attacks import inputs
 from rpfgsm_jax.data import images
 from rpfgsm_jax.data.folders import image_id
 from rpfgsm_jax.data.photo_files import (
@@ -86,7 +87,7 @@ def protect_photo(
     OutOfMemoryError: it does not fit into the device's memory at this working size.
     OSError: `out` could not be written; an older file is untouched.
   """
-  config = PhotoConfig() if config is None else config
+  config = inputs.config_or_default(config, PhotoConfig)
   target = None if out is None else _check_out(out, photo, config.encoding, overwrite)
   seed = secrets.randbits(64) if seed is None else seed
   protecting = PhotoProtector(classifiers, config, held_out=held_out, seed=seed)
