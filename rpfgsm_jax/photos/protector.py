@@ -63,7 +63,7 @@ class PhotoProtector:
     Raises:
       ValueError: an argument breaks its rule, or a network both attacks and is held out.
     """
-    self.config = PhotoConfig() if config is None else config
+    self.config = inputs.config_or_default(config, PhotoConfig)
     own_size = self.config.size == "photo"
     self._classifiers = inputs.check_classifiers(classifiers, same_size=not own_size)
     self._held_out = (held_out,) if isinstance(held_out, Classifier) else tuple(held_out)
@@ -72,7 +72,8 @@ class PhotoProtector:
       if network.name in named:
         raise ValueError(
           f"held_out must be networks that the attack does not use, got {network.name}, which is "
-          "one of the classifiers; leave it out of one of them."
+          "one of the classifiers; leave it out of one of them, or give two networks two names: "
+          "dataclasses.replace(network, name=…)."
         )
     self._key = engine.root_key(seed)
     self._device = device
