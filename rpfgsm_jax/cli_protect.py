@@ -180,10 +180,9 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
 
 def _shard(options: dict[str, Any]) -> Any:
   from rpfgsm_jax.jobs import Shard
-  from rpfgsm_jax.jobs.distributed import shard_of_this_process
 
   if options["distributed"]:
-    return shard_of_this_process()
+    return Shard.of_this_process()
   return None if options["shard"] is None else Shard.parse(options["shard"])
 
 
@@ -299,7 +298,7 @@ def _write_report(path: pathlib.Path, running: "RunningJob") -> None:
   from rpfgsm_jax.photos.page import Entry, write_photo_page
 
   entries = [
-    Entry.of(task.record.relative, task.record.path.absolute(), task.output, facts)
+    Entry.of(task.relative, task.path.absolute(), task.output, facts)
     for task, facts in running.records()
   ]
   if not entries:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from rpfgsm_jax import cli, cli_protect_options, jobs, process
 from rpfgsm_jax.engine import MAX_SEED
-from rpfgsm_jax.jobs import RunningJob, distributed, engines
+from rpfgsm_jax.jobs import RunningJob, engines
 
 
 @pytest.fixture(autouse=True)
@@ -139,7 +139,7 @@ def test_options_reach_the_job(rpfgsm, folder, monkeypatch):
     raise jobs.JobError("stopped here.")
 
   monkeypatch.setattr(jobs, "open_job", stop)
-  monkeypatch.setattr(distributed, "shard_of_this_process", lambda: jobs.Shard(4, 7))
+  monkeypatch.setattr(jobs.Shard, "of_this_process", lambda: jobs.Shard(4, 7))
   options = ("--epsilon", 8, "--targeted", "--steps", 3, "--seed", 5, "--batch-size", 16)
   more = ("--devices", 2, "--preprocess", "places365", "--network", "x", "--distributed")
   last = ("--micro-batch", 2, "--format", "jpeg", "--quality", 80, "--max-megapixels", 3)
@@ -160,7 +160,7 @@ def test_options_reach_the_job(rpfgsm, folder, monkeypatch):
   assert (job.networks, job.held_out) == (cli_protect_options.DEFAULT_NETWORKS, ())
   assert (job.photos.attack.epsilon, "micro_batch" in job.by_device) == (16.0, True)
   rpfgsm(folder, "--out", "o", "--engine", "ray", "--devices", 3, "--address", "h:1")
-  assert (given["job"].devices, given["engine"]._wanted, given["engine"]._address) == (
+  assert (given["job"].devices, given["engine"]._workers, given["engine"]._address) == (
     None,
     3,
     "h:1",

@@ -104,8 +104,8 @@ def shortcoming(outcome: Outcome) -> str | None:
 def photo_entry(task: Task, facts: Facts) -> dict[str, Any]:
   """Returns a photo that is done as JSON values, for other programs."""
   entry = {
-    "photo": task.record.relative,
-    "source": str(task.record.path.absolute()),
+    "photo": task.relative,
+    "source": str(task.path.absolute()),
     "output": str(task.output),
     "working_size": facts["working_size"],
   }

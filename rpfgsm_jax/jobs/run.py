@@ -52,7 +52,7 @@ def open_job(job: Job, engine: Engine | None = None) -> Iterator["RunningJob"]:
       if found.facts is not None:
         done[task] = found.facts
       elif found.refusal is not None:
-        refused.append(Outcome(task.record.relative, found.refusal))
+        refused.append(Outcome(task.relative, found.refusal))
       else:
         waiting.append(task)
     plan.check_outputs_writable(waiting)
@@ -80,12 +80,10 @@ class RunningJob:
     notes: Sequence[str] = (),
   ):
     self.total, self.to_do, self.notes = len(tasks) + len(refused), len(tasks), list(notes)
-    self.statuses = {
-      task.record.relative: photo_records.status_of(facts) for task, facts in done.items()
-    }
+    self.statuses = {task.relative: photo_records.status_of(facts) for task, facts in done.items()}
     self._engine, self._job, self._refused = engine, job, refused
-    self._all = sorted((*tasks, *done), key=lambda task: task.record.relative)
-    self._tasks = {task.record.relative: task for task in tasks}
+    self._all = sorted((*tasks, *done), key=lambda task: task.relative)
+    self._tasks = {task.relative: task for task in tasks}
     self._skipped, self._failures, self._seconds = len(done), [], 0.0
 
   def __iter__(self) -> Iterator[Outcome]:
@@ -122,7 +120,7 @@ class RunningJob:
   def records(self) -> Iterator[tuple[Task, Facts]]:
     """Yields each photo that is done, by name, and its record."""
     for task in self._all:
-      if task.record.relative in self.statuses:
+      if task.relative in self.statuses:
         facts = output_state(self._job, task).facts
         if facts is not None:
           yield task, facts
@@ -172,13 +170,13 @@ def preview(job: Job) -> list[Preview]:
 
 
 def _preview(job: Job, task: Task) -> Preview:
-  relative, found = task.record.relative, output_state(job, task)
+  relative, found = task.relative, output_state(job, task)
   if found.facts is not None:
     return Preview(relative, task.output, "done", "")
   reason = found.refusal
   if reason is None:
     try:
-      open_photo(task.record.path, max_pixels=job.max_pixels, min_side=job.photos.min_side)
+      open_photo(task.path, max_pixels=job.max_pixels, min_side=job.photos.min_side)
     except ImageError as error:
       reason = str(error)
   if reason is not None:

@@ -108,7 +108,7 @@ class Worker:
 
   def open(self, task: Task) -> _Opened | Outcome:
     """Reads a photo's file and what its header says."""
-    path = task.record.path
+    path = task.path
     source_mark = photo_records.mark(path)
     try:
       photo = open_photo(path, max_pixels=self.job.max_pixels, min_side=self.job.photos.min_side)
@@ -118,7 +118,7 @@ class Worker:
 
   def read(self, opened: _Opened) -> _Read | Outcome:
     """Decodes a photo and checks that it can be protected."""
-    task, path = opened.task, opened.task.record.path
+    task, path = opened.task, opened.task.path
     try:
       original = opened.photo.decode()
       photo = self._protectors[0].prepare(original)
@@ -142,7 +142,7 @@ class Worker:
     started = time.perf_counter()
     try:
       found = self._attacks[device](
-        [read.photo for read in group], [read.task.record.image_id for read in group]
+        [read.photo for read in group], [read.task.image_id for read in group]
       )
     except (MemoryError, ValueError) as error:  # ValueError: the attack has no use for such a photo
       if len(group) > 1:  # the others have nothing to do with it
@@ -185,13 +185,13 @@ class Worker:
       return _failed(task, error)
     except OSError as error:
       return _failed_write(task, error, notes)
-    return Outcome(task.record.relative, None, notes, facts)
+    return Outcome(task.relative, None, notes, facts)
 
   def _identity(self, task: Task, photo: Photo) -> photo_records.Facts:
     """Says what became what, and by which settings."""
     return {
-      "photo": os.path.abspath(task.record.path),
-      "relative": task.record.relative,
+      "photo": os.path.abspath(task.path),
+      "relative": task.relative,
       "output": task.output.relative_to(self.job.out).as_posix(),
       "source_sha256": photo.sha256,
       "settings": self.job.settings,
@@ -259,7 +259,7 @@ class _Flow:
     future.add_done_callback(lambda done: self._events.put((then, done)))
 
   def _start_reading(self, opened: _Opened) -> None:
-    self._weights[opened.task.record.relative] = opened.photo.size[0] * opened.photo.size[1]
+    self._weights[opened.task.relative] = opened.photo.size[0] * opened.photo.size[1]
     self._reading += 1
     self._start(self._host, self._was_read, self._worker.read, opened)
 
@@ -270,7 +270,7 @@ class _Flow:
       return
     # At the networks' size only the number of photos counts from here on.
     if self._worker.job.photos.size == "network":
-      self._weights[read.task.record.relative] = 0
+      self._weights[read.task.relative] = 0
     self._waiting[self._worker.shape_of(read)].append(read)
 
   def _start_attacks(self, more: bool) -> None:
@@ -311,7 +311,7 @@ def _start_threads(count: int, name: str) -> concurrent.futures.ThreadPoolExecut
 
 def _failed(task: Task, error: ValueError | MemoryError) -> Outcome:
   """Says why a photo could not be done; the others can."""
-  path, why = task.record.path, str(error)
+  path, why = task.path, str(error)
   if isinstance(error, MemoryError):
     where = "device" if isinstance(error, OutOfMemoryError) else "computer"
     why = (
@@ -320,7 +320,7 @@ def _failed(task: Task, error: ValueError | MemoryError) -> Outcome:
     )
   elif not isinstance(error, ImageError):  # which names the file itself
     why = f"{path}: {why}"
-  return Outcome(task.record.relative, why)
+  return Outcome(task.relative, why)
 
 
 def _failed_write(task: Task, error: OSError, notes: Sequence[str]) -> Outcome:
@@ -330,7 +330,7 @@ def _failed_write(task: Task, error: OSError, notes: Sequence[str]) -> Outcome:
     raise JobError(
       f"{why}. Make room or name another disk; the same command then goes on."
     ) from error
-  return Outcome(task.record.relative, f"{why}.", tuple(notes))
+  return Outcome(task.relative, f"{why}.", tuple(notes))
 
 
 def _width_first(size: tuple[int, int] | None) -> list[int] | None:
