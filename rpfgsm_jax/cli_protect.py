@@ -15,8 +15,9 @@ from click.core import ParameterSource
 from rpfgsm_jax.cli_protect_options import DEFAULT_HELD_OUT, DEFAULT_NETWORKS, all_options
 
 if TYPE_CHECKING:
-  from rpfgsm_jax.jobs import Job, RunningJob
   from rpfgsm_jax.jobs.engines import Engine
+  from rpfgsm_jax.jobs.run import RunningJob
+  from rpfgsm_jax.jobs.spec import Job, Shard
   from rpfgsm_jax.photos.config import PhotoConfig
 
 NOT_PROTECTED = 3
@@ -70,8 +71,9 @@ def leave_at_once() -> None:
 
 @contextlib.contextmanager
 def _exit_codes() -> Iterator[None]:
-  from rpfgsm_jax.jobs import FolderError, JobError, SettingsError
+  from rpfgsm_jax.jobs.spec import JobError, SettingsError
   from rpfgsm_jax.models.weights import WeightsError
+  from rpfgsm_jax.result_folder import FolderError
 
   try:
     yield
@@ -114,7 +116,7 @@ def job_of(options: dict[str, Any]) -> "Job":
   """Returns the job that the options describe."""
   from PIL import Image
 
-  from rpfgsm_jax.jobs import Job
+  from rpfgsm_jax.jobs.spec import Job
 
   largest = options["max_megapixels"]
   choices = {"working_pixels": "working_megapixels", "micro_batch": "micro_batch"}
@@ -178,8 +180,8 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
   return {name: value for name, value in values.items() if value not in (None, "auto")}
 
 
-def _shard(options: dict[str, Any]) -> Any:
-  from rpfgsm_jax.jobs import Shard
+def _shard(options: dict[str, Any]) -> "Shard | None":
+  from rpfgsm_jax.jobs.spec import Shard
 
   if options["distributed"]:
     return Shard.of_this_process()
@@ -202,9 +204,9 @@ def _run(options: dict[str, Any]) -> int:
   from rpfgsm_jax import process
 
   cache = process.prepare()
-  from rpfgsm_jax import jobs
+  from rpfgsm_jax.jobs import run
 
-  with jobs.open_job(job_of(options), engine_of(options)) as running:
+  with run.open_job(job_of(options), engine_of(options)) as running:
     if running.to_do:
       click.echo(f"{running.to_do} to do; {cache.describe()}", err=True)
     try:
@@ -256,10 +258,10 @@ def _follow(running: "RunningJob") -> bool:
 
 def _list(options: dict[str, Any]) -> int:
   """Says what would be done; returns the exit code that could be expected."""
-  from rpfgsm_jax import jobs
+  from rpfgsm_jax.jobs import run
   from rpfgsm_jax.jobs.messages import one_line
 
-  found = jobs.preview(job_of(options))
+  found = run.preview(job_of(options))
   counts = dict.fromkeys(("to do", "done", "refused"), 0)
   for each in found:
     counts[each.standing] += 1

@@ -13,7 +13,7 @@ from typing import Protocol, Self
 import jax
 
 from rpfgsm_jax import __version__
-from rpfgsm_jax.engine import even_batches
+from rpfgsm_jax.engine.batches import even_batches
 from rpfgsm_jax.jobs.messages import Outcome
 from rpfgsm_jax.jobs.plan import Task
 from rpfgsm_jax.jobs.spec import Job, SettingsError, identify_networks

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rpfgsm_jax import atomic, result_folder
-from rpfgsm_jax.engine import MAX_SEED
+from rpfgsm_jax.engine.protector import MAX_SEED
 from rpfgsm_jax.jobs import locks
 from rpfgsm_jax.jobs.spec import SettingsError
 from rpfgsm_jax.result_folder import FolderError, Record

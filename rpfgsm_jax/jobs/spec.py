@@ -13,7 +13,7 @@ import jax
 from PIL import Image
 
 from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig
-from rpfgsm_jax.engine import BatchSize
+from rpfgsm_jax.engine.batches import BatchSize
 from rpfgsm_jax.models import weights
 from rpfgsm_jax.models.weights import NetworkIdentity
 from rpfgsm_jax.photos.config import PhotoConfig

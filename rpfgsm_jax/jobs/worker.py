@@ -29,7 +29,7 @@ from rpfgsm_jax.data.photo_files import (
   open_photo,
 )
 from rpfgsm_jax.devices import DeviceClock
-from rpfgsm_jax.engine import OutOfMemoryError
+from rpfgsm_jax.engine.protector import OutOfMemoryError
 from rpfgsm_jax.jobs import ledger, photo_records
 from rpfgsm_jax.jobs.messages import Outcome
 from rpfgsm_jax.jobs.plan import Task

@@ -22,23 +22,13 @@ from rpfgsm_jax.data import images, list_images
 from rpfgsm_jax.data.folders import image_id
 from rpfgsm_jax.data.photo_files import Encoding
 from rpfgsm_jax.defenses.bank import no_defenses
-from rpfgsm_jax.jobs import (
-  FolderError,
-  Job,
-  JobError,
-  SettingsError,
-  Shard,
-  engines,
-  ledger,
-  open_job,
-  preview,
-  run,
-  spec,
-)
-from rpfgsm_jax.jobs.spec import NetworkIdentity
+from rpfgsm_jax.jobs import engines, ledger, run, spec
+from rpfgsm_jax.jobs.run import open_job, preview
+from rpfgsm_jax.jobs.spec import Job, JobError, NetworkIdentity, SettingsError, Shard
 from rpfgsm_jax.photos.config import PhotoConfig, photo_attack
 from rpfgsm_jax.photos.protector import PhotoProtector
 from rpfgsm_jax.photos.verdict import Verdict
+from rpfgsm_jax.result_folder import FolderError
 
 NETWORKS = {f"toys/{index}": toys.linear(index, name=f"toys/{index}") for index in range(3)}
 SIZES = {"a.png": (36, 34), "b.jpg": (50, 33), "sub/c.png": (32, 81), "sub/c.bmp": (34, 35)}

@@ -12,9 +12,9 @@ from jobs.fake_protector import FakePhotoProtector
 from jobs.interrupted import interrupt
 from PIL import Image
 
-from rpfgsm_jax import cli, cli_protect_options, jobs, process
+from rpfgsm_jax import cli, cli_protect_options, process
 from rpfgsm_jax.data.photo_files import Encoding
-from rpfgsm_jax.jobs import engines
+from rpfgsm_jax.jobs import engines, run, spec
 from rpfgsm_jax.photos.config import PhotoConfig
 from rpfgsm_jax.photos.strength import STRENGTHS
 
@@ -160,9 +160,9 @@ def given(rpfgsm, monkeypatch):
 
     def stop(job, engine):
       found.append(job)
-      raise jobs.JobError("stopped here.")
+      raise spec.JobError("stopped here.")
 
-    monkeypatch.setattr(jobs, "open_job", stop)
+    monkeypatch.setattr(run, "open_job", stop)
     result = rpfgsm(*options, "--out", "o")
     assert result.stderr == "Error: stopped here.\n"
     return found[0]
@@ -195,7 +195,7 @@ def test_options_reach_the_job(given):
   assert (job.max_pixels, job.overwrite, job.photos.keep_metadata) == (20_000_000, True, True)
   # A network of one's own has no judge unless one is named.
   assert (job.networks, job.held_out, job.seed) == (("n",), (), 2**63)
-  assert (job.devices, job.shard) == (2, jobs.Shard(1, 2))
+  assert (job.devices, job.shard) == (2, spec.Shard(1, 2))
 
 
 def test_what_the_options_say_is_so(rpfgsm):

@@ -9,7 +9,7 @@ import toy_classifiers as toys
 from jobs.fake_protector import FakePhotoProtector
 from jobs.test_worker import COUNT, make, micro_batch, photos, save, whole  # noqa: F401
 
-from rpfgsm_jax.engine import OutOfMemoryError
+from rpfgsm_jax.engine.protector import OutOfMemoryError
 from rpfgsm_jax.jobs import engines
 from rpfgsm_jax.jobs.spec import Job, NetworkIdentity, SettingsError
 from rpfgsm_jax.photos.config import PhotoConfig, photo_attack
