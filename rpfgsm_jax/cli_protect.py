@@ -212,8 +212,7 @@ def _run(options: dict[str, Any]) -> int:
     try:
       interrupted = _follow(running)
     finally:
-      summary = running.summary()
-      click.echo(summary.to_text(), err=options["as_json"])
+      click.echo(running.to_text(), err=options["as_json"])
       if options["as_json"]:
         click.echo(json.dumps(running.to_json()))
     if interrupted:
@@ -221,7 +220,7 @@ def _run(options: dict[str, Any]) -> int:
       return INTERRUPTED
     if options["report"]:
       _write_report(_page_of(options["out"]), running)
-  if summary.failures:
+  if running.failures:
     return 1
   lacking = {"partly", "not"} & set(running.statuses.values())
   return NOT_PROTECTED if options["strict"] and lacking else 0
@@ -306,5 +305,5 @@ def _write_report(path: pathlib.Path, running: "RunningJob") -> None:
   if not entries:
     click.echo("no report: no photo is done", err=True)
     return
-  write_photo_page(path, entries, failures=running.summary().failures)
+  write_photo_page(path, entries, failures=running.failures)
   click.echo(f"{path} shows the originals: keep it private", err=True)
