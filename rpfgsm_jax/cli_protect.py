@@ -15,7 +15,8 @@ from click.core import ParameterSource
 from rpfgsm_jax.cli_protect_options import DEFAULT_HELD_OUT, DEFAULT_NETWORKS, all_options
 
 if TYPE_CHECKING:
-  from rpfgsm_jax.jobs.engines import Engine
+  from rpfgsm_jax.jobs.engines import LocalEngine
+  from rpfgsm_jax.jobs.ray_engine import RayEngine
   from rpfgsm_jax.jobs.run import RunningJob
   from rpfgsm_jax.jobs.spec import Job, Shard
   from rpfgsm_jax.photos.config import PhotoConfig
@@ -188,7 +189,7 @@ def _shard(options: dict[str, Any]) -> "Shard | None":
   return None if options["shard"] is None else Shard.parse(options["shard"])
 
 
-def engine_of(options: dict[str, Any]) -> "Engine":
+def engine_of(options: dict[str, Any]) -> "LocalEngine | RayEngine":
   """Returns the engine that the options describe; with Ray, devices are its workers."""
   if options["engine"] == "local":
     from rpfgsm_jax.jobs.engines import LocalEngine

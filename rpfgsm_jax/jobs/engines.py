@@ -8,7 +8,7 @@ batch nor on the device it shares, so that all write the same bytes.
 import importlib.metadata
 import os
 from collections.abc import Iterator, Sequence
-from typing import Protocol, Self
+from typing import Self
 
 import jax
 
@@ -23,30 +23,8 @@ from rpfgsm_jax.photos.config import default_batch_size
 from rpfgsm_jax.photos.protector import PhotoProtector
 
 
-class Engine(Protocol):
-  """See this file's first lines."""
-
-  idle_share: float | None  # of the devices, 0..1; None: not known
-
-  def __enter__(self) -> Self: ...
-
-  def __exit__(self, *failure: object) -> None: ...
-
-  def environment(self) -> dict[str, str]:
-    """What last bits may depend on, where the work is done."""
-    ...
-
-  def platform(self) -> str:
-    """The kind of device there: "cpu", "gpu" or "tpu"."""
-    ...
-
-  def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[Outcome]:
-    """Yields one outcome a photo; closing the iterator stops the work."""
-    ...
-
-
 class LocalEngine:
-  """The devices of this process."""
+  """The devices of this process; `RayEngine` has the same methods."""
 
   def __init__(self) -> None:
     self._worker: Worker | None = None
@@ -59,7 +37,7 @@ class LocalEngine:
 
   @property
   def idle_share(self) -> float | None:
-    """Of the devices, 0..1; None before the first result."""
+    """The idle part of the devices' time, 0..1; None: not known."""
     return self._worker.clock.idle_share if self._worker else None
 
   def environment(self) -> dict[str, str]:
@@ -71,7 +49,7 @@ class LocalEngine:
     return jax.local_devices()[0].platform
 
   def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[Outcome]:
-    """Protects the photos; see `Worker.run`."""
+    """Yields one outcome a photo; closing the iterator stops the work."""
     self._worker = make_worker(job, len(tasks))
     yield from self._worker.run(tasks)
 

@@ -11,13 +11,13 @@ import os
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from rpfgsm_jax import atomic
 from rpfgsm_jax.data.images import ImageError
 from rpfgsm_jax.data.photo_files import open_photo
 from rpfgsm_jax.jobs import ledger, locks, photo_records, plan, record
-from rpfgsm_jax.jobs.engines import Engine, LocalEngine
+from rpfgsm_jax.jobs.engines import LocalEngine
 from rpfgsm_jax.jobs.messages import IN_WORDS, Outcome, one_line, photo_entry
 from rpfgsm_jax.jobs.photo_records import Facts, output_state
 from rpfgsm_jax.jobs.plan import Task, make_plan
@@ -33,11 +33,14 @@ from rpfgsm_jax.jobs.spec import (
 from rpfgsm_jax.photos.config import default_micro_batch, default_working_pixels
 from rpfgsm_jax.photos.verdict import STATUSES, Status
 
+if TYPE_CHECKING:
+  from rpfgsm_jax.jobs.ray_engine import RayEngine
+
 _NAMED = 20  # failures that the end of a run repeats
 
 
 @contextlib.contextmanager
-def open_job(job: Job, engine: Engine | None = None) -> Iterator["RunningJob"]:
+def open_job(job: Job, engine: "LocalEngine | RayEngine | None" = None) -> Iterator["RunningJob"]:
   """Begins a job or goes on with it, and keeps other runs of the same work away meanwhile."""
   job, planned = _identified(job), make_plan(job)
   state = _make_state(job.out)
@@ -82,7 +85,7 @@ class RunningJob:
 
   def __init__(
     self,
-    engine: Engine,
+    engine: "LocalEngine | RayEngine",
     job: Job,
     tasks: Sequence[Task],
     done: dict[Task, Facts],
