@@ -85,7 +85,7 @@ WRONG = {
   "report": (["in", "--out", "out", "--report"], "--report belongs to --size photo"),
   "two shards": (["in", "--out", "out", "--shard", "0/2", "--distributed"], "exclude each other"),
   "ray": (["in", "--out", "out", "--engine", "ray", "--shard", "0/2"], "divides the photos itself"),
-  "address": (["in", "--out", "out", "--address", "h:1"], "--address is Ray's"),
+  "address": (["in", "--out", "out", "--address", "h:1"], "--address belongs to --engine ray"),
   "epsilon": (["in", "--out", "out", "--epsilon", "0"], "Invalid value for '--epsilon'"),
   "batch": (["in", "--out", "out", "--batch-size", "some"], "Invalid value for '--batch-size'"),
   "micro-batch": (["in", "--out", "out", "--micro-batch", 0], "Invalid value for '--micro-batch'"),

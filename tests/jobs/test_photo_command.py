@@ -124,10 +124,10 @@ WRONG = {
   "epsilon twice": (["--strength", "strong", "--epsilon", "3"], "--strength and --epsilon say the"),
   "strength": (["--strength", "huge"], "'huge' is neither gentle, medium, strong nor a number"),
   "too strong": (["--strength", "256"], "nor a number in 1..255"),
-  "quality of png": (["--quality", "80"], "--quality is JPEG's; add --format jpeg"),
+  "quality of png": (["--quality", "80"], "--quality belongs to --format jpeg; leave"),
   "subsampling of webp": (
     ["--format", "webp", "--subsampling", "4:4:4"],
-    "--subsampling is JPEG's",
+    "--subsampling belongs to --format jpeg",
   ),
   "preprocess": (["--preprocess", "places365"], "--preprocess belongs to --size network"),
   "batches": (["--batch-size", "0"], "Invalid value for '--batch-size'"),
