@@ -146,11 +146,6 @@ def _check_sources(sources: Sequence[pathlib.Path], out: pathlib.Path) -> None:
         )
 
 
-def _is_results(folder: pathlib.Path) -> bool:
-  """Says whether a job has written to a folder; it need not exist."""
-  return os.path.isdir(folder / STATE)
-
-
 def _expand(source: str) -> Iterator[pathlib.Path]:
   """Yields the folders and files that one source means."""
   if os.path.lexists(source):
