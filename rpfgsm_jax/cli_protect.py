@@ -283,7 +283,7 @@ def _write_report(path: pathlib.Path, running: "RunningJob") -> None:
   from rpfgsm_jax.photos.page import Entry, write_photo_page
 
   entries = [
-    Entry.of(task.relative, task.path.absolute(), task.output, facts)
+    Entry(task.relative, task.path.absolute(), task.output, facts)
     for task, facts in running.records()
   ]
   if not entries:

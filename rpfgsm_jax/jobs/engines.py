@@ -23,8 +23,21 @@ from rpfgsm_jax.photos.config import default_batch_size
 from rpfgsm_jax.photos.protector import PhotoProtector
 
 
+def describe_environment() -> dict[str, str]:
+  """Returns what last bits may depend on, in the process that computes; starts JAX's devices."""
+  return {
+    "device": jax.devices()[0].device_kind,
+    "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+    "jax": jax.__version__,
+    "jaxlib": importlib.metadata.version("jaxlib"),
+    "rpfgsm-jax": __version__,
+  }
+
+
 class LocalEngine:
   """The devices of this process; `RayEngine` has the same methods."""
+
+  environment = staticmethod(describe_environment)
 
   def __init__(self) -> None:
     self._worker: Worker | None = None
@@ -39,10 +52,6 @@ class LocalEngine:
   def idle_share(self) -> float | None:
     """The idle part of the devices' time, 0..1; None: not known."""
     return self._worker.clock.idle_share if self._worker else None
-
-  def environment(self) -> dict[str, str]:
-    """What last bits may depend on."""
-    return describe_environment()
 
   def platform(self) -> str:
     """The kind of this process's devices: "cpu", "gpu" or "tpu"."""
@@ -81,14 +90,3 @@ def make_worker(job: Job, count: int) -> Worker:
   except ValueError as error:
     raise SettingsError(str(error)) from error
   return Worker(protectors, job, batch_size)
-
-
-def describe_environment() -> dict[str, str]:
-  """Returns what last bits may depend on, in the process that computes; starts JAX's devices."""
-  return {
-    "device": jax.devices()[0].device_kind,
-    "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
-    "jax": jax.__version__,
-    "jaxlib": importlib.metadata.version("jaxlib"),
-    "rpfgsm-jax": __version__,
-  }

@@ -171,10 +171,8 @@ class Worker:
         if not self.job.overwrite and os.path.lexists(task.output):
           raise FileExistsError(errno.EEXIST, "another program has made a file of that name")
         facts = photo_records.write(self.job.out, facts)
-    except (ImageError, MemoryError) as error:
-      return _failed(task, error)
-    except OSError as error:
-      return _failed_write(task, error, notes)
+    except (ImageError, MemoryError, OSError) as error:
+      return _failed(task, error, notes)
     return Outcome(task.relative, None, notes, facts)
 
 
@@ -284,8 +282,8 @@ def _start_threads(count: int, name: str) -> concurrent.futures.ThreadPoolExecut
   return pool
 
 
-def _failed(task: Task, error: ValueError | MemoryError) -> Outcome:
-  """Says why a photo could not be done; the others can."""
+def _failed(task: Task, error: Exception, notes: Sequence[str] = ()) -> Outcome:
+  """Says why a photo could not be done; raises JobError where no other could be either."""
   path, why = task.path, str(error)
   if isinstance(error, MemoryError):
     where = "device" if isinstance(error, OutOfMemoryError) else "computer"
@@ -293,19 +291,14 @@ def _failed(task: Task, error: ValueError | MemoryError) -> Outcome:
       f"{path} does not fit into the {where}'s memory; it is left out. --max-megapixels leaves "
       "such photos out from the start; fewer or smaller networks, or another device, may take it."
     )
+  elif isinstance(error, OSError):
+    why = f"{task.output} could not be written: {error.strerror or error}."
+    if error.errno in _FATAL:
+      remedy = "Make room or name another disk; the same command then goes on."
+      raise JobError(f"{why} {remedy}") from error
   elif not isinstance(error, ImageError):  # which names the file itself
     why = f"{path}: {why}"
-  return Outcome(task.relative, why)
-
-
-def _failed_write(task: Task, error: OSError, notes: Sequence[str]) -> Outcome:
-  """Says why a photo's file could not be written; raises JobError where no other could be."""
-  why = f"{task.output} could not be written: {error.strerror or error}"
-  if error.errno in _FATAL:
-    raise JobError(
-      f"{why}. Make room or name another disk; the same command then goes on."
-    ) from error
-  return Outcome(task.relative, f"{why}.", tuple(notes))
+  return Outcome(task.relative, why, tuple(notes))
 
 
 def _width_first(size: tuple[int, int] | None) -> list[int] | None:

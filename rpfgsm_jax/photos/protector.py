@@ -52,16 +52,8 @@ class PhotoProtector:
   ) -> None:
     """Keeps networks and settings; nothing is compiled before the first photo.
 
-    Args:
-      classifiers: the networks to mislead, of the same classes; each is shown photos at its own
-        image size. With `config.size` "network" that is one size.
-      config: how photos are protected; None: the defaults.
-      held_out: networks that only judge.
-      seed: 0..2^64-1. Who knows it can compute the draws.
-      device: that computes; None: JAX's default.
-
-    Raises:
-      ValueError: an argument breaks its rule, or a network both attacks and is held out.
+    See `protect_photo` for the arguments; `device` computes, None: JAX's default. Each network is
+    shown photos at its own image size; with `config.size` "network" that is one size.
     """
     self.config = PhotoConfig() if config is None else config
     own_size = self.config.size == "photo"
