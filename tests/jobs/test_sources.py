@@ -127,8 +127,8 @@ def test_copies_that_servers_and_systems_keep_are_no_photos(album):
                "trip/$RECYCLE.BIN/S-1/a.jpg", "trip/Trip Previews.lrdata/a.jpg"):  # fmt: skip
     (album / name).parent.mkdir(parents=True)
     (album / name).touch()
-  found = sources.find(["trip"], "out")
-  assert [each.relative for each in found.records] == list(NAMED["a folder"][1])
+  found = found_in("trip")
+  assert [each.relative for each in found.tasks] == list(NAMED["a folder"][1])
   note = found.notes[1]
   assert note.startswith("folders of thumbnails, deleted files or the like were left out: 2 @eaDir")
   assert names("trip/**/*.*g") == NAMED["all below"][1]
