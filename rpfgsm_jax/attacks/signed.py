@@ -16,7 +16,7 @@ from rpfgsm_jax.attacks import inputs
 from rpfgsm_jax.attacks.config import (
   FGSMConfig,
   SignedConfig,
-  check_signed_config,
+  checked_signed_config,
   number_of_steps,
 )
 from rpfgsm_jax.attacks.schedule import Draw, Draws, draw_schedule
@@ -189,7 +189,7 @@ def run_signed(
   if recipe.networks == "one":
     inputs.check_single(recipe.name, classifiers)
   images = inputs.check_images(images, classifiers)
-  check_signed_config(config, gamma)
+  config = checked_signed_config(config, gamma)
   targeted = recipe.aim is not None
   chosen = inputs.check_goal(recipe.name, targeted, target, label, len(images), classifiers)
   if targeted and chosen is None:

@@ -15,6 +15,7 @@ from rpfgsm_jax import devices as placement
 from rpfgsm_jax.attacks import inputs
 from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig, rp_fgsm
 from rpfgsm_jax.attacks.steps import AttackResult
+from rpfgsm_jax.checks import as_int
 from rpfgsm_jax.devices import Devices
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.typing import Array, ArrayLike, Images, Key
@@ -198,10 +199,11 @@ def root_key(seed: int) -> Key:
   Without 64-bit numbers JAX takes 32 bits of a seed, few enough to try them all; the bits beyond
   are folded in.
   """
-  if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+  number = as_int(seed)
+  if number is None or not 0 <= number <= MAX_SEED:
     raise ValueError(f"seed must be an integer in 0..2^64-1, got {seed!r}.")
-  key = jax.random.key(seed & 0xFFFFFFFF)
-  return key if seed < 2**32 else jax.random.fold_in(key, seed >> 32)
+  key = jax.random.key(number & 0xFFFFFFFF)
+  return key if number < 2**32 else jax.random.fold_in(key, number >> 32)
 
 
 class Pending:
@@ -280,11 +282,12 @@ def check_options(
 
 def check_batch_size(batch_size: int) -> int:
   """Returns the batch size; refuses anything but an integer >= 1."""
-  if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+  size = as_int(batch_size)
+  if size is None or size < 1:
     raise ValueError(
       f'batch_size must be an integer >= 1, got {batch_size!r}; protect() also takes "auto".'
     )
-  return batch_size
+  return size
 
 
 def _check_config(config: Any) -> Any:

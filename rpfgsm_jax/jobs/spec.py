@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig
+from rpfgsm_jax.checks import as_int
 from rpfgsm_jax.engine import BatchSize
 from rpfgsm_jax.models import weights
 from rpfgsm_jax.models.weights import NetworkIdentity
@@ -125,6 +126,8 @@ def _describe_attack(config: RPFGSMConfig) -> dict[str, Any]:
   def name(value: Any) -> Any:
     if callable(value):
       return f"{value.__module__}.{value.__qualname__}"
+    if as_int(value) is not None:
+      return as_int(value)
     raise TypeError(f"config must consist of values that JSON or Python names, got {value!r}.")
 
   described = json.loads(json.dumps(dataclasses.asdict(config), default=name))
