@@ -16,6 +16,7 @@ PACKAGE = "rpfgsm_jax"
 ROOMS = (
   "typing",
   "checks",
+  "randomness",
   "rounding",
   "atomic",
   "result_folder",
@@ -36,7 +37,7 @@ ROOMS = (
   "cli_protect",
   "cli",
 )
-FOUNDATIONS = ("typing", "checks", "rounding", "atomic", "result_folder", "devices")
+FOUNDATIONS = ("typing", "checks", "randomness", "rounding", "atomic", "result_folder", "devices")
 LEAVES = ("experiments", "converters", "benchmarks", "tests", "conftest", "oracles")
 # One command-line leaf may use another's helpers; the package itself may use none.
 ALLOWED_BETWEEN_LEAVES = {("benchmarks", "experiments")}

@@ -30,6 +30,7 @@ from rpfgsm_jax.attacks.steps import (
 )
 from rpfgsm_jax.defenses.bank import DefenseBank, no_defenses
 from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.randomness import fixed_key
 from rpfgsm_jax.rounding import Rounding, check_rounding
 from rpfgsm_jax.typing import Array, ArrayLike, Image, Images, Key, Logits
 
@@ -188,7 +189,7 @@ def run_signed(
   classifiers = inputs.check_classifiers(classifiers)
   if recipe.networks == "one":
     inputs.check_single(recipe.name, classifiers)
-  images = inputs.check_images(images, classifiers)
+  key, images = fixed_key(key), inputs.check_images(images, classifiers)
   config = checked_signed_config(config, gamma)
   targeted = recipe.aim is not None
   chosen = inputs.check_goal(recipe.name, targeted, target, label, len(images), classifiers)
@@ -286,5 +287,5 @@ def _draw_start(key: Key, gray: bool, image_id: Array, image: Image, epsilon: Ar
     epsilon = jnp.min(epsilon, axis=-1, keepdims=True)
   shape = (*image.shape[:-1], 1) if gray else image.shape
   reach = jnp.minimum(epsilon, 255.0).astype(jnp.int32)
-  change = jax.random.randint(key, shape, -reach, reach + 1)
+  change = jax.random.randint(key, shape, -reach, reach + 1, jnp.int32)
   return jnp.clip(image + change.astype(image.dtype), 0.0, 255.0)

@@ -18,6 +18,7 @@ from rpfgsm_jax.attacks.steps import AttackResult
 from rpfgsm_jax.checks import as_int
 from rpfgsm_jax.devices import Devices
 from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.randomness import seed_key
 from rpfgsm_jax.typing import Array, ArrayLike, Images, Key
 
 Attack = Callable[..., AttackResult]
@@ -194,16 +195,11 @@ def watching_memory(message: Callable[[], str]) -> Iterator[None]:
 
 
 def root_key(seed: int) -> Key:
-  """Returns the key of a seed in 0..2^64-1; up to 2^32-1 it is `jax.random.key(seed)`.
-
-  Without 64-bit numbers JAX takes 32 bits of a seed, few enough to try them all; the bits beyond
-  are folded in.
-  """
+  """Returns the key of a seed in 0..2^64-1, see `seed_key`."""
   number = as_int(seed)
   if number is None or not 0 <= number <= MAX_SEED:
     raise ValueError(f"seed must be an integer in 0..2^64-1, got {seed!r}.")
-  key = jax.random.key(number & 0xFFFFFFFF)
-  return key if number < 2**32 else jax.random.fold_in(key, number >> 32)
+  return seed_key(number)
 
 
 class Pending:

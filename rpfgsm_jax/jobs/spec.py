@@ -17,6 +17,7 @@ from rpfgsm_jax.engine import BatchSize
 from rpfgsm_jax.models import weights
 from rpfgsm_jax.models.weights import NetworkIdentity
 from rpfgsm_jax.photos.config import PhotoConfig
+from rpfgsm_jax.randomness import unusual_settings
 
 # Of the attack; records of before do without, and mean this.
 _SINCE_FORMAT_1 = {"gray": False, "random_start": False}
@@ -111,13 +112,14 @@ def describe_settings(job: Job) -> dict[str, Any]:
   network_size = job.photos.size == "network"
   for name in ("shrink", "working_pixels") if network_size else ("preprocess",):
     del photos[name]  # without a meaning at this size
+  unusual = unusual_settings()
   return {
     "size": job.photos.size,
     "networks": [each._asdict() for each in job.identities[:attacked]],
     "held_out": [each._asdict() for each in job.identities[attacked:]],
     "attack": _describe_attack(job.photos.attack),
     "photo": photos | {"encoding": dataclasses.asdict(job.photos.encoding)},
-  }
+  } | ({"jax": unusual} if unusual else {})
 
 
 def _describe_attack(config: RPFGSMConfig) -> dict[str, Any]:
