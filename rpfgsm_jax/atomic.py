@@ -7,6 +7,7 @@ killed outright leaves at most a hidden `.…partial…` file, which no reader o
 """
 
 import contextlib
+import json
 import os
 import pathlib
 import re
@@ -14,6 +15,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 PathLike = str | os.PathLike[str]
 _LEFTOVER = re.compile(r"\..{0,64}\.[0-9a-f]{16}\.partial\.(png|webp|jpg|json)", re.DOTALL)
@@ -78,6 +80,12 @@ def through_the_disk(path: pathlib.Path, content: bytes) -> bytes:
 def write_text(path: PathLike, content: str) -> None:
   """Creates or replaces a text file in one step: UTF-8, lines ending in a bare line feed."""
   write_bytes(path, content.encode("utf-8"))
+
+
+def strict_json(values: Any, *, indent: int | None = None, compact: bool = False) -> str:
+  """Returns JSON that every reader takes: NaN and infinity are a ValueError."""
+  separators = (",", ":") if compact else None
+  return json.dumps(values, indent=indent, separators=separators, allow_nan=False)
 
 
 @contextlib.contextmanager

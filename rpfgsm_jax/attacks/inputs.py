@@ -14,6 +14,7 @@ import numpy as np
 
 from rpfgsm_jax.checks import as_int
 from rpfgsm_jax.defenses.bank import DefenseBank
+from rpfgsm_jax.models import answers
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.typing import Array, ArrayLike, Images, Labels
 
@@ -52,6 +53,21 @@ def check_classifiers(
         f"{other.image_size} in {other.name}."
       )
   return classifiers
+
+
+def check_networks(
+  classifiers: tuple[Classifier, ...],
+  images: Images,
+  finite: Array,
+  has_gradient: Array | None = None,
+) -> None:
+  """Refuses broken networks by name, unless traced or known; see `AttackResult` for the values."""
+  if isinstance(finite, jax.core.Tracer) or not len(images) or answers.all_known(classifiers):
+    return
+  unknown = jnp.ones_like(finite) if has_gradient is None else has_gradient
+  answers.check_answers(classifiers, images, finite, unknown)
+  if has_gradient is not None:
+    answers.remember(classifiers)
 
 
 def check_single(name: str, classifiers: tuple[Classifier, ...]) -> None:

@@ -17,6 +17,7 @@ from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig, rp_fgsm
 from rpfgsm_jax.attacks.steps import AttackResult
 from rpfgsm_jax.checks import as_int
 from rpfgsm_jax.devices import Devices
+from rpfgsm_jax.models.answers import check_answers
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.randomness import seed_key
 from rpfgsm_jax.typing import Array, ArrayLike, Images, Key
@@ -120,7 +121,7 @@ class Protector:
     rows = np.minimum(np.arange(self.capacity), count - 1)  # the last one fills up
     padded = {name: values[rows] for name, values in options.items()}
     with watching_memory(self._too_large):
-      return Pending(self, self._dispatch(images[rows], padded), count)
+      return Pending(self, self._dispatch(images[rows], padded), images)
 
   def __call__(
     self,
@@ -205,13 +206,23 @@ def root_key(seed: int) -> Key:
 class Pending:
   """A batch that a `Protector` has started."""
 
-  def __init__(self, protector: Protector, result: AttackResult, count: int) -> None:
-    self._protector, self._result, self._count = protector, result, count
+  def __init__(self, protector: Protector, result: AttackResult, images: np.ndarray) -> None:
+    self._protector, self._result, self._images = protector, result, images
 
   def result(self) -> AttackResult:
-    """Waits, and returns the attack's result with NumPy leaves for the images that were given."""
+    """Waits, and returns the attack's result with NumPy leaves for the images that were given.
+
+    Raises:
+      ValueError: a network is broken, or has no finite answer to one of the images.
+      OutOfMemoryError: the batch does not fit.
+    """
+    count = len(self._images)
     with watching_memory(self._protector._too_large):
-      return jax.tree.map(lambda leaf: leaf[: self._count], jax.device_get(self._result))
+      result = jax.tree.map(lambda leaf: leaf[:count], jax.device_get(self._result))
+      if result.finite is not None:
+        facts = self._images, result.finite, result.has_gradient
+        check_answers(self._protector._classifiers, *facts)
+    return result
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -16,6 +16,7 @@ from typing import IO
 
 import portalocker
 
+from rpfgsm_jax.atomic import strict_json
 from rpfgsm_jax.jobs.spec import JobError, Shard
 
 _LOCK = "lock"
@@ -83,7 +84,7 @@ def _sign(file: IO[str], shard: Shard | None) -> None:
     "work": "the whole folder" if shard is None else f"shard {shard}",
   }
   file.truncate(0)
-  file.write(json.dumps(facts))
+  file.write(strict_json(facts))
   file.flush()
 
 

@@ -80,7 +80,7 @@ def read_settings(state: pathlib.Path) -> dict[str, Any]:
 
 def _content(seed: int, settings: Mapping[str, Any], environment: Mapping[str, str]) -> str:
   content = {"format": FORMAT, "seed": seed, "settings": settings, "environment": environment}
-  return json.dumps(content, indent=2) + "\n"
+  return atomic.strict_json(content, indent=2) + "\n"
 
 
 def _create(path: pathlib.Path, content: str) -> None:

@@ -33,7 +33,8 @@ from rpfgsm_jax.engine import OutOfMemoryError
 from rpfgsm_jax.jobs import ledger, photo_records
 from rpfgsm_jax.jobs.messages import Outcome
 from rpfgsm_jax.jobs.plan import Task
-from rpfgsm_jax.jobs.spec import Job, JobError
+from rpfgsm_jax.jobs.spec import Job, JobError, SettingsError
+from rpfgsm_jax.models.answers import BrokenNetworkError
 from rpfgsm_jax.photos.fitting import AttackedPhoto, FittingAttack
 from rpfgsm_jax.photos.protector import PhotoProtector
 
@@ -93,7 +94,8 @@ class Worker:
     """Protects photos and writes them; yields one outcome a photo as soon as it is known.
 
     Closing the iterator early drops what is on the device; what is being written becomes whole.
-    Raises JobError where no photo can be done any more: the disk is full.
+    Raises JobError where no photo can be done any more: the disk is full; and SettingsError where a
+    network is broken.
     """
     fewest, most = _HOST_THREADS
     threads = max(fewest * self.num_devices, min(os.cpu_count() or 1, most))
@@ -144,6 +146,8 @@ class Worker:
       found = self._attacks[device](
         [read.photo for read in group], [read.task.record.image_id for read in group]
       )
+    except BrokenNetworkError as error:
+      raise SettingsError(str(error)) from error
     except (MemoryError, ValueError) as error:  # ValueError: the attack has no use for such a photo
       if len(group) > 1:  # the others have nothing to do with it
         half = len(group) // 2
@@ -181,7 +185,9 @@ class Worker:
         if not self.job.overwrite and os.path.lexists(task.output):
           raise FileExistsError(errno.EEXIST, "another program has made a file of that name")
         facts = photo_records.write(self.job.out, facts)
-    except (ImageError, MemoryError) as error:
+    except BrokenNetworkError as error:
+      raise SettingsError(str(error)) from error
+    except (MemoryError, ValueError) as error:  # ValueError: no photo, or a judge has no answer
       return _failed(task, error)
     except OSError as error:
       return _failed_write(task, error, notes)

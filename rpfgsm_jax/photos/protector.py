@@ -75,7 +75,7 @@ class PhotoProtector:
           "one of the classifiers; leave it out of one of them."
         )
     self._key = engine.root_key(seed)
-    self._device = device
+    self._device, self._judges_known = device, False
     attack = self.config.attack
     if attack.targeted:
       inputs.check_enough_classes(self._classifiers)
@@ -131,6 +131,7 @@ class PhotoProtector:
       `(H, W, 3)` uint8, what a classifier is to be shown.
 
     Raises:
+      ValueError: a network is broken, or has no finite answer to this photo.
       OutOfMemoryError: it does not fit into the device's memory at this working size.
     """
     return self.attack_together([photo], [image_id])[0]
@@ -150,7 +151,8 @@ class PhotoProtector:
       For each `(H, W, 3)` uint8, what a classifier is to be shown.
 
     Raises:
-      ValueError: there is none, or they have different working sizes.
+      ValueError: there is none, they have different working sizes, or a network is broken or has
+        no finite answer to one.
       OutOfMemoryError: they do not fit into the device's memory at this working size.
     """
     seen = [photo.seen() for photo in photos]
@@ -226,6 +228,9 @@ class PhotoProtector:
       engine.watching_memory(functools.partial(_too_large, work, self.config.size)),
       jax.default_device(self._device),
     ):
+      if not self._judges_known:  # the others are asked by the attack
+        judging.check_judges(self._held_out)
+        self._judges_known = True
       result = rp_fgsm(self._key, work[rows], views, config, image_ids=ids)
       return np.asarray(result.adversarial)[:count].astype(np.uint8)
 
@@ -254,6 +259,7 @@ class PhotoProtector:
 
     Raises:
       ImageError: these bytes are no photo.
+      ValueError: a network is broken, or has no finite answer to the photo.
       OutOfMemoryError: the device has no memory left for the networks that judge.
     """
     if isinstance(written, bytes):
