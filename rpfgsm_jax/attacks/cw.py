@@ -94,7 +94,7 @@ def cw(
 
 
 @jax.jit
-def _cw(begin: minimal.Start, config: CWConfig) -> tuple[Images, Labels, Array]:
+def _cw(begin: minimal.Start, config: CWConfig) -> tuple[Images, Labels, Array, Array]:
   approach = likely_classes(begin.logits, 2)[:, 1] if begin.chosen is None else begin.chosen
   batch, images = len(approach), begin.images
   adam = optax.adam(config.learning_rate)
@@ -111,6 +111,7 @@ def _cw(begin: minimal.Start, config: CWConfig) -> tuple[Images, Labels, Array]:
     "step": jnp.zeros(batch, jnp.int32),
     "search": jnp.zeros(batch, jnp.int32),
     "evaluations": jnp.zeros(batch, jnp.int32),
+    "slopes": jnp.zeros(batch, jnp.float32),
   }
   done = begin.predicted == approach
   state["search"] = jnp.where(done | (config.num_steps == 0), config.search_steps, state["search"])
@@ -125,7 +126,7 @@ def _cw(begin: minimal.Start, config: CWConfig) -> tuple[Images, Labels, Array]:
     return _search(config, *_adam_step(config, adam, classifier, state, row))
 
   state = run_rows_until(advance, 1, begin.classifier, state, constants, choose, config.micro_batch)
-  return state["best"], approach, state["evaluations"]
+  return state["best"], approach, state["evaluations"], state["slopes"]
 
 
 def _adam_step(
@@ -136,18 +137,19 @@ def _adam_step(
   center = jnp.arctanh((2 * box - 1) * _INSIDE)
   own = jax.nn.one_hot(row["target"], len(classifier.class_names), dtype=jnp.bool_)
 
-  def loss_of(change: Images) -> tuple[Array, tuple[Array, ...]]:
-    point = (jnp.tanh(center + change) + 1) / 2
+  def goal_of(point: Images) -> tuple[Array, tuple[Array, Array]]:
     logits = classifier(255.0 * point)
     lead = jnp.max(jnp.where(own, logits, -jnp.inf), axis=-1) - jnp.max(
       jnp.where(own, -jnp.inf, logits), axis=-1
     )
-    distance = jnp.sum((point - box) ** 2, axis=(1, 2, 3))
-    loss = state["c"] * jax.nn.relu(config.confidence - lead) + distance
-    return jnp.sum(loss), (loss, lead, distance, point)
+    goal = state["c"] * jax.nn.relu(config.confidence - lead)
+    return jnp.sum(goal), (goal, lead)
 
-  (_, found), gradient = jax.value_and_grad(loss_of, has_aux=True)(state["change"])
-  loss, lead, distance, point = found
+  point, pull_back = jax.vjp(lambda change: (jnp.tanh(center + change) + 1) / 2, state["change"])
+  (_, (goal, lead)), of_goal = jax.value_and_grad(goal_of, has_aux=True)(point)
+  distance = jnp.sum((point - box) ** 2, axis=(1, 2, 3))
+  loss = goal + distance
+  gradient = pull_back(of_goal + 2 * (point - box))[0]
   with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
     updates, memory = jax.vmap(adam.update)(gradient, state["adam"])
   reached = lead > config.confidence
@@ -160,6 +162,7 @@ def _adam_step(
     "reached": state["reached"] | reached,
     "step": state["step"] + 1,
     "evaluations": state["evaluations"] + 1,
+    "slopes": state["slopes"] + minimal.slopes_of(of_goal),
   }
   return new, loss
 

@@ -82,12 +82,13 @@ def deepfool(
 
 
 @jax.jit
-def _deepfool(begin: minimal.Start, config: DeepFoolConfig) -> tuple[Images, Labels, Array]:
+def _deepfool(begin: minimal.Start, config: DeepFoolConfig) -> tuple[Images, Labels, Array, Array]:
   leave = begin.leave
   classes = likely_classes(begin.logits, config.num_classes)
   state = {
     "total": jnp.zeros_like(begin.images),
     "evaluations": jnp.zeros_like(leave),
+    "slopes": jnp.zeros(leave.shape, jnp.float32),
     "crossed": begin.predicted != leave,
   }
   constants = {"image": begin.images, "classes": classes}
@@ -95,12 +96,13 @@ def _deepfool(begin: minimal.Start, config: DeepFoolConfig) -> tuple[Images, Lab
   def advance(branch: Array, classifier: Classifier, state: Any, row: Any, step: Array) -> Any:
     del branch, step
     point = row["image"] + (1 + config.overshoot) * state["total"]
-    move = to_nearest_boundary(classifier, point, row["classes"], push=_PUSH)
+    move, slopes = to_nearest_boundary(classifier, point, row["classes"], push=_PUSH)
     total = state["total"] + move
     logits = classifier(row["image"] + (1 + config.overshoot) * total)
     return {
       "total": total,
       "evaluations": state["evaluations"] + row["classes"].shape[1],
+      "slopes": state["slopes"] + slopes,
       "crossed": jnp.argmax(logits, axis=-1).astype(jnp.int32) != row["classes"][:, 0],
     }
 
@@ -110,17 +112,17 @@ def _deepfool(begin: minimal.Start, config: DeepFoolConfig) -> tuple[Images, Lab
 
   state = run_rows_until(advance, 1, begin.classifier, state, constants, choose, config.micro_batch)
   adversarial = begin.images + (1 + config.overshoot) * state["total"]
-  return adversarial, leave, state["evaluations"]
+  return adversarial, leave, state["evaluations"], state["slopes"]
 
 
 def to_nearest_boundary(
   classifier: Classifier, images: Images, classes: Array, *, push: float, least: float = 0.0
-) -> Images:
+) -> tuple[Images, Array]:
   """Returns the orthogonal step to the nearest linearized boundary around the first class.
 
   Moosavi-Dezfooli et al. (2016), Algorithm 2, lines 6 to 10. `classes` is `(m, k)`, the one to
   leave first; `push` is added to the step's length, which is at least `least`, both gray levels
-  (L2). Zero where no boundary has a gradient.
+  (L2). Zero where no boundary has a gradient. Also returns the gradients' `slopes_of`.
   """
   logits, gradients = minimal.logit_gradients(classifier, images, classes)
   values = jnp.take_along_axis(logits, classes, axis=1)
@@ -137,4 +139,4 @@ def to_nearest_boundary(
   some = jnp.isfinite(distance)
   reach = jnp.maximum(jnp.where(some, distance, 0.0) + push, least)
   scale = jnp.where(some, reach / jnp.where(some, length, 1.0), 0.0)
-  return minimal.per_row(scale, normal) * normal
+  return minimal.per_row(scale, normal) * normal, minimal.slopes_of(gradients)

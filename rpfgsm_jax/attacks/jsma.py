@@ -90,7 +90,7 @@ def jsma(
 
 
 @jax.jit
-def _jsma(begin: minimal.Start, config: JSMAConfig) -> tuple[Images, Labels, Array]:
+def _jsma(begin: minimal.Start, config: JSMAConfig) -> tuple[Images, Labels, Array, Array]:
   candidates = _candidates(begin, config.num_candidates)
   batch, count = candidates.shape
   num_steps = _num_steps(config, math.prod(begin.images.shape[1:]))
@@ -99,6 +99,7 @@ def _jsma(begin: minimal.Start, config: JSMAConfig) -> tuple[Images, Labels, Arr
     "best": jnp.zeros(batch, jnp.int32),  # the candidate reached, or the nearest so far
     "done": jnp.any(candidates == begin.predicted[:, None], axis=1),
     "evaluations": jnp.zeros(batch, jnp.int32),
+    "slopes": jnp.zeros(batch, jnp.float32),
   }
 
   def advance(branch: Array, classifier: Classifier, state: Any, row: Any, step: Array) -> Any:
@@ -107,7 +108,7 @@ def _jsma(begin: minimal.Start, config: JSMAConfig) -> tuple[Images, Labels, Arr
     # One candidate after another: k times the rows at once would take k times the memory.
     by_candidate = (jnp.moveaxis(attempts, 1, 0), candidates.T)
     found = jax.lax.map(lambda pair: _attempt(config.theta, classifier, *pair), by_candidate)
-    moved, losses, reached, stuck = (jnp.moveaxis(each, 0, 1) for each in found)
+    moved, losses, reached, stuck, slopes = (jnp.moveaxis(each, 0, 1) for each in found)
     done = jnp.any(reached, axis=1)
     best = jnp.where(done, jnp.argmax(reached, axis=1), jnp.argmin(losses, axis=1))
     stop = done | jnp.all(stuck, axis=1) | (step >= num_steps)
@@ -116,6 +117,7 @@ def _jsma(begin: minimal.Start, config: JSMAConfig) -> tuple[Images, Labels, Arr
       "best": best.astype(jnp.int32),
       "done": stop,
       "evaluations": state["evaluations"] + count,
+      "slopes": state["slopes"] + jnp.sum(slopes, axis=1),
     }
 
   def choose(state: Any, row: Any, step: Array) -> Array:
@@ -128,7 +130,7 @@ def _jsma(begin: minimal.Start, config: JSMAConfig) -> tuple[Images, Labels, Arr
   best = state["best"]
   adversarial = jax.vmap(lambda attempts, place: attempts[place])(state["attempts"], best)
   target = jnp.take_along_axis(candidates, best[:, None], axis=1)[:, 0]
-  return adversarial, target, state["evaluations"]
+  return adversarial, target, state["evaluations"], state["slopes"]
 
 
 def _saliency(
@@ -149,10 +151,10 @@ def _saliency(
 def _attempt(
   theta: int, classifier: Classifier, images: Images, targets: Labels
 ) -> tuple[Array, ...]:
-  """Returns the next images, and of the present ones: -log p, target predicted, no way on."""
+  """Returns the next images, and of the present: -log p, target predicted, no way on, slopes."""
   losses, reached, gradient = _saliency(classifier, images, targets)
   moved, stuck = jax.vmap(functools.partial(_move, theta))(images, gradient)
-  return moved, losses, reached, stuck
+  return moved, losses, reached, stuck, minimal.slopes_of(gradient)
 
 
 def _move(theta: int, image: Array, gradient: Array) -> tuple[Array, Array]:

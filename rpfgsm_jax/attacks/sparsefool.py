@@ -88,7 +88,9 @@ def sparsefool(
 
 
 @jax.jit
-def _sparsefool(begin: minimal.Start, config: SparseFoolConfig) -> tuple[Images, Labels, Array]:
+def _sparsefool(
+  begin: minimal.Start, config: SparseFoolConfig
+) -> tuple[Images, Labels, Array, Array]:
   leave = begin.leave
   zeros = jnp.zeros_like(leave)
   state = {
@@ -100,6 +102,7 @@ def _sparsefool(begin: minimal.Start, config: SparseFoolConfig) -> tuple[Images,
     "steps": zeros,
     "loops": jnp.where(begin.predicted == leave, 0, config.num_loops),
     "evaluations": zeros,
+    "slopes": jnp.zeros(leave.shape, jnp.float32),
   }
 
   def advance(branch: Array, classifier: Classifier, state: Any, row: Any, step: Array) -> Any:
@@ -115,13 +118,13 @@ def _sparsefool(begin: minimal.Start, config: SparseFoolConfig) -> tuple[Images,
 
   constants = {"image": begin.images, "leave": leave}
   state = run_rows_until(advance, 2, begin.classifier, state, constants, choose, config.micro_batch)
-  return state["adversarial"], leave, state["evaluations"]
+  return state["adversarial"], leave, state["evaluations"], state["slopes"]
 
 
 def _approach(config: SparseFoolConfig, classifier: Classifier, state: Any, row: Any) -> Any:
   """One step of DeepFool from the current point."""
   del row
-  move = to_nearest_boundary(
+  move, slopes = to_nearest_boundary(
     classifier, state["point"] + state["total"], state["classes"], push=0.0, least=_LEAST
   )
   total = state["total"] + move
@@ -131,6 +134,7 @@ def _approach(config: SparseFoolConfig, classifier: Classifier, state: Any, row:
     "other": jnp.argmax(logits, axis=-1).astype(jnp.int32),
     "steps": state["steps"] + 1,
     "evaluations": state["evaluations"] + state["classes"].shape[1],
+    "slopes": state["slopes"] + slopes,
   }
 
 
@@ -159,6 +163,7 @@ def _solve(config: SparseFoolConfig, classifier: Classifier, state: Any, row: An
     "steps": jnp.zeros_like(state["steps"]),
     "loops": jnp.where(left | stuck, config.num_loops, state["loops"] + 1),
     "evaluations": state["evaluations"] + 1,
+    "slopes": state["slopes"] + minimal.slopes_of(normal),
   }
 
 

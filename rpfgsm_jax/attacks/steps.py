@@ -189,7 +189,7 @@ def signed_gradient_attack(
   state = {
     "adversarial": start,
     "evaluations": jnp.zeros_like(labels[:, 0]),
-    "slopes": jnp.zeros(labels.shape, jnp.float32),
+    "slopes": labels.astype(jnp.float32) * 0,  # inside shard_map it varies as the labels do
   }
   if loop.transfer.momentum:
     state["velocity"] = jnp.zeros_like(images)

@@ -86,8 +86,7 @@ def compare_folders(
     model=brisque_model,
     examples=_spread(len(found.pairs), num_examples),
   )
-  places = (original, protected, training)
-  folders = [None if place is None else str(place) for place in places]
+  folders = [None if each is None else str(each) for each in (original, protected, training)]
   try:
     return _measure(folders, found, clean, wanted, judge, progress)
   except NetworkError as error:

@@ -130,8 +130,7 @@ def evaluate(
       ]
     )
   likely = [_most_likely(logits) for logits in plain]
-  # (settings, networks, measures, N) to (measures, N, networks, settings); fetched last, so that
-  # nothing waits.
+  # (settings, networks, measures, N) to (measures, N, networks, settings); fetched last: no waits.
   ranks, label_ranks, distances = (
     np.asarray(part)[..., :count].T
     for part in zip(*(zip(*row, strict=True) for row in jax.device_get(found)), strict=True)
