@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from rpfgsm_jax.jobs.photo_records import Facts
 from rpfgsm_jax.jobs.plan import Task
-from rpfgsm_jax.photos.verdict import STATUSES, Status
+from rpfgsm_jax.photos.verdict import STATUSES, Status, judged_by
 
 IN_WORDS: dict[Status, str] = {
   "protected": "protected",
@@ -44,6 +44,7 @@ class Summary:
   seconds: float  # from the first photo's reading to the last one's writing; compilation included
   idle_share: float | None  # of the devices, 0..1; None: not known
   statuses: tuple[Status, ...] = ()  # verdicts on what this run has written
+  judges: tuple[dict[str, Any], ...] = ()  # who gave them and earlier ones, see `judges_of`
 
   @property
   def rate(self) -> float:
@@ -56,6 +57,13 @@ class Summary:
     counts = collections.Counter(self.statuses)
     return {status: counts[status] for status in STATUSES if counts[status]}
 
+  @property
+  def judged(self) -> str:
+    """How many of the photos with a scene are protected, and who says so."""
+    scenes = [status for status in self.statuses if status != "no scene"]
+    found = f"{scenes.count('protected')} of {len(scenes)} scenes" if scenes else "nothing to be"
+    return f"{found} protected, judged by {judged_by(each['kind'] for each in self.judges)}"
+
   def to_text(self) -> str:
     """Returns lines for people."""
     found = ", ".join(f"{count} {IN_WORDS[status]}" for status, count in self.verdicts.items())
@@ -66,7 +74,7 @@ class Summary:
       facts.append(f"{self.seconds:.1f} s, {self.rate:.2f} photos/s")
     if self.idle_share is not None:
       facts.append(f"devices idle {100 * self.idle_share:.1f} %")
-    lines = ["; ".join(facts)]
+    lines = ["; ".join(facts), *([f"{self.judged}."] if self.statuses else [])]
     lines += [f"failed: {one_line(reason)}" for _, reason in self.failures[:_NAMED]]
     if len(self.failures) > _NAMED:
       lines.append(f"and {len(self.failures) - _NAMED} more, named above")
@@ -84,6 +92,8 @@ class Summary:
       "idle_share": None if self.idle_share is None else round(self.idle_share, 4),
       "failures": [{"photo": photo, "reason": reason} for photo, reason in self.failures],
       "verdicts": self.verdicts,
+      "judges": list(self.judges),
+      "judged_by": judged_by(judge["kind"] for judge in self.judges),
     }
 
 
@@ -99,6 +109,19 @@ def shortcoming(outcome: Outcome) -> str | None:
     and (failed := [name for name, misled in network["misled"].items() if not misled])
   ]
   return f"{IN_WORDS[verdict['status']]}: {outcome.relative}: not misled: {'; '.join(still)}"
+
+
+def judges_of(facts: Facts) -> dict[str, dict[str, Any]]:
+  """Returns who judged a photo: name -> name, role and kind, as JSON values."""
+  networks = facts["verdict"]["networks"] if facts["verdict"] else ()
+  return {
+    each["name"]: {
+      "network": each["name"],
+      "held_out": each["held_out"],
+      "kind": each.get("kind"),
+    }
+    for each in networks
+  }
 
 
 def photo_entry(task: Task, facts: Facts) -> dict[str, Any]:
@@ -125,6 +148,7 @@ def _scenes(network: dict[str, Any]) -> dict[str, Any]:
   return {
     "network": network["name"],
     "held_out": network["held_out"],
+    "kind": network.get("kind"),
     "before": network["before"][0][0],
     "after": network["after"][0][0],
   }

@@ -17,7 +17,7 @@ from rpfgsm_jax.data.images import ImageError
 from rpfgsm_jax.data.photo_files import open_photo
 from rpfgsm_jax.jobs import ledger, locks, photo_records, plan, record
 from rpfgsm_jax.jobs.engines import Engine, LocalEngine
-from rpfgsm_jax.jobs.messages import Outcome, Summary, photo_entry
+from rpfgsm_jax.jobs.messages import Outcome, Summary, judges_of, photo_entry
 from rpfgsm_jax.jobs.photo_records import Facts, output_state
 from rpfgsm_jax.jobs.plan import Task, make_plan
 from rpfgsm_jax.jobs.record import STATE
@@ -86,6 +86,9 @@ class RunningJob:
     self._engine, self._job, self._refused = engine, job, refused
     self._all = sorted((*tasks, *done), key=lambda task: task.record.relative)
     self._tasks = {task.record.relative: task for task in tasks}
+    self._judges = {}
+    for facts in done.values():
+      self._judges |= judges_of(facts)
     self._skipped, self._failures, self._seconds = len(done), [], 0.0
 
   def __iter__(self) -> Iterator[Outcome]:
@@ -109,6 +112,7 @@ class RunningJob:
     del self._tasks[outcome.relative]
     if outcome.failure is None:
       self.statuses[outcome.relative] = photo_records.status_of(outcome.facts)
+      self._judges |= judges_of(outcome.facts)
     else:
       self._failures.append((outcome.relative, outcome.failure))
 
@@ -138,6 +142,7 @@ class RunningJob:
       seconds=self._seconds,
       idle_share=self._engine.idle_share,
       statuses=tuple(status for status in done if status is not None),
+      judges=tuple(self._judges.values()),
     )
 
   def to_json(self) -> dict[str, Any]:

@@ -24,7 +24,16 @@ _GRAY_LEVELS = ((0.0,), (1.0 / 255.0,))  # the mean and deviation that change no
 @functools.partial(
   jax.tree_util.register_dataclass,
   data_fields=["params"],
-  meta_fields=["apply", "name", "class_names", "image_size", "mean", "deviation", "dtype"],
+  meta_fields=[
+    "apply",
+    "name",
+    "class_names",
+    "image_size",
+    "mean",
+    "deviation",
+    "dtype",
+    "family",
+  ],
 )
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Classifier:
@@ -49,6 +58,7 @@ class Classifier:
     mean: of images / 255, a channel; subtracted first.
     deviation: of images / 255, a channel; divided by.
     dtype: in which `apply` computes; images and logits are float32 in any case.
+    family: "resnet", "vit", …, as of `models.architectures`; "" where nobody said.
   """
 
   params: Any
@@ -59,6 +69,7 @@ class Classifier:
   mean: tuple[float, ...] = (0.0,)
   deviation: tuple[float, ...] = (1.0 / 255.0,)
   dtype: str = "float32"
+  family: str = ""
 
   def __call__(self, images: Images) -> Logits:
     """Returns the logits.
@@ -127,6 +138,7 @@ class Classifier:
     name: str = "custom",
     mean: Sequence[float] = (0.0,),
     deviation: Sequence[float] = (1.0 / 255.0,),
+    family: str = "",
   ) -> "Classifier":
     """Wraps anybody's JAX network.
 
@@ -141,6 +153,7 @@ class Classifier:
       name: how reports call it.
       mean: of images / 255, one value or one a channel.
       deviation: likewise, positive.
+      family: see `Classifier`; tells judges of photos what kind of network this is.
 
     Returns:
       The classifier.
@@ -168,6 +181,7 @@ class Classifier:
       image_size=(height, width),
       mean=tuple(float(value) for value in mean),
       deviation=tuple(float(value) for value in deviation),
+      family=family,
     )
     image = jax.ShapeDtypeStruct((2, height, width, 3), jnp.float32)
     logits = jax.eval_shape(apply, params, image)
@@ -188,6 +202,7 @@ class Classifier:
     name: str = "custom",
     mean: Sequence[float] = (0.0,),
     deviation: Sequence[float] = (1.0 / 255.0,),
+    family: str = "",
   ) -> "Classifier":
     """Wraps one of our networks, or any `flax.nnx` module, for inference.
 
@@ -201,6 +216,7 @@ class Classifier:
       name: see `from_function`.
       mean: see `from_function`.
       deviation: see `from_function`.
+      family: see `from_function`.
 
     Returns:
       The classifier, its parameters a flat dictionary of dotted names.
@@ -218,6 +234,7 @@ class Classifier:
       name=name,
       mean=mean,
       deviation=deviation,
+      family=family,
     )
 
 

@@ -230,6 +230,7 @@ def load_classifier(name: str | os.PathLike) -> Classifier:
     name=os.fspath(name),
     mean=network.mean,
     deviation=network.deviation,
+    family=architectures.family(network.config),
   )
 
 
