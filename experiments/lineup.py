@@ -8,7 +8,8 @@ import numpy as np
 
 import rpfgsm_jax as rp
 from rpfgsm_jax.attacks.inputs import check_classifiers
-from rpfgsm_jax.engine import Attack, Protector, even_batches, to_uint8
+from rpfgsm_jax.engine.batches import even_batches, to_uint8
+from rpfgsm_jax.engine.protector import Attack, Protector
 from rpfgsm_jax.models.classifier import Classifier
 
 ORIGINAL = "original"

@@ -9,7 +9,7 @@ import dataclasses
 import pathlib
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -49,7 +49,9 @@ class _Program(click.Group):
     return super().parse_args(ctx, args)
 
 
-@click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+  cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
+)
 @click.version_option(package_name="rpfgsm-jax")
 def cli() -> None:
   """Protects photographs from scene classifiers with RP-FGSM."""
@@ -66,6 +68,7 @@ cli.add_command(cli_protect.protect)
   "networks",
   multiple=True,
   default=BUNDLED_NETWORKS,
+  show_default=False,
   metavar="NAME",
   help="A network that judges, by name or folder; may be repeated.  [default: the bundled four]",
 )
@@ -78,14 +81,12 @@ cli.add_command(cli_protect.protect)
   "--train-limit",
   type=click.IntRange(min=1),
   default=1000,
-  show_default=True,
   help="How many of them at most, evenly spread.",
 )
 @click.option(
   "--preprocess",
   type=click.Choice(PREPROCESSINGS),
   default="paper",
-  show_default=True,
   help="How photos come to a network's size: resized, or cropped to the center.",
 )
 @click.option(
@@ -93,15 +94,7 @@ cli.add_command(cli_protect.protect)
   type=click.Path(path_type=pathlib.Path),
   help="Folder for report.md, index.html and rows.jsonl; an earlier one is replaced.",
 )
-def evaluate(
-  original: pathlib.Path,
-  protected: pathlib.Path,
-  networks: tuple[str, ...],
-  train: pathlib.Path | None,
-  train_limit: int,
-  preprocess: str,
-  out: pathlib.Path | None,
-) -> None:
+def evaluate(original: pathlib.Path, protected: pathlib.Path, **options: Any) -> None:
   """Measures the photos of PROTECTED against those of ORIGINAL, whatever made them.
 
   Photos are paired by relative path, suffix aside (photo.jpg and photo.png). Sub-folders of
@@ -116,17 +109,18 @@ def evaluate(
     write_comparison,
   )
 
+  out, training = options["out"], options["train"]
   with _reported_failures(ComparisonError):
     if out is not None:
-      check_out(out, [folder for folder in (original, protected, train) if folder is not None])
+      check_out(out, [folder for folder in (original, protected, training) if folder is not None])
     with _progress_bar("photos", unit=" photos", unit_scale=False) as progress:
       found = compare_folders(
         original,
         protected,
-        networks,
-        training=train,
-        training_limit=train_limit,
-        preprocess=preprocess,
+        options["networks"],
+        training=training,
+        training_limit=options["train_limit"],
+        preprocess=options["preprocess"],
         brisque_model=_brisque_model(),
         progress=progress,
       )

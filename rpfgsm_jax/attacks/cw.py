@@ -88,7 +88,7 @@ def cw(
     ValueError: an argument breaks its rule.
   """
   del key
-  config = _resolved(CWConfig() if config is None else config)
+  config = _resolved(inputs.config_or_default(config, CWConfig))
   goal = {"image_ids": image_ids, "target": target, "label": label, "targeted": True}
   return minimal.run_minimal("cw", _cw, images, classifiers, config, **goal)
 

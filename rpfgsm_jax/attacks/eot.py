@@ -96,7 +96,7 @@ def eot(
     with L from 0 to 100 it changes 8%. Signed steps inside the eps-ball are the paper's; Athalye et
     al. bound nothing but the distance.
   """
-  config = EOTConfig() if config is None else config
+  config = inputs.config_or_default(config, EOTConfig)
   _check_config(config)
   recipe = SignedRecipe(
     name="eot",

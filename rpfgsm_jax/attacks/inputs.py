@@ -5,7 +5,7 @@ tracing. Inside `jax.jit` or `jax.vmap` the caller answers for them.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,8 @@ import numpy as np
 from rpfgsm_jax.defenses.bank import DefenseBank
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.typing import Array, ArrayLike, Images, Labels
+
+Config = TypeVar("Config")
 
 
 def concrete_or_none(value: Any) -> np.ndarray | None:
@@ -50,6 +52,21 @@ def check_classifiers(
         f"{other.image_size} in {other.name}."
       )
   return classifiers
+
+
+def config_or_default(config: Config | None, kind: type[Config]) -> Config:
+  """Returns the settings, the default ones for None; refuses those of another attack."""
+  return kind() if config is None else check_config("config", config, kind)
+
+
+def check_config(name: str, config: Any, kind: type[Config]) -> Config:
+  """Returns the settings, after checking that they are of one kind."""
+  if not isinstance(config, kind):
+    given = f"the class {config.__name__}" if isinstance(config, type) else type(config).__name__
+    raise ValueError(
+      f"{name} must be a {kind.__name__} here, got {given}; {kind.__name__}() is the default."
+    )
+  return config
 
 
 def check_single(name: str, classifiers: tuple[Classifier, ...]) -> None:

@@ -83,7 +83,7 @@ def jsma(
     "one intensity unit" a step is read as the original's theta = 1 of a range 0..1.
   """
   del key
-  config = _resolved(JSMAConfig() if config is None else config)
+  config = _resolved(inputs.config_or_default(config, JSMAConfig))
   goal = {"image_ids": image_ids, "target": target, "label": label, "targeted": True}
   return minimal.run_minimal("jsma", _jsma, images, classifiers, config, **goal)
 

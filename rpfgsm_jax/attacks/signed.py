@@ -138,7 +138,7 @@ def _attack_of(recipe: SignedRecipe, doc: str) -> Attack:
     target: ArrayLike | None = None,
     label: ArrayLike | None = None,
   ) -> AttackResult:
-    config = FGSMConfig() if config is None else config
+    config = inputs.config_or_default(config, FGSMConfig)
     goal = {"image_ids": image_ids, "target": target, "label": label}
     return run_signed(recipe, key, images, classifiers, config, gamma=config.gamma, **goal)
 

@@ -82,7 +82,7 @@ def sparsefool(
     which differs where the point has crossed a boundary but its overshot copy has not.
   """
   del key
-  config = _resolved(SparseFoolConfig() if config is None else config)
+  config = _resolved(inputs.config_or_default(config, SparseFoolConfig))
   goal = {"image_ids": image_ids, "target": target, "label": label, "targeted": False}
   return minimal.run_minimal("sparsefool", _sparsefool, images, classifiers, config, **goal)
 

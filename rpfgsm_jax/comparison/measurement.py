@@ -126,8 +126,8 @@ def _loaded(networks: Sequence[Classifier | str]) -> list[Classifier]:
   twice = sorted({name for name in names if names.count(name) > 1})
   if twice:
     raise ComparisonError(
-      f"networks must have different names, got {', '.join(twice)} more than once; drop or rename "
-      "one."
+      f"networks must have different names, got {', '.join(twice)} more than once; drop one, or "
+      "give it another: dataclasses.replace(network, name=…)."
     )
   return classifiers
 

@@ -57,19 +57,9 @@ class Protector:
   ) -> None:
     """Places the networks on the devices; nothing is compiled before the first batch.
 
-    Args:
-      classifiers: the networks to mislead, all of one image size (H, W).
-      config: the attack's settings, each number one for all images; None: the attack's own. The
-        attack checks it when the first batch starts, before it computes anything.
-      attack: any attack of this package, or another of the form
-        `attack(key, images, classifiers, config, image_ids=…) -> AttackResult`. On several devices
-        `jax.jit` traces it, with `config` static: an equal one compiles nothing anew.
-      seed: of the root key, 0..2^64-1. A fixed public seed makes targets guessable.
-      batch_size: images on each device at once.
-      devices: that share the images; a number: the first so many; None: all of this process.
-
-    Raises:
-      ValueError: an argument breaks its rule.
+    See `protect` for the arguments; `batch_size` is a number here. The attack checks its config
+    when the first batch starts. On several devices the config is static: an equal one compiles
+    nothing anew.
     """
     self.batch_size = check_batch_size(batch_size)
     self.devices = placement.choose_devices(devices)

@@ -113,7 +113,7 @@ def output_state(job: Job, task: Task) -> OutputState:
 
 def _why_not(task: Task, facts: Facts | None, settings: str) -> str | None:
   """Says why a file is not the photo's result; None: it is."""
-  photo, output = task.record.path, task.output
+  photo, output = task.path, task.output
   if facts is None:
     return f"{output} is there and not known as a result; move it away, or --overwrite replaces it."
   source, here = mark(photo), os.path.abspath(photo) == facts["photo"]

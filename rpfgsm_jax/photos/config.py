@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 
+from rpfgsm_jax.attacks import inputs
 from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig
 from rpfgsm_jax.data import images
 from rpfgsm_jax.data.photo_files import Encoding, SideLimits
@@ -108,6 +109,7 @@ class PhotoConfig:
       raise ValueError(
         f"shrink must be in 0.1..100 times the networks' side, or None, got {self.shrink!r}."
       )
+    inputs.check_config("attack", self.attack, RPFGSMConfig)
     if np.ndim(self.attack.epsilon):
       raise ValueError(
         f"attack.epsilon must be one number, got shape {np.shape(self.attack.epsilon)}; texture "

@@ -89,8 +89,8 @@ def _judged_by(answers: Sequence[NetworkVerdict]) -> str:
 
 def _strength(entries: Sequence[Entry]) -> str:
   names = {epsilon: f"{name}, " for name, epsilon in STRENGTHS.items()}
-  found = collections.Counter(float(entry.epsilon) for entry in entries)
-  formats = sorted({entry.file_format.upper() for entry in entries})
+  found = collections.Counter(float(entry.record["epsilon"]) for entry in entries)
+  formats = sorted({entry.record["encoding"]["format"].upper() for entry in entries})
   each = [
     f"{names.get(epsilon, '')}at most {epsilon:g} gray levels of 255"
     + (f" ({_photos(count)})" if len(found) > 1 else "")

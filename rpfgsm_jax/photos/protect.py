@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from rpfgsm_jax import atomic, result_folder
+from rpfgsm_jax.attacks import inputs
 from rpfgsm_jax.data import images
 from rpfgsm_jax.data.folders import image_id
 from rpfgsm_jax.data.photo_files import (
@@ -92,7 +93,7 @@ def protect_photo(
     OutOfMemoryError: it does not fit into the device's memory at this working size.
     OSError: `out` could not be written; an older file is untouched.
   """
-  config = PhotoConfig() if config is None else config
+  config = inputs.config_or_default(config, PhotoConfig)
   target = None if out is None else _check_out(out, photo, config.encoding, overwrite)
   seed = secrets.randbits(64) if seed is None else seed
   protecting = PhotoProtector(classifiers, config, held_out=held_out, seed=seed)

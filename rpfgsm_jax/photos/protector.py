@@ -13,13 +13,13 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from rpfgsm_jax import engine
 from rpfgsm_jax.attacks import inputs
 from rpfgsm_jax.attacks.rp_fgsm import rp_fgsm
 from rpfgsm_jax.attacks.steps import iterations_for
 from rpfgsm_jax.data import images
 from rpfgsm_jax.data.photo_files import Photo, decode_photo, encode_photo
 from rpfgsm_jax.defenses import encoded_bank, shrunk_bank
+from rpfgsm_jax.engine.protector import root_key, watching_memory
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.photos import judging
 from rpfgsm_jax.photos.config import PhotoConfig, Size
@@ -52,18 +52,10 @@ class PhotoProtector:
   ) -> None:
     """Keeps networks and settings; nothing is compiled before the first photo.
 
-    Args:
-      classifiers: the networks to mislead, of the same classes; each is shown photos at its own
-        image size. With `config.size` "network" that is one size.
-      config: how photos are protected; None: the defaults.
-      held_out: networks that only judge.
-      seed: 0..2^64-1. Who knows it can compute the draws.
-      device: that computes; None: JAX's default.
-
-    Raises:
-      ValueError: an argument breaks its rule, or a network both attacks and is held out.
+    See `protect_photo` for the arguments; `device` computes, None: JAX's default. Each network is
+    shown photos at its own image size; with `config.size` "network" that is one size.
     """
-    self.config = PhotoConfig() if config is None else config
+    self.config = inputs.config_or_default(config, PhotoConfig)
     own_size = self.config.size == "photo"
     self._classifiers = inputs.check_classifiers(classifiers, same_size=not own_size)
     self._held_out = (held_out,) if isinstance(held_out, Classifier) else tuple(held_out)
@@ -72,9 +64,10 @@ class PhotoProtector:
       if network.name in named:
         raise ValueError(
           f"held_out must be networks that the attack does not use, got {network.name}, which is "
-          "one of the classifiers; leave it out of one of them."
+          "one of the classifiers; leave it out of one of them, or give two networks two names: "
+          "dataclasses.replace(network, name=…)."
         )
-    self._key = engine.root_key(seed)
+    self._key = root_key(seed)
     self._device = device
     attack = self.config.attack
     if attack.targeted:
@@ -223,7 +216,7 @@ class PhotoProtector:
     views = [view_at(classifier, shape) for classifier in self._classifiers]
     ids = [int(image_ids[row]) for row in rows]
     with (
-      engine.watching_memory(functools.partial(_too_large, work, self.config.size)),
+      watching_memory(functools.partial(_too_large, work, self.config.size)),
       jax.default_device(self._device),
     ):
       result = rp_fgsm(self._key, work[rows], views, config, image_ids=ids)
@@ -259,7 +252,7 @@ class PhotoProtector:
     if isinstance(written, bytes):
       written = decode_photo(written, photo.path)
     too_large = "judging it does not fit into the device's memory."
-    with engine.watching_memory(lambda: too_large), jax.default_device(self._device):
+    with watching_memory(lambda: too_large), jax.default_device(self._device):
       return judging.judge_photo(photo.seen(), written, self._classifiers, self._held_out)
 
 

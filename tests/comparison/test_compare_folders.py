@@ -295,7 +295,10 @@ REFUSED = {
   ),
   "no-network": (lambda folder: {"networks": []}, "networks must be a list of at least one"),
   "name": (lambda folder: {"networks": "first"}, "networks must be a list"),
-  "twice": (lambda folder: {"networks": [NETWORKS[0]] * 2}, "different names, got first more"),
+  "twice": (
+    lambda folder: {"networks": [NETWORKS[0]] * 2},
+    "different names, got first more than once; drop one, or give it another: dataclasses",
+  ),
   "training": (
     lambda folder: {"training": folder / "original"},
     "training and the compared folders must lie apart",

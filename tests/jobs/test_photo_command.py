@@ -12,9 +12,9 @@ from jobs.fake_protector import FakePhotoProtector
 from jobs.interrupted import interrupt
 from PIL import Image
 
-from rpfgsm_jax import cli, cli_protect_options, jobs, process
+from rpfgsm_jax import cli, cli_protect_options, process
 from rpfgsm_jax.data.photo_files import Encoding
-from rpfgsm_jax.jobs import engines
+from rpfgsm_jax.jobs import engines, run, spec
 from rpfgsm_jax.photos.config import PhotoConfig
 from rpfgsm_jax.photos.strength import STRENGTHS
 from rpfgsm_jax.report import is_page
@@ -129,10 +129,10 @@ WRONG = {
   "epsilon twice": (["--strength", "strong", "--epsilon", "3"], "--strength and --epsilon say the"),
   "strength": (["--strength", "huge"], "'huge' is neither gentle, medium, strong nor a number"),
   "too strong": (["--strength", "256"], "nor a number in 1..255"),
-  "quality of png": (["--quality", "80"], "--quality is JPEG's; add --format jpeg"),
+  "quality of png": (["--quality", "80"], "--quality belongs to --format jpeg; leave"),
   "subsampling of webp": (
     ["--format", "webp", "--subsampling", "4:4:4"],
-    "--subsampling is JPEG's",
+    "--subsampling belongs to --format jpeg",
   ),
   "preprocess": (["--preprocess", "places365"], "--preprocess belongs to --size network"),
   "batches": (["--batch-size", "0"], "Invalid value for '--batch-size'"),
@@ -165,9 +165,9 @@ def given(rpfgsm, monkeypatch):
 
     def stop(job, engine):
       found.append(job)
-      raise jobs.JobError("stopped here.")
+      raise spec.JobError("stopped here.")
 
-    monkeypatch.setattr(jobs, "open_job", stop)
+    monkeypatch.setattr(run, "open_job", stop)
     result = rpfgsm(*options, "--out", "o")
     assert result.stderr == "Error: stopped here.\n"
     return found[0]
@@ -200,7 +200,7 @@ def test_options_reach_the_job(given):
   assert (job.max_pixels, job.overwrite, job.photos.keep_metadata) == (20_000_000, True, True)
   # A network of one's own has no judge unless one is named.
   assert (job.networks, job.held_out, job.seed) == (("n",), (), 2**63)
-  assert (job.devices, job.shard) == (2, jobs.Shard(1, 2))
+  assert (job.devices, job.shard) == (2, spec.Shard(1, 2))
 
 
 def test_what_the_options_say_is_so(rpfgsm):

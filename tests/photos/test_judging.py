@@ -230,7 +230,10 @@ def _linear_of(size):
   """A network of another size and with other classes: judges need not agree in them."""
   kernel = np.random.default_rng(5).normal(0, 1e-3, (size[0] * size[1] * 3, 6))
   return Classifier.from_function(
-    _linear, {"kernel": jnp.asarray(kernel, jnp.float32)}, class_names="abcdef", image_size=size
+    _linear,
+    {"kernel": jnp.asarray(kernel, jnp.float32)},
+    class_names=tuple("abcdef"),
+    image_size=size,
   )
 
 

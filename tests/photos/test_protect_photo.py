@@ -34,7 +34,7 @@ import rpfgsm_jax as rp
 from rpfgsm_jax import defenses
 from rpfgsm_jax.data import folders, images, read_image
 from rpfgsm_jax.data.images import ImageError
-from rpfgsm_jax.engine import root_key
+from rpfgsm_jax.engine.protector import root_key
 from rpfgsm_jax.photos import PhotoConfig, judging, photo_attack, protect
 from rpfgsm_jax.photos.judging import CONDITIONS
 from rpfgsm_jax.photos.strength import allowed_change
