@@ -144,10 +144,17 @@ def job_of(options: dict[str, Any]) -> "Job":
 
 
 def _held_out(options: dict[str, Any]) -> tuple[str, ...]:
-  bundled = {*DEFAULT_NETWORKS}.issuperset(options["networks"])
-  if options["held_out"] or options["size"] == "network" or not bundled:
+  """Returns the networks that only judge: as asked, as OUT was begun with, or the default ones."""
+  if options["held_out"] or options["size"] == "network":
     return options["held_out"]
-  return (DEFAULT_HELD_OUT,)
+  from rpfgsm_jax.jobs import record
+  from rpfgsm_jax.jobs.spec import fetched_judges
+
+  begun = record.read(options["out"] / record.STATE)
+  if begun is not None and not options["overwrite"] and "held_out" in begun["settings"]:
+    return tuple(each["name"] for each in begun["settings"]["held_out"])
+  bundled = {*DEFAULT_NETWORKS}.issuperset(options["networks"])
+  return (*([DEFAULT_HELD_OUT] if bundled else []), *fetched_judges(options["networks"]))
 
 
 def _photos(options: dict[str, Any]) -> "PhotoConfig":
