@@ -4,7 +4,7 @@ import dataclasses
 import os
 import pathlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ import rpfgsm_jax as rp
 from experiments import journal, lineup, photos, rows, runtime
 from experiments.options import StudyConfig
 from experiments.variants import Setup
-from rpfgsm_jax import quality, result_folder
+from rpfgsm_jax import data, quality, result_folder
 from rpfgsm_jax.attacks.minimal import check_budget
 from rpfgsm_jax.evaluation import measure
 from rpfgsm_jax.models.classifier import Classifier
@@ -61,6 +61,16 @@ class StudyPlan:
   def predict(self, images: np.ndarray) -> Clean:
     """Returns what the networks make of images without a defense."""
     return measure.predict(images, self.classifiers, self.size)
+
+  def labels_of(self, some: Sequence[photos.StudyPhoto]) -> np.ndarray:
+    """Returns `(N, networks)`: each network's class of that name; -1 where it has none."""
+    labels, first = np.asarray([photo.label for photo in some]), self.classifiers[0]
+    named = [
+      data.ImageRecord(path=pathlib.Path(), relative="", image_id=0, label_name=name)
+      for name in first.class_names
+    ]
+    known = [data.labels_for(named, network.class_names)[labels] for network in self.classifiers]
+    return np.where(labels[:, None] < 0, -1, np.stack(known, axis=1))
 
   def evaluate(
     self, images: np.ndarray, asked: np.ndarray, labels: np.ndarray
