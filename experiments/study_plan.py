@@ -13,7 +13,7 @@ import rpfgsm_jax as rp
 from experiments import journal, lineup, photos, rows, runtime
 from experiments.options import StudyConfig
 from experiments.variants import Setup
-from rpfgsm_jax import data, quality, result_folder
+from rpfgsm_jax import quality, result_folder
 from rpfgsm_jax.attacks.minimal import check_budget
 from rpfgsm_jax.evaluation import measure
 from rpfgsm_jax.models.classifier import Classifier
@@ -64,13 +64,9 @@ class StudyPlan:
 
   def labels_of(self, some: Sequence[photos.StudyPhoto]) -> np.ndarray:
     """Returns `(N, networks)`: each network's class of that name; -1 where it has none."""
-    labels, first = np.asarray([photo.label for photo in some]), self.classifiers[0]
-    named = [
-      data.ImageRecord(path=pathlib.Path(), relative="", image_id=0, label_name=name)
-      for name in first.class_names
-    ]
-    known = [data.labels_for(named, network.class_names)[labels] for network in self.classifiers]
-    return np.where(labels[:, None] < 0, -1, np.stack(known, axis=1))
+    labels = np.asarray([photo.label for photo in some])
+    known = photos.classes_by_name(self.classifiers[0].class_names, self.classifiers)
+    return np.where(labels < 0, -1, known[:, labels]).T
 
   def evaluate(
     self, images: np.ndarray, asked: np.ndarray, labels: np.ndarray
