@@ -7,6 +7,7 @@ killed outright leaves at most a hidden `.…partial…` file, which no reader o
 """
 
 import contextlib
+import json
 import os
 import pathlib
 import re
@@ -14,6 +15,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 PathLike = str | os.PathLike[str]
 # Versions before had a part of the file's own name in front.
@@ -87,6 +89,12 @@ def read_text(path: PathLike) -> str:
 def write_text(path: PathLike, content: str) -> None:
   """Creates or replaces a text file in one step: UTF-8, lines ending in a bare line feed."""
   write_bytes(path, content.encode("utf-8"))
+
+
+def strict_json(values: Any, *, indent: int | None = None, compact: bool = False) -> str:
+  """Returns JSON that every reader takes: NaN and infinity are a ValueError."""
+  separators = (",", ":") if compact else None
+  return json.dumps(values, indent=indent, separators=separators, allow_nan=False)
 
 
 @contextlib.contextmanager

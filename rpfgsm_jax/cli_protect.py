@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import os
 import pathlib
 import stat
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from rpfgsm_jax.atomic import strict_json
 from rpfgsm_jax.cli_protect_options import (
   BESIDE_OUT,
   DEFAULT_HELD_OUT,
@@ -213,7 +213,7 @@ def _run(options: dict[str, Any]) -> int:
     finally:
       click.echo(running.to_text(), err=options["as_json"])
       if options["as_json"]:
-        click.echo(json.dumps(running.to_json()))
+        click.echo(strict_json(running.to_json()))
     if interrupted:
       click.echo("interrupted; the same command goes on", err=True)
       return INTERRUPTED
@@ -272,7 +272,7 @@ def _list(options: dict[str, Any]) -> int:
       each._asdict() | {"output": None if each.output is None else str(each.output)}
       for each in found
     ]
-    click.echo(json.dumps({"photos": photos}))
+    click.echo(strict_json({"photos": photos}))
   click.echo(", ".join(f"{count} {standing}" for standing, count in counts.items()), err=True)
   return 1 if counts["refused"] else 0
 

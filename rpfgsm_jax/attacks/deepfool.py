@@ -74,7 +74,7 @@ def deepfool(
   """
   del key
   config = inputs.config_or_default(config, DeepFoolConfig)
-  inputs.check_counts(config, num_steps=0, num_classes=2, micro_batch=1)
+  config = inputs.with_counts(config, num_steps=0, num_classes=2, micro_batch=1)
   if not config.overshoot >= 0:
     raise ValueError(f"overshoot must be >= 0, got {config.overshoot!r}.")
   goal = {"image_ids": image_ids, "target": target, "label": label, "targeted": False}

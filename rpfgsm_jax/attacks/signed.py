@@ -16,7 +16,7 @@ from rpfgsm_jax.attacks import inputs
 from rpfgsm_jax.attacks.config import (
   FGSMConfig,
   SignedConfig,
-  check_signed_config,
+  checked_signed_config,
   number_of_steps,
 )
 from rpfgsm_jax.attacks.schedule import Draw, Draws, draw_schedule
@@ -29,7 +29,9 @@ from rpfgsm_jax.attacks.steps import (
   signed_gradient_attack,
 )
 from rpfgsm_jax.defenses.bank import DefenseBank, no_defenses
+from rpfgsm_jax.models.answers import are_finite
 from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.randomness import fixed_key
 from rpfgsm_jax.rounding import Rounding, check_rounding
 from rpfgsm_jax.typing import Array, ArrayLike, Image, Images, Key, Logits
 
@@ -188,8 +190,8 @@ def run_signed(
   classifiers = inputs.check_classifiers(classifiers)
   if recipe.networks == "one":
     inputs.check_single(recipe.name, classifiers)
-  images = inputs.check_images(images, classifiers)
-  check_signed_config(config, gamma)
+  key, images = fixed_key(key), inputs.check_images(images, classifiers)
+  config = checked_signed_config(config, gamma)
   targeted = recipe.aim is not None
   chosen = inputs.check_goal(recipe.name, targeted, target, label, len(images), classifiers)
   if targeted and chosen is None:
@@ -213,14 +215,18 @@ def run_signed(
   num_steps = number_of_steps(config, len(classifiers) if recipe.networks == "random" else 1)
   # The same program before and after: compiled once.
   clean = all_logits(classifiers, images, config.micro_batch)
+  finite = are_finite(clean)
+  inputs.check_networks(classifiers, images, finite)
   static = (recipe, loop, num_steps, config.random_start)
   result, labels = _run(*static, key, images, classifiers, clean, numbers, image_ids, chosen)
   after = all_logits(classifiers, result.adversarial, config.micro_batch)
   reached = goal_reached(after, labels, targeted=targeted)
   if targeted:
     reached &= ~jnp.any(jnp.argmax(clean, axis=-1) == labels, axis=-1)
+  finite &= result.finite & are_finite(after)
+  inputs.check_networks(classifiers, images, finite, result.has_gradient if num_steps else None)
   return dataclasses.replace(
-    result, success=reached, draws=result.draws if config.record_draws else None
+    result, success=reached, finite=finite, draws=result.draws if config.record_draws else None
   )
 
 
@@ -238,7 +244,7 @@ def _run(
   image_ids: Array,
   chosen: Array | None,
 ) -> tuple[AttackResult, Array]:
-  """Returns the result, `success` left open, and the labels, `(B, K)`."""
+  """Returns the result, `success` and the logits' share of `finite` left open, and the labels."""
 
   def draw_image(image_id: Array) -> tuple[Key, Draws]:
     key_target, key_schedule = jax.random.split(jax.random.fold_in(key, image_id))
@@ -262,9 +268,13 @@ def _run(
   if random_start:
     draw_start = functools.partial(_draw_start, key, loop.gray)
     start = jax.vmap(draw_start)(image_ids, images, epsilon)
-  adversarial, evaluations = signed_gradient_attack(
+  adversarial, evaluations, slopes = signed_gradient_attack(
     loop, classifiers, images, start, labels, draws, epsilon, numbers["step_size"]
   )
+  asked = jnp.full(labels.shape, num_steps > 0)
+  if not loop.ensemble:
+    networks = jnp.arange(len(classifiers), dtype=jnp.int32)
+    asked = jnp.any(draws.classifier[:, :, None] == networks[None, None, :], axis=1)
   result = AttackResult(
     adversarial=adversarial,
     target=target,
@@ -272,6 +282,8 @@ def _run(
     gradient_evaluations=evaluations,
     gamma=gamma,
     draws=draws,
+    finite=jnp.isfinite(slopes),
+    has_gradient=(slopes != 0) | ~asked,
   )
   return result, labels
 
@@ -286,5 +298,5 @@ def _draw_start(key: Key, gray: bool, image_id: Array, image: Image, epsilon: Ar
     epsilon = jnp.min(epsilon, axis=-1, keepdims=True)
   shape = (*image.shape[:-1], 1) if gray else image.shape
   reach = jnp.minimum(epsilon, 255.0).astype(jnp.int32)
-  change = jax.random.randint(key, shape, -reach, reach + 1)
+  change = jax.random.randint(key, shape, -reach, reach + 1, jnp.int32)
   return jnp.clip(image + change.astype(image.dtype), 0.0, 255.0)

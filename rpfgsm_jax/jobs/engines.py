@@ -21,6 +21,7 @@ from rpfgsm_jax.jobs.worker import Worker
 from rpfgsm_jax.models.weights import load_classifier
 from rpfgsm_jax.photos.config import default_batch_size
 from rpfgsm_jax.photos.protector import PhotoProtector
+from rpfgsm_jax.randomness import unusual_settings
 
 
 def describe_environment() -> dict[str, str]:
@@ -31,6 +32,7 @@ def describe_environment() -> dict[str, str]:
     "jax": jax.__version__,
     "jaxlib": importlib.metadata.version("jaxlib"),
     "rpfgsm-jax": __version__,
+    **{name: str(value) for name, value in unusual_settings().items()},
   }
 
 

@@ -16,6 +16,7 @@ from typing import IO
 
 import portalocker
 
+from rpfgsm_jax.atomic import strict_json
 from rpfgsm_jax.jobs.spec import JobError, Shard
 
 _PATIENCE = 0.5  # seconds; a refused run looks for a moment at the locks of those in its way
@@ -79,7 +80,7 @@ def _sign(file: IO[str], shard: Shard | None) -> None:
     "work": "the whole folder" if shard is None else f"shard {shard}",
   }
   file.truncate(0)
-  file.write(json.dumps(facts))
+  file.write(strict_json(facts))
   file.flush()
 
 

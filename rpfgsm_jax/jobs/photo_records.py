@@ -47,7 +47,7 @@ def path_of(out: pathlib.Path, output: str) -> pathlib.Path:
 
 def write(out: pathlib.Path, facts: Facts) -> Facts:
   """Writes a photo's record in one step, and returns it as it will be read."""
-  content = json.dumps({"format": FORMAT, **facts})
+  content = atomic.strict_json({"format": FORMAT, **facts})
   atomic.write_text(path_of(out, facts["output"]), f"{content}\n")
   return json.loads(content)
 

@@ -154,8 +154,8 @@ class _RayWorker:
     try:
       found = self._run([_decode_task(text) for text in rows["task"]])
     except tuple(_STOPS.values()) as error:
-      return {"outcome": [json.dumps([type(error).__name__, str(error)])]}
-    return {"outcome": [json.dumps(outcome) for outcome in found]}
+      return {"outcome": [atomic.strict_json([type(error).__name__, str(error)])]}
+    return {"outcome": [atomic.strict_json(outcome) for outcome in found]}
 
   def _run(self, tasks: Sequence[Task]) -> list[Outcome]:
     out, names = self._job.out, [str(task.output) for task in tasks]
@@ -268,7 +268,7 @@ def _prepared_environment() -> dict[str, str]:
 
 def _encode(task: Task) -> str:
   paths = {"path": str(task.path.absolute()), "output": str(task.output)}
-  return json.dumps(task._asdict() | paths)
+  return atomic.strict_json(task._asdict() | paths)
 
 
 def _decode_task(text: str) -> Task:

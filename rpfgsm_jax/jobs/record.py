@@ -54,7 +54,7 @@ def open_or_create(
     content = {"format": FORMAT, "seed": seed, "settings": settings, "environment": environment}
     with atomic.replacing(path) as temporary:
       temporary.chmod(0o600)
-      temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+      temporary.write_text(atomic.strict_json(content, indent=2) + "\n", encoding="utf-8")
   return seed, notes
 
 

@@ -13,10 +13,12 @@ import jax
 from PIL import Image
 
 from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig
+from rpfgsm_jax.checks import as_int
 from rpfgsm_jax.engine.batches import BatchSize
 from rpfgsm_jax.models import weights
 from rpfgsm_jax.models.weights import NetworkIdentity
 from rpfgsm_jax.photos.config import PhotoConfig
+from rpfgsm_jax.randomness import unusual_settings
 
 # Of the attack; records of before do without, and mean this.
 _SINCE_FORMAT_1 = {"gray": False, "random_start": False}
@@ -143,13 +145,14 @@ def describe_settings(job: Job) -> dict[str, Any]:
   network_size = job.photos.size == "network"
   for name in ("shrink", "working_pixels") if network_size else ("preprocess",):
     del photos[name]  # without a meaning at this size
+  unusual = unusual_settings()
   return {
     "size": job.photos.size,
     "networks": [each._asdict() for each in job.identities[:attacked]],
     "held_out": [each._asdict() for each in job.identities[attacked:]],
     "attack": _describe_attack(job.photos.attack),
     "photo": photos | {"encoding": dataclasses.asdict(job.photos.encoding)},
-  }
+  } | ({"jax": unusual} if unusual else {})
 
 
 def _describe_attack(config: RPFGSMConfig) -> dict[str, Any]:
@@ -158,6 +161,8 @@ def _describe_attack(config: RPFGSMConfig) -> dict[str, Any]:
   def name(value: Any) -> Any:
     if callable(value):
       return f"{value.__module__}.{value.__qualname__}"
+    if as_int(value) is not None:
+      return as_int(value)
     raise TypeError(f"config must consist of values that JSON or Python names, got {value!r}.")
 
   described = json.loads(json.dumps(dataclasses.asdict(config), default=name))

@@ -27,7 +27,8 @@ from rpfgsm_jax.engine.protector import OutOfMemoryError
 from rpfgsm_jax.jobs import ledger, photo_records
 from rpfgsm_jax.jobs.messages import Outcome
 from rpfgsm_jax.jobs.plan import Task
-from rpfgsm_jax.jobs.spec import Job, JobError
+from rpfgsm_jax.jobs.spec import Job, JobError, SettingsError
+from rpfgsm_jax.models.answers import BrokenNetworkError
 from rpfgsm_jax.photos.fitting import AttackedPhoto, FittingAttack
 from rpfgsm_jax.photos.protector import PhotoProtector
 
@@ -79,7 +80,8 @@ class Worker:
     """Protects photos and writes them; yields one outcome a photo as soon as it is known.
 
     Closing the iterator early drops what is on the device; what is being written becomes whole.
-    Raises JobError where no photo can be done any more: the disk is full.
+    Raises JobError where no photo can be done any more: the disk is full; and SettingsError where a
+    network is broken.
     """
     (fewest, most), num_devices = _HOST_THREADS, len(self.protectors)
     threads = max(fewest * num_devices, min(os.cpu_count() or 1, most))
@@ -120,6 +122,8 @@ class Worker:
     try:
       photos, ids = [each.photo for each in group], [each.task.image_id for each in group]
       found = self.attacks[device](photos, ids)
+    except BrokenNetworkError as error:
+      raise SettingsError(str(error)) from error
     except (MemoryError, ValueError) as error:  # ValueError: the attack has no use for such a photo
       if len(group) > 1:  # the others have nothing to do with it
         half = len(group) // 2
@@ -164,7 +168,13 @@ class Worker:
         if not self.job.overwrite and os.path.lexists(task.output):
           raise FileExistsError(errno.EEXIST, "another program has made a file of that name")
         facts = photo_records.write(self.job.out, facts)
-    except (ImageError, MemoryError, OSError) as error:
+    except BrokenNetworkError as error:
+      raise SettingsError(str(error)) from error
+    except (
+      MemoryError,
+      OSError,
+      ValueError,
+    ) as error:  # ValueError: no photo, or a judge has no answer
       return _failed(task, error, notes)
     return Outcome(task.relative, None, notes, facts)
 

@@ -214,7 +214,7 @@ def _resume_headers(
 def _write_note(note: pathlib.Path, address: str, response: requests.Response) -> None:
   tag = response.headers.get("ETag", "")
   strong = tag if tag.startswith('"') else response.headers.get("Last-Modified")
-  atomic.write_text(note, json.dumps({"address": address, "validator": strong}) + "\n")
+  atomic.write_text(note, atomic.strict_json({"address": address, "validator": strong}) + "\n")
 
 
 def _reason(error: Exception) -> str:

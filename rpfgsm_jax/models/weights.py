@@ -155,7 +155,7 @@ def save_network(directory: str | os.PathLike, network: Network, *, dtype: str =
     "sha256": digest,
     "card": network.card,
   }
-  content = json.dumps(description, indent=2) + "\n"
+  content = atomic.strict_json(description, indent=2) + "\n"
   directory.mkdir(parents=True, exist_ok=True)
   atomic.write_bytes(weights, payload)
   atomic.write_text(directory / CONFIG_FILE, content)

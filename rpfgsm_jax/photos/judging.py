@@ -12,11 +12,12 @@ from PIL import Image
 
 from rpfgsm_jax.data.images import preprocess
 from rpfgsm_jax.data.photo_files import LONGEST_SIDES
+from rpfgsm_jax.models.answers import are_finite, check_answers, probe_picture
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.models.kinds import network_kind
 from rpfgsm_jax.photos.verdict import AS_WRITTEN, NetworkVerdict, Verdict, judge
 from rpfgsm_jax.quality import psnr, ssim
-from rpfgsm_jax.typing import Images, Logits
+from rpfgsm_jax.typing import Array, Images, Logits
 
 QUALITIES = (90, 75, 50)
 SHARED_SIDE = 1080
@@ -91,14 +92,28 @@ def judge_photo(
   )
 
 
+def check_judges(networks: Sequence[Classifier]) -> None:
+  """Refuses broken networks, by the very program that will judge a photo."""
+  for network in networks:
+    _asked(network, np.stack([probe_picture(network.image_size)] * (1 + len(CONDITIONS))))
+
+
+def _asked(network: Classifier, shown: np.ndarray) -> np.ndarray:
+  """Returns the probabilities `(N, D)` of pictures `(N, H, W, 3)` of a network's own size."""
+  probabilities, finite = jax.device_get(_probabilities(network, shown))
+  check_answers([network], shown, finite[:, None])
+  return probabilities
+
+
 @jax.jit
-def _probabilities(classifier: Classifier, images: Images) -> Logits:
-  return jax.nn.softmax(classifier(images))
+def _probabilities(classifier: Classifier, images: Images) -> tuple[Logits, Array]:
+  logits = classifier(images)
+  return jax.nn.softmax(logits), are_finite(logits)
 
 
 def _network_verdict(network: Classifier, shown: np.ndarray, held_out: bool) -> NetworkVerdict:
   """The original comes first, then every condition in order."""
-  probabilities = np.asarray(_probabilities(network, shown))
+  probabilities = _asked(network, shown)
   first = probabilities.argmax(axis=-1)
 
   def most_likely(row: np.ndarray) -> tuple[tuple[str, float], ...]:

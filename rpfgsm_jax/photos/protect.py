@@ -87,8 +87,8 @@ def protect_photo(
 
   Raises:
     ImageError: the photo cannot be read, or is too long for the format.
-    ValueError: an argument breaks its rule; `out` is the photo itself, or in a folder that cannot
-      be made or written to.
+    ValueError: an argument breaks its rule, or a network is broken; `out` is the photo itself, or
+      in a folder that cannot be made or written to.
     FileExistsError: `out` exists.
     OutOfMemoryError: it does not fit into the device's memory at this working size.
     OSError: `out` could not be written; an older file is untouched.

@@ -68,7 +68,7 @@ class PhotoProtector:
           "dataclasses.replace(network, name=…)."
         )
     self._key = root_key(seed)
-    self._device = device
+    self._device, self._judges_known = device, False
     attack = self.config.attack
     if attack.targeted:
       inputs.check_enough_classes(self._classifiers)
@@ -124,6 +124,7 @@ class PhotoProtector:
       `(H, W, 3)` uint8, what a classifier is to be shown.
 
     Raises:
+      ValueError: a network is broken, or has no finite answer to this photo.
       OutOfMemoryError: it does not fit into the device's memory at this working size.
     """
     return self.attack_together([photo], [image_id])[0]
@@ -143,7 +144,8 @@ class PhotoProtector:
       For each `(H, W, 3)` uint8, what a classifier is to be shown.
 
     Raises:
-      ValueError: there is none, or they have different working sizes.
+      ValueError: there is none, they have different working sizes, or a network is broken or has
+        no finite answer to one.
       OutOfMemoryError: they do not fit into the device's memory at this working size.
     """
     seen = [photo.seen() for photo in photos]
@@ -219,6 +221,9 @@ class PhotoProtector:
       watching_memory(functools.partial(_too_large, work, self.config.size)),
       jax.default_device(self._device),
     ):
+      if not self._judges_known:  # the others are asked by the attack
+        judging.check_judges(self._held_out)
+        self._judges_known = True
       result = rp_fgsm(self._key, work[rows], views, config, image_ids=ids)
       return np.asarray(result.adversarial)[:count].astype(np.uint8)
 
@@ -247,6 +252,7 @@ class PhotoProtector:
 
     Raises:
       ImageError: these bytes are no photo.
+      ValueError: a network is broken, or has no finite answer to the photo.
       OutOfMemoryError: the device has no memory left for the networks that judge.
     """
     if isinstance(written, bytes):
