@@ -50,8 +50,9 @@ def protect(context: click.Context, **options: Any) -> None:
 
   SOURCE is a folder, with all folders below, a photo, or a pattern such as 'trip/*.jpg'. Each photo
   keeps its size. It is read back and judged before it takes its name, as it is and after what
-  platforms do to it: by the networks, and by a held-out one, which the attack does not use.
-  Whatever ends a run, the same command goes on. Originals are never touched, nor, without
+  platforms do to it: by the networks, and by held-out ones, which the attack does not use. Verdicts
+  name their judges and are worth what these are: photos that mislead small networks seldom mislead
+  modern ones. Whatever ends a run, the same command goes on. Originals are never touched, nor, without
   --overwrite, any other file.
 
   OUT/.rpfgsm holds the settings, what networks saw in each photo, and the seed, from which targets
