@@ -212,8 +212,8 @@ def fetched_modern() -> tuple[str, ...]:
     if not folder.is_relative_to(BUNDLED):
       with contextlib.suppress(WeightsError):  # an unusable one is named when it is asked for
         description = _read_description(folder)
-        modern = description["config"].get("family") in MODERN_FAMILIES
-        found += [name] if modern and description["class_names"] else []
+        modern = description.get("config", {}).get("family") in MODERN_FAMILIES
+        found += [name] if modern and description.get("class_names") else []
   return tuple(found)
 
 
