@@ -52,8 +52,8 @@ def protect(context: click.Context, **options: Any) -> None:
   keeps its size. It is read back and judged before it takes its name, as it is and after what
   platforms do to it: by the networks, and by held-out ones, which the attack does not use. Verdicts
   name their judges and are worth what these are: photos that mislead small networks seldom mislead
-  modern ones. Whatever ends a run, the same command goes on. Originals are never touched, nor, without
-  --overwrite, any other file.
+  modern ones. Whatever ends a run, the same command goes on. Originals are never touched, nor,
+  without --overwrite, any other file.
 
   OUT/.rpfgsm holds the settings, what networks saw in each photo, and the seed, from which targets
   and draws can be computed: keep it private, and do not publish it with the photos.

@@ -66,8 +66,7 @@ def test_judges_are_named_with_their_role_and_what_they_say(tmp_path):
   assert rows[SEEN, "used by the attack"] == ["small", "4", "3", "3", "3"]
   assert rows[HELD_OUT, "held out: it only judges"] == ["small", "4", "3", "2", "1"]
   assert "at least 50 %" in texts(parsed)
-  judges = "2 small networks, none like those in use; not judged by a modern network"
-  assert f"Judged by {judges}. A verdict speaks of these networks only" in texts(parsed)
+  assert "Judged by 2 small networks, none like those in use; not judged by a" in texts(parsed)
   assert "a JPEG of quality 90, 75, 50; shrunk to 1080 pixels" in texts(parsed)
 
 
