@@ -10,8 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from experiments.results import Results
-from rpfgsm_jax.evaluation import Difference, paired_difference
+from experiments.results import Results, counted_difference
+from rpfgsm_jax.evaluation import Difference
 from rpfgsm_jax.report import Cell, Table
 
 Verdict = Literal["agrees", "opposite", "not clear", "not run"]
@@ -69,10 +69,9 @@ def judge(results: Results, claim: Claim) -> tuple[Difference | None, Verdict]:
       (claim.second, claim.second_value or claim.value),
     )
   )
-  known = np.isfinite(first) & np.isfinite(second)
-  if not known.any():
+  effect = counted_difference(first, second)
+  if not effect.count:
     return None, "not run"
-  effect = paired_difference(first[known], second[known])
   if claim.sign == 0:
     alike = effect.low >= -_ALIKE and effect.high <= _ALIKE
     return effect, "agrees" if alike else "opposite" if effect.sign else "not clear"
@@ -92,10 +91,16 @@ def table(results: Results, claims: Iterable[Claim]) -> Table:
   note = (
     f"{counted}. Differences on the same photos, in percentage points (pp) or the measure's unit; "
     "in brackets the 95 % bootstrap interval. Not clear: the interval holds zero. Alike: the "
-    f"whole interval within {100 * _ALIKE:.0f} points."
+    f"whole interval within {100 * _ALIKE:.0f} points.{_about_unseen(results)}"
   )
   columns = ("where", "statement, as a difference", "paper", "here", "photos", "verdict")
   return Table("What the paper states, and what shows here", columns, lines, note)
+
+
+def _about_unseen(results: Results) -> str:
+  titles = [results.titles[place] for place in results.networks(seen=False)]
+  mean = f" Unseen: the mean of {', '.join(titles)}." if len(titles) > 1 else ""
+  return mean + results.about_classes
 
 
 def _cells(effect: Difference | None, unit: str) -> tuple[Cell, Cell]:

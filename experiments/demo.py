@@ -119,7 +119,7 @@ def _facts(plan: StudyPlan, measured: Measured, clean: Clean) -> list[rows.Row]:
     decibels = float(psnr(image, original))
     fact = {
       "group": photo.group,
-      **common_facts(photo, found, place),
+      **common_facts(plan, photo, found, place),
       "original": f"{_folder(ORIGINAL)}/{photo.png}",
       "png": f"{_folder(measured.contender.name)}/{photo.png}",
       "sha256": verify.pixel_digest(image),

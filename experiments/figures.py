@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments import plots, rows
 from experiments.lineup import ORIGINAL
+from experiments.results import class_names_of
 from rpfgsm_jax import data
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def draw_figure(folder: pathlib.Path) -> pathlib.Path:
     scene = clean["classes"][network][0]
     for place, row, when in ((3, clean, "before"), (4, protected, "after")):
       classes, probabilities = row["classes"][network], row["probabilities"][network]
-      names = [header["class_names"][index].replace("_", " ") for index in classes]
+      names = [class_names_of(header, network)[index].replace("_", " ") for index in classes]
       colors = [_BEFORE if index == scene else _OTHER for index in classes]
       _draw_classes(axes[place], names, probabilities, colors)
       title = f"{header['networks'][network]['title']} {when}"

@@ -19,7 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import rpfgsm_jax as rp
-from experiments import photos, rows, runtime
+from experiments import options, photos, rows, runtime
 from experiments.journal import Journal, Say, open_journal
 from experiments.options import FullsizeConfig
 from rpfgsm_jax import data, defenses, result_folder
@@ -97,9 +97,12 @@ SETTINGS = (
 def run(config: FullsizeConfig, *, cache: CompileCache, say: Say) -> None:
   """Appends the rows that are not there yet."""
   settings = _chosen(config.settings)
-  nets = [rp.load_classifier(f"{config.classifiers}/{name}") for name in config.seen]
-  held_out = [rp.load_classifier(f"{config.classifiers}/{name}") for name in config.held_out]
+  nets, held_out = (
+    [rp.load_classifier(options.network_named(name, config.classifiers)) for name in names]
+    for names in (config.seen, config.held_out)
+  )
   source = photos.open_source(config.data, nets, limit=config.limit)
+  scenes = _scenes(nets[0].class_names, [*nets, *held_out])
   found = _open(config, source, say)
   wanted = [
     (setting, [photo for photo in source.photos if not found.has(setting.name, photo.name)])
@@ -124,8 +127,23 @@ def run(config: FullsizeConfig, *, cache: CompileCache, say: Say) -> None:
         seconds = (time.perf_counter() - started) / len(group)
         for (photo, _), judged in zip(group, pool.map(judge, changed), strict=True):
           facts = {"kind": "photo", "setting": setting.name, "photo": photo.name}
-          found.append([{**facts, **judged, "seconds": round(seconds, 3)}])
+          known = {"scenes": scenes[photo.label]} if photo.label >= 0 else {}
+          found.append([{**facts, **known, **judged, "seconds": round(seconds, 3)}])
           bar.update()
+
+
+def _scenes(
+  class_names: Sequence[str], networks: Sequence[rp.Classifier]
+) -> list[list[str | None]]:
+  """Returns for each class what each network calls it; None where it has no such class."""
+  own = photos.classes_by_name(class_names, networks)
+  return [
+    [
+      None if place < 0 else network.class_names[place]
+      for place, network in zip(places, networks, strict=True)
+    ]
+    for places in own.T
+  ]
 
 
 def _chosen(names: Sequence[str]) -> list[Setting]:

@@ -11,6 +11,7 @@ from rpfgsm_jax.attacks.inputs import check_classifiers
 from rpfgsm_jax.engine.batches import even_batches, to_uint8
 from rpfgsm_jax.engine.protector import Attack, Protector
 from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.photos.views import view_at
 
 ORIGINAL = "original"
 
@@ -22,11 +23,13 @@ class StudyNetwork:
   name: str  # as it was loaded
   title: str  # for tables
   seen: bool  # the attacks may use it
-  classifier: Classifier
+  classifier: Classifier  # of images of the study's size
+  class_names: Sequence[str] | None = None  # where they are not those of the first network
 
   def describe(self) -> dict[str, Any]:
     """Returns what rows say of it."""
-    return {"name": self.name, "title": self.title, "seen": self.seen}
+    own = {} if self.class_names is None else {"class_names": list(self.class_names)}
+    return {"name": self.name, "title": self.title, "seen": self.seen, **own}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,7 +61,11 @@ class Contender:
 def load_networks(
   seen: Sequence[str], unseen: Sequence[str], load: Callable[[str], Classifier]
 ) -> tuple[StudyNetwork, ...]:
-  """Loads the networks, seen ones first; refuses those that do not fit together."""
+  """Loads the networks, seen ones first; refuses those that do not fit together.
+
+  The first one's image size is the study's: others are shown its images resized, exactly as they
+  would be shown files. Networks that only judge may have other classes.
+  """
   if not seen or not unseen:
     raise ValueError(
       f"at least one seen and one unseen network are needed, got {len(seen)} and {len(unseen)}."
@@ -68,12 +75,19 @@ def load_networks(
     raise ValueError(f"each network must be named once, got {', '.join(names)}.")
   short = [name.rstrip("/").rsplit("/", 1)[-1] for name in names]
   titles = short if len(set(short)) == len(short) else names
-  networks = tuple(
-    StudyNetwork(name=name, title=title, seen=place < len(seen), classifier=load(name))
-    for place, (name, title) in enumerate(zip(names, titles, strict=True))
+  loaded = [load(name) for name in names]
+  first = loaded[0]
+  check_classifiers(loaded[: len(seen)], same_size=False)
+  return tuple(
+    StudyNetwork(
+      name=name,
+      title=title,
+      seen=place < len(seen),
+      classifier=view_at(network, first.image_size),
+      class_names=None if network.class_names == first.class_names else network.class_names,
+    )
+    for place, (name, title, network) in enumerate(zip(names, titles, loaded, strict=True))
   )
-  check_classifiers([network.classifier for network in networks])
-  return networks
 
 
 def reference_network(networks: Sequence[StudyNetwork], wanted: str | None) -> StudyNetwork:

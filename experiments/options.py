@@ -101,8 +101,15 @@ class FullsizeConfig:
   )
   together: int = _option(1, "Photos at once; GPUs.", type=_COUNT)
   classifiers: str = "scenes25"
-  seen: tuple[str, ...] = ("resnet18", "resnet50", "alexnet")
-  held_out: tuple[str, ...] = ("densenet161",)
+  seen: tuple[str, ...] = _option(
+    ("resnet18", "resnet50", "alexnet"),
+    "A network for the attack, by name or folder; repeatable.  [default: the bundled three]",
+  )
+  held_out: tuple[str, ...] = _option(
+    ("densenet161",),
+    "A network that only judges, by name or folder; repeatable.  [default: DenseNet161]",
+    name=("--held-out", "--unseen"),
+  )
   command: str = ""
 
 
@@ -116,17 +123,24 @@ def add_options(
       if field.metadata and (changes is None or field.name in changes):
         changed = {} if changes is None else changes[field.name]
         details = {"default": field.default, **field.metadata, **changed}
-        name = details.pop("name", f"--{field.name.replace('_', '-')}")
+        names = details.pop("name", f"--{field.name.replace('_', '-')}")
+        names = (names,) if isinstance(names, str) else names
         if isinstance(details["default"], tuple):
           details |= {"default": (), "multiple": True}
         elif isinstance(details["default"], bool):
           details["is_flag"] = True
         elif details["default"] is not None:
           details["show_default"] = True
-        command = click.option(name, field.name, **details)(command)
+        command = click.option(*names, field.name, **details)(command)
     return command
 
   return add
+
+
+def network_named(name: str, classifiers: str | None) -> str:
+  """Returns what a network is loaded by: a bare word is one of `classifiers`, or a folder."""
+  bare = name == pathlib.PurePath(name).name and not pathlib.Path(name).is_dir()
+  return f"{classifiers or FullsizeConfig.classifiers}/{name}" if bare else name
 
 
 def study_config(options: Mapping[str, Any]) -> StudyConfig:
@@ -135,13 +149,15 @@ def study_config(options: Mapping[str, Any]) -> StudyConfig:
   classifiers, changes = options.pop("classifiers", None), options.pop("changes", ())
   chosen = {name: value for name, value in options.items() if value not in (None, ())}
   if classifiers is not None:
-    chosen.setdefault("seen", tuple(f"{classifiers}/{name}" for name in FullsizeConfig.seen))
-    chosen.setdefault("unseen", tuple(f"{classifiers}/{name}" for name in FullsizeConfig.held_out))
+    chosen.setdefault("seen", FullsizeConfig.seen)
+    chosen.setdefault("unseen", FullsizeConfig.held_out)
   for change in changes:
     name, equals, text = change.partition("=")
     if not equals:
       raise ValueError(f"--set must be FIELD=VALUE, got {change!r}.")
     chosen[name] = _parse(name, text)
+  for kind in {"seen", "unseen"} & chosen.keys():
+    chosen[kind] = tuple(network_named(name, classifiers) for name in chosen[kind])
   return StudyConfig(**chosen)
 
 

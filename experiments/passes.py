@@ -14,9 +14,9 @@ import numpy as np
 
 from experiments import variants
 from experiments.lineup import Contender
-from experiments.results import TOPS, Results
+from experiments.results import TOPS, Results, counted_difference
 from experiments.variants import Setup, rp_variant
-from rpfgsm_jax.evaluation import Difference, paired_difference
+from rpfgsm_jax.evaluation import Difference
 
 MARGIN = 0.03
 """A setting protects as well when it is surely no more than this below; see `Compared`."""
@@ -216,7 +216,7 @@ def _difference(
   values, others = (
     misled(results, each, photos, defended=True, top=top) for each in (blend, other)
   )
-  return paired_difference(values, others)
+  return counted_difference(values, others)
 
 
 def _psnr(results: Results, contender: Contender, photos: Sequence[str]) -> float:

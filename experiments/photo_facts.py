@@ -42,18 +42,20 @@ class Measured:
 
   def evaluate(self, plan: StudyPlan, clean: Clean) -> measure.Predictions:
     """Returns what the networks make of the images behind every defense."""
-    labels = np.asarray([photo.label for photo in self.batch.photos])
-    return plan.evaluate(self.images, clean[0][..., 0], labels)
+    return plan.evaluate(self.images, clean[0][..., 0], plan.labels_of(self.batch.photos))
 
 
-def common_facts(photo: photos.StudyPhoto, found: measure.Predictions, place: int) -> rows.Row:
+def common_facts(
+  plan: StudyPlan, photo: photos.StudyPhoto, found: measure.Predictions, place: int
+) -> rows.Row:
   """Returns what the rows of every kind of study say of a photograph."""
-  known = photo.label >= 0
+  known = plan.labels_of([photo])[0] >= 0
+  label_ranks = np.where(known[:, None], found.label_ranks[place], -1)
   return {
     "image_id": photo.image_id,
-    "label": photo.label if known else None,
+    "label": photo.label if photo.label >= 0 else None,
     "ranks": found.ranks[place].tolist(),
-    "label_ranks": found.label_ranks[place].tolist() if known else None,
+    "label_ranks": label_ranks.tolist() if photo.label >= 0 else None,
   }
 
 
@@ -75,7 +77,7 @@ def study_facts(plan: StudyPlan, measured: Measured, clean: Clean) -> list[rows.
   attacked = [plan.setup.networks.index(network) for network in contender.networks]
   facts = []
   for place, photo in enumerate(measured.batch.photos):
-    fact = common_facts(photo, found, place)
+    fact = common_facts(plan, photo, found, place)
     fact["distances"] = _rounded(found.distances[place])
     fact |= {name: values[place] for name, values in sizes.items()}
     if measured.kept[place]:

@@ -73,6 +73,15 @@ class Source:
       notes.clear()
 
 
+def classes_by_name(names: Sequence[str], networks: Sequence[Classifier]) -> np.ndarray:
+  """Returns `(networks, names)`: each network's class of a name; -1 where it has none."""
+  records = [
+    data.ImageRecord(path=pathlib.Path(), relative="", image_id=0, label_name=name)
+    for name in names
+  ]
+  return np.stack([data.labels_for(records, network.class_names) for network in networks])
+
+
 def open_source(
   place: str | pathlib.Path | None,
   networks: Sequence[Classifier],

@@ -13,11 +13,13 @@ from experiments.lineup import Contender
 from experiments.variants import Setup
 from rpfgsm_jax import defenses
 from rpfgsm_jax.evaluation import (
+  Difference,
   Rate,
   detection_threshold,
   is_detected,
   joint_distance,
   misleading_rate,
+  paired_difference,
 )
 
 TRUE, OWN = "label_ranks", "ranks"
@@ -40,7 +42,7 @@ class AttackOutcome:
   attack: rows.Row  # its row `attack`
   photos: tuple[str, ...]  # names
   ranks: np.ndarray  # (N, networks, settings) int16
-  label_ranks: np.ndarray  # likewise; -1 where there is no label
+  label_ranks: np.ndarray  # likewise; -1 where there is no label, or the network lacks the class
   distances: np.ndarray  # (N, networks, defenses) float32; of the demo's rows (N, 0)
   numbers: dict[str, np.ndarray]  # name -> (N,) float; NaN where a row has none
   # Photograph -> what only kept ones have: classes, probabilities; of the original candidates.
@@ -135,12 +137,32 @@ class Results:
   @functools.cached_property
   def labeled(self) -> bool:
     """Whether every photograph has a true class."""
-    return all((outcome.label_ranks >= 0).all() for outcome in self.outcomes.values())
+    return all((outcome.label_ranks[:, 0] >= 0).all() for outcome in self.outcomes.values())
 
   @functools.cached_property
   def scene(self) -> str:
     """The field that rates speak of: the true class where there is one, as in the paper."""
     return TRUE if self.labeled else OWN
+
+  @functools.cached_property
+  def about_classes(self) -> str:
+    """How many photographs do not count for a network that lacks their class; "" where all do."""
+    ranks = np.concatenate([outcome.label_ranks[:, :, 0] for outcome in self.outcomes.values()])
+    names = [name for outcome in self.outcomes.values() for name in outcome.photos]
+    found = []
+    for network, title in enumerate(self.titles if self.labeled else ()):
+      lacking = {name for name, rank in zip(names, ranks[:, network], strict=True) if rank < 0}
+      if lacking:
+        total = len(set(names))
+        found.append(f" {title} has no class for {len(lacking)} of {total} photos: not counted.")
+    return "".join(found)
+
+  def unseen(self) -> dict[str, list[int]]:
+    """Returns the places of unseen networks under the words of tables: apart where several are."""
+    places = self.networks(seen=False)
+    if len(places) == 1:
+      return {"unseen": places}
+    return {self.titles[place]: [place] for place in places}
 
   def networks(self, *, seen: bool) -> list[int]:
     """Returns the places of the seen or of the unseen networks."""
@@ -185,17 +207,22 @@ class Results:
     top: int,
     field: str | None = None,  # TRUE or OWN; None: `scene`
   ) -> np.ndarray:
-    """Returns `(N,)`: the share of networks and settings that each photograph misled."""
+    """Returns `(N,)`: the share of networks and settings that each photograph misled.
+
+    A network that lacks the true class has no say; NaN where none has.
+    """
     settings = defended
     if isinstance(defended, bool):
       settings = range(1, len(self.header["settings"])) if defended else [0]
     outcome = self.outcomes[name]
     ranks = getattr(outcome, field or self.scene)[outcome.at(photos)][:, networks]
-    return (ranks[:, :, list(settings)] >= top).mean(axis=(1, 2))
+    ranks = ranks[:, :, list(settings)]
+    misled, asked = ((ranks >= least).sum(axis=(1, 2)) for least in (top, 0))
+    return np.divide(misled, asked, where=asked > 0, out=np.full(len(ranks), np.nan))
 
   def rate(self, name: str, photos: Sequence[str], **options: object) -> Rate:
     """Returns the misleading rate; see `misled` for the options."""
-    return misleading_rate(self.misled(name, photos, **options))
+    return counted_rate(self.misled(name, photos, **options))
 
   def detected(
     self,
@@ -256,6 +283,22 @@ class Results:
     numbers = self.outcomes[name].numbers
     steady = numbers["seconds"][numbers["compiled"] == 0]
     return float(steady.mean()) if steady.size else None
+
+
+def class_names_of(header: rows.Row, network: int) -> Sequence[str]:
+  """Returns the names of a network's classes, of a study's first row."""
+  return header["networks"][network].get("class_names") or header["class_names"]
+
+
+def counted_rate(misled: np.ndarray) -> Rate:
+  """Returns the rate over the photographs that have a number."""
+  return misleading_rate(misled[np.isfinite(misled)])
+
+
+def counted_difference(values: np.ndarray, others: np.ndarray) -> Difference:
+  """Returns the paired difference over the photographs that have both numbers."""
+  known = np.isfinite(values) & np.isfinite(others)
+  return paired_difference(values[known], others[known])
 
 
 def _joint(distances: np.ndarray, network: int, group: Sequence[int]) -> np.ndarray:

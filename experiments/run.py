@@ -168,7 +168,8 @@ def fullsize(**given: object) -> None:
     from experiments import fullsize as experiment
     from experiments import show_fullsize
 
-    config = options.FullsizeConfig(**given, command=_command())
+    chosen = {name: value for name, value in given.items() if value != ()}
+    config = options.FullsizeConfig(**chosen, command=_command())
     experiment.run(config, cache=cache, say=_say)
     show_fullsize.show(config.out)
   click.echo(f"results: {config.out}")

@@ -60,16 +60,18 @@ def table2(results: Results) -> list[Table]:
   lines = []
   for place, network in enumerate(results.header["networks"]):
     ranks = outcome.label_ranks[:, place, 0]
+    ranks, known = ranks[ranks >= 0], labels[ranks >= 0]
     cells: list[Cell] = []
     for top in TOPS:
       right = ranks < top
-      by_class = [right[labels == label].mean() for label in np.unique(labels)]
-      cells += [rate_cell(misleading_rate(right)), number_cell(100 * float(np.mean(by_class)))]
+      by_class = [right[known == label].mean() for label in np.unique(known)]
+      mean = 100 * float(np.mean(by_class)) if by_class else None
+      cells += [rate_cell(misleading_rate(right)), number_cell(mean)]
     lines.append([network["title"], "seen" if network["seen"] else "unseen", *cells])
   columns = ("network", "", "top-1", "top-1, mean of classes", "top-5", "top-5, mean of classes")
   note = (
     f"{len(outcome.photos)} photos of {len(np.unique(labels))} classes, in %; in brackets: 95 % "
-    "Wilson interval."
+    f"Wilson interval.{results.about_classes}"
   )
   return [Table("Accuracy on clean photos", columns, lines, note)]
 
@@ -127,7 +129,7 @@ def _table(
 
 def _in_short(results: Results, groups: Sequence[_Group], title: str) -> Table:
   """The columns that a reader with one minute needs, without their intervals."""
-  reference, unseen = [results.reference], results.networks(seen=False)
+  reference, unseen = [results.reference], results.unseen()
 
   def pair(rates: Sequence[Rate | None]) -> Cell:
     if rates[0] is None:
@@ -137,7 +139,8 @@ def _in_short(results: Results, groups: Sequence[_Group], title: str) -> Table:
   def cells(name: str, photos: Sequence[str]) -> list[Cell]:
     psnr = results.mean(name, "psnr", photos)
     misled = [
-      [results.rate(name, photos, networks=unseen, defended=kind, top=top) for top in TOPS]
+      [results.rate(name, photos, networks=places, defended=kind, top=top) for top in TOPS]
+      for places in unseen.values()
       for kind in (False, True)
     ]
     return [
@@ -148,12 +151,14 @@ def _in_short(results: Results, groups: Sequence[_Group], title: str) -> Table:
     ]
 
   note = (
-    f"Misleading rates of {_join(results, unseen)}, held out, in %, top-1 / top-5, "
+    f"Misleading rates of {_unseen(results)}, held out, in %, top-1 / top-5, "
     f"{'the true scene' if results.labeled else 'its own answer on the clean photo'}; defended: "
     f"mean over {len(results.header['settings']) - 1} defenses. Detected by "
     f"{_join(results, reference)}. Intervals and everything else in the tables below."
+    f"{results.about_classes}"
   )
-  columns = ("PSNR", "detected", "unseen", "unseen, defended", "goal reached", "in 8 bits")
+  misled = (each for title in unseen for each in (title, f"{title}, defended"))
+  columns = ("PSNR", "detected", *misled, "goal reached", "in 8 bits")
   table = _table(groups, title, columns, note, cells)
   without_photos = [[*line[:2], *line[3:]] for line in table.rows]
   return Table(title, (*table.columns[:2], *columns), without_photos, note)
@@ -183,49 +188,52 @@ def _rates(
 
 
 def _misleading(results: Results, groups: Sequence[_Group], title: str, field: str) -> Table:
-  reference, unseen = [results.reference], results.networks(seen=False)
+  networks = {"seen": [results.reference]} | results.unseen()
   asked = {
-    "seen": (reference, False),
-    "seen, defended": (reference, True),
-    "unseen": (unseen, False),
-    "unseen, defended": (unseen, True),
+    f"{title}{words}": (places, defended)
+    for title, places in networks.items()
+    for words, defended in (("", False), (", defended", True))
   }
   note = (
     f"Seen is {results.header['reference']}, which every attack uses; unseen is "
-    f"{_join(results, unseen)}. Defended: mean over {len(results.header['settings']) - 1} defenses "
-    "of the 8-bit image."
+    f"{_unseen(results)}. Defended: mean over {len(results.header['settings']) - 1} defenses "
+    f"of the 8-bit image.{results.about_classes if field == TRUE else ''}"
   )
   return _rates(results, groups, title, asked, note, field)
 
 
 def _by_family(results: Results, groups: Sequence[_Group], title: str) -> Table:
-  unseen = results.networks(seen=False)
-  families = {"no defense": [0]} | results.families
-  asked = {family: (unseen, settings) for family, settings in families.items()}
-  note = f"{_join(results, unseen)}; each family averaged over its parameters."
+  unseen, families = results.unseen(), {"no defense": [0]} | results.families
+  asked = {
+    family if len(unseen) == 1 else f"{title}, {family}": (places, settings)
+    for title, places in unseen.items()
+    for family, settings in families.items()
+  }
+  note = f"{_unseen(results)}; each family averaged over its parameters.{results.about_classes}"
   return _rates(results, groups, title, asked, note)
 
 
 def _detectability(results: Results, groups: Sequence[_Group], title: str) -> Table:
-  reference, unseen = [results.reference], results.networks(seen=False)
+  reference, unseen = [results.reference], results.unseen()
 
   def cells(name: str, photos: Sequence[str]) -> list[Cell]:
     detected = [
       *(results.detection(name, photos, reference, [each]) for each in results.families.values()),
       results.detection(name, photos, reference),
       results.detection(name, photos, reference, successful=True),
-      results.detection(name, photos, unseen),
+      *(results.detection(name, photos, places) for places in unseen.values()),
     ]
     return [rate_cell(each) for each in detected]
 
-  columns = (*results.families, "mean", "mean, of successful", "mean, unseen")
+  last = (f"mean, {title}" for title in unseen)
+  columns = (*results.families, "mean", "mean, of successful", *last)
   note = (
     "Photos flagged as adversarial, in %, Eq. 4; lower is better. A detector is "
     f"{_join(results, reference)} and a family of defenses joined by the largest distance; its "
     f"threshold passes 95 % of {len(results.training):,} clean training photos and was set "
-    "without an attack. Successful: misled about the scene without a defense. Last column: "
-    f"detectors of {_join(results, unseen)}. The first line is the rate of false alarms. In "
-    "brackets: 95 % Wilson interval."
+    "without an attack. Successful: misled about the scene without a defense. Last "
+    f"column{'s' if len(unseen) > 1 else ''}: detectors of {_unseen(results)}. The first line is "
+    "the rate of false alarms. In brackets: 95 % Wilson interval."
   )
   return _table(groups, title, columns, note, cells)
 
@@ -270,6 +278,10 @@ def _cost(results: Results, groups: Sequence[_Group], title: str) -> Table:
   )
   columns = ("goal reached", "in 8 bits", "gradients", "seconds")
   return _table(attacks, title, columns, note, cells)
+
+
+def _unseen(results: Results) -> str:
+  return _join(results, results.networks(seen=False))
 
 
 def _join(results: Results, networks: Sequence[int]) -> str:

@@ -6,9 +6,8 @@ import numpy as np
 
 from experiments import variants
 from experiments.lineup import ORIGINAL, Contender
-from experiments.results import TOPS, Results
+from experiments.results import TOPS, Results, counted_difference
 from experiments.tables import difference_cell, interval_cell
-from rpfgsm_jax.evaluation import paired_difference
 from rpfgsm_jax.report import Cell, Table
 
 Pair = tuple[Contender, Contender]
@@ -71,7 +70,7 @@ def _tables(
       if len(members) > 1:
         lines.append([group, "average", *_cells(np.mean(effects, axis=0))])
     kind = "targeted" if targeted else "untargeted"
-    note = f"{len(photos)} photos. {_NOTE}"
+    note = f"{len(photos)} photos. {_NOTE}{results.about_classes}"
     tables.append(Table(f"{title}, {kind}", _columns(results), lines, note))
   return tables
 
@@ -94,7 +93,7 @@ def _columns(results: Results) -> list[str]:
 
 
 def _cells(effects: np.ndarray) -> list[Cell]:
-  return [difference_cell(paired_difference(each, np.zeros_like(each))) for each in effects]
+  return [difference_cell(counted_difference(each, np.zeros_like(each))) for each in effects]
 
 
 def _effects(results: Results, pair: Pair, photos: Sequence[str]) -> Iterator[np.ndarray]:
@@ -133,7 +132,7 @@ def defaults(results: Results) -> list[Table]:
         for defended in (True, False)
         for top in TOPS
       ]
-      cells = [interval_cell(paired_difference(*both)) for both in columns]
+      cells = [interval_cell(counted_difference(*both)) for both in columns]
       lines.append([other.note, kind, name, str(len(half)), *cells])
   note = (
     "Misleading rate of unseen networks, the other choice minus the default (straight-through "

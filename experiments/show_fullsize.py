@@ -14,7 +14,7 @@ from experiments.tables import csv_text, difference_cell
 from rpfgsm_jax import atomic
 from rpfgsm_jax.evaluation import misleading_rate, paired_difference
 from rpfgsm_jax.photos.judging import CONDITIONS
-from rpfgsm_jax.photos.verdict import AS_WRITTEN, Verdict
+from rpfgsm_jax.photos.verdict import AS_WRITTEN, NetworkVerdict, Verdict
 from rpfgsm_jax.report import Cell, Table, markdown
 from rpfgsm_jax.report.cells import number_cell, rate_cell
 
@@ -58,7 +58,8 @@ def show(folder: pathlib.Path) -> None:
 
 def make_tables(results: JudgedRows) -> list[Table]:
   """Returns what every setting does, and those comparisons that the rows allow."""
-  every, *others = (table(results) for table in (_main_table, _equal_table, _size_table))
+  kinds = (_main_table, _scene_table, _equal_table, _size_table)
+  every, *others = (table(results) for table in kinds)
   return [every, *(table for table in others if table.rows)]
 
 
@@ -66,13 +67,26 @@ def _present(results: JudgedRows) -> list[Setting]:
   return [setting for setting in SETTINGS if setting.name in results]
 
 
-def _misled(row: rows.Row, condition: str) -> bool:
-  """Whether the held-out network is misled."""
-  return next(each for each in row["verdict"].networks if each.held_out).misled[condition]
+def _judges(results: JudgedRows) -> list[NetworkVerdict]:
+  """Returns every network, as some row tells of it, those of the attack first."""
+  some = next(iter(results.values()), {})
+  return list(next(iter(some.values()))["verdict"].networks) if some else []
+
+
+def _titles(networks: Sequence[NetworkVerdict]) -> list[str]:
+  short = [each.name.rstrip("/").rsplit("/", 1)[-1] for each in networks]
+  return short if len(set(short)) == len(short) else [each.name for each in networks]
+
+
+def _misled(row: rows.Row, condition: str, place: int = 0) -> bool:
+  """Whether a held-out network is misled; the first one stands for all where one is shown."""
+  return [each for each in row["verdict"].networks if each.held_out][place].misled[condition]
 
 
 def _main_table(results: JudgedRows) -> Table:
   lines = []
+  held_out = [each for each in _judges(results) if each.held_out]
+  asked = [(place, condition) for place in range(len(held_out)) for condition in CONDITIONS]
   for setting in _present(results):
     some = list(results[setting.name].values())
     verdicts = [row["verdict"] for row in some]
@@ -81,7 +95,7 @@ def _main_table(results: JudgedRows) -> Table:
       for verdict in verdicts
     ]
     shares = [
-      *([_misled(row, each) for row in some] for each in CONDITIONS),
+      *([_misled(row, condition, place) for row in some] for place, condition in asked),
       seen,
       [each.status == "protected" for each in verdicts if each.status != "no scene"],
     ]
@@ -89,23 +103,86 @@ def _main_table(results: JudgedRows) -> Table:
       [
         setting.name,
         Cell(str(len(some)), len(some)),
-        _mean_cell([each.psnr for each in verdicts if np.isfinite(each.psnr)], 1),
-        _mean_cell([each.ssim for each in verdicts if each.ssim is not None], 3),
+        *_looks(verdicts),
         *(rate_cell(misleading_rate(each)) for each in shares),
         number_cell(float(np.median([row["seconds"] for row in some])), 2),
       ]
     )
+  conditions = CONDITIONS
+  if len(held_out) > 1:
+    conditions = [f"{_titles(held_out)[place]}, {condition}" for place, condition in asked]
   columns = [
-    "setting", "photos", "PSNR, dB", "SSIM", *CONDITIONS, f"seen, {_SHARED}", "protected",
+    "setting", "photos", "PSNR, dB", "SSIM", *conditions, f"seen, {_SHARED}", "protected",
     "s a photo",
   ]  # fmt: skip
   note = (
-    "Judged on the encoded file. Conditions: how often the held-out network no longer "
+    f"Judged on the encoded file. Conditions: how often {_the_held_out(results)} no longer "
     "gives the answer it gave to the original, in %. Seen: the mean over the attack's "
     "networks. Protected: of the photos in which a network was sure of a scene, those where every "
     "such network is misled under every condition."
   )
   return Table("Every setting", columns, lines, note=note)
+
+
+def _looks(verdicts: Sequence[Verdict]) -> list[Cell]:
+  """PSNR of what was changed, and SSIM."""
+  return [
+    _mean_cell([each.psnr for each in verdicts if np.isfinite(each.psnr)], 1),
+    _mean_cell([each.ssim for each in verdicts if each.ssim is not None], 3),
+  ]
+
+
+def _the_held_out(results: JudgedRows, *, first: bool = False) -> str:
+  titles = _titles([each for each in _judges(results) if each.held_out])
+  if len(titles) == 1:
+    return "the held-out network"
+  return titles[0] if first else "a held-out network"
+
+
+def _scene_table(results: JudgedRows) -> Table:
+  """How often each network still names the true scene, first or among five."""
+  networks = _judges(results)
+  scenes = {
+    name: row["scenes"]
+    for some in results.values()
+    for name, row in some.items()
+    if "scenes" in row
+  }
+  lines = []
+  for setting in _present(results):
+    some = {name: row["verdict"] for name, row in results[setting.name].items() if name in scenes}
+    if not some:
+      continue
+    cells = []
+    for place in range(len(networks)):
+      found = [
+        (scenes[name][place], [scene for scene, _ in verdict.networks[place].after])
+        for name, verdict in some.items()
+        if scenes[name][place] is not None
+      ]
+      for top in (1, 5):
+        cells.append(rate_cell(misleading_rate([own in after[:top] for own, after in found])))
+    count = Cell(str(len(some)), len(some))
+    lines.append([setting.name, count, *_looks(list(some.values())), *cells])
+  titles = _titles(networks)
+  kinds = ", ".join(
+    f"{title} {'held out' if each.held_out else 'attacked'}"
+    + (f" ({each.kind})" if each.kind else "")
+    for title, each in zip(titles, networks, strict=True)
+  )
+  lacking = [
+    f" {title} has no class for {count} of {len(scenes)} photos: not counted."
+    for place, title in enumerate(titles)
+    if (count := sum(own[place] is None for own in scenes.values()))
+  ]
+  note = (
+    "Photos whose true scene a network still names first, or among five, of the file as written, "
+    "in %; lower is better, random noise of the same eps is what an attack must beat. In brackets: "
+    f"95 % Wilson interval. Networks: {kinds}.{''.join(lacking)}"
+  )
+  columns = ["setting", "photos", "PSNR, dB", "SSIM"]
+  columns += [f"{title}, top-{top}" for title in titles for top in (1, 5)]
+  return Table("True scene still named", columns, lines, note=note)
 
 
 def _mean_cell(values: Sequence[float], digits: int) -> Cell:
@@ -156,7 +233,7 @@ def _equal_table(results: JudgedRows) -> Table:
           numbers = zip(found[:3], (1, 3, 1), strict=True)
           cells.append([reached, family, *(number_cell(*each) for each in numbers)])
   note = (
-    f"Where each form of the change misleads the held-out network as often, behind "
+    f"Where each form of the change misleads {_the_held_out(results, first=True)} as often, behind "
     f"{_SHARED}, on the same photographs; between two settings a straight line."
   )
   return Table(
@@ -181,9 +258,11 @@ def _size_table(results: JudgedRows) -> Table:
     ]
     lines.append([setting.name, Cell(str(len(both)), len(both)), *cells])
   columns = ["setting", "photos", "as written", f"behind {_SHARED}"]
+  whose = _the_held_out(results, first=True)
   note = (
-    "The held-out network's rate minus its rate on the PNG of the attack at the networks' size, in "
-    "percentage points, at the same epsilon; a star where the interval leaves out zero."
+    f"{whose[:1].upper()}{whose[1:]}'s rate minus its rate on the PNG of the attack at the "
+    "networks' size, in percentage points, at the same epsilon; a star where the interval leaves "
+    "out zero."
   )
   return Table("Full size against the networks' size", columns, lines, note=note)
 
@@ -207,6 +286,7 @@ def make_figure(results: JudgedRows) -> "Figure | None":
       for epsilon, *point in line:
         axes.annotate(f"{epsilon:g}", (point[column - 1], 100 * point[2]), (3, 4), **beside)
     axes.set_xlabel(label)
-    plots.dress(axes, f"held-out network misled behind {_SHARED}, %", "better ↗")
+    whose = _the_held_out(results, first=True).removeprefix("the ")
+    plots.dress(axes, f"{whose} misled behind {_SHARED}, %", "better ↗")
   plots.add_legend(figure, styles)
   return figure

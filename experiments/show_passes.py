@@ -8,9 +8,9 @@ import numpy as np
 from experiments import passes, plots
 from experiments.lineup import Contender
 from experiments.passes import MARGIN, Blend, Compared
-from experiments.results import TOPS, Results
+from experiments.results import TOPS, Results, counted_rate
 from experiments.tables import interval_cell
-from rpfgsm_jax.evaluation import Rate, misleading_rate
+from rpfgsm_jax.evaluation import Rate
 from rpfgsm_jax.report import Cell, Table
 from rpfgsm_jax.report.cells import number_cell, rate_cell
 
@@ -95,7 +95,7 @@ def _setting(each: Compared) -> tuple[str, Cell, Cell, Cell, Cell]:
 def _rate(
   results: Results, blend: Blend, photos: Sequence[str], *, defended: bool, top: int
 ) -> Rate:
-  return misleading_rate(passes.misled(results, blend, photos, defended=defended, top=top))
+  return counted_rate(passes.misled(results, blend, photos, defended=defended, top=top))
 
 
 def figure(results: Results) -> "Figure | None":

@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments import plots, variants
 from experiments.lineup import ORIGINAL
-from experiments.results import TRUE, Results
+from experiments.results import TRUE, Results, class_names_of
 from rpfgsm_jax import data
 
 if TYPE_CHECKING:
@@ -172,15 +172,15 @@ def _classes(
   results: Results, name: str, photo: str, network: int
 ) -> Iterator[tuple[str, float, bool]]:
   """Yields (class, probability, whether it is marked), the most probable first."""
-  extra = results.outcomes[name].extra[photo]
-  wanted = extra["label"]
-  if results.scene != TRUE:
-    wanted = results.outcomes[ORIGINAL].extra[photo]["classes"][network][0]
+  extra, names = results.outcomes[name].extra[photo], class_names_of(results.header, network)
+  if results.scene == TRUE:
+    wanted = results.header["class_names"][extra["label"]]
+  else:
+    wanted = names[results.outcomes[ORIGINAL].extra[photo]["classes"][network][0]]
   for place, probability in zip(
     extra["classes"][network], extra["probabilities"][network], strict=True
   ):
-    class_name = results.header["class_names"][place].replace("_", " ")
-    yield class_name, probability, place == wanted
+    yield names[place].replace("_", " "), probability, names[place] == wanted
 
 
 def _draw_photo(axes: "Axes", image: np.ndarray, left: float, middle: float, tall: float) -> None:

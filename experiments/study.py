@@ -10,14 +10,14 @@ Kinds of rows, after one `run` row with all that must be equal:
 - `training`: `distances` of a clean training photograph, for the detection thresholds;
 - `photo`: a photograph behind an attack. `ranks`, for each network and setting, how many classes
   stand before the one that this network answered on the clean photograph (0: still its answer);
-  `label_ranks` likewise for the true class (null if unknown); `distances`, for each network and
-  defense, how far it moves the probabilities (0..2, Eq. 4); `classes` and `probabilities`, each
-  network's five most likely classes without a defense, of kept photographs; `success`, by the
-  attack's own goal as it was found (minimal-norm attacks: before rounding), `written_success`, the
-  same of the 8-bit image, `reached`, network by network; `evaluations`, gradients counted;
-  `seconds` a photograph of its batch, and `compiled`, whether that batch had to be compiled; sizes
-  and quality of the 8-bit image; of `original` also `candidates`, the number of target classes
-  left by Eq. 17 at each of `GAMMAS`;
+  `label_ranks` likewise for the true class (null if unknown, -1 of a network that lacks it);
+  `distances`, for each network and defense, how far it moves the probabilities (0..2, Eq. 4);
+  `classes` and `probabilities`, each network's five most likely classes without a defense, of kept
+  photographs; `success`, by the attack's own goal as it was found (minimal-norm attacks: before
+  rounding), `written_success`, the same of the 8-bit image, `reached`, network by network;
+  `evaluations`, gradients counted; `seconds` a photograph of its batch, and `compiled`, whether
+  that batch had to be compiled; sizes and quality of the 8-bit image; of `original` also
+  `candidates`, the number of target classes left by Eq. 17 at each of `GAMMAS`;
 - `timing`: seconds of one photograph alone, see `timing.py`;
 - `failure`: a file that could not be read; `note`: what was lost in reading one;
 - `command`: what was asked for, once each.

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from experiments import show_pictures, variants
 from experiments.lineup import ORIGINAL
-from experiments.results import Results
+from experiments.results import Results, class_names_of
 from rpfgsm_jax import data, report
 
 _SHOWN = ("rp-fgsm", "rp-fgsm-targeted", "di-fgsm", "u-fgsm")
@@ -42,5 +42,5 @@ def _comparisons(results: Results) -> Iterator[report.Comparison]:
 
 
 def _answer(results: Results, extra: dict, network: int) -> str:
-  name = results.header["class_names"][extra["classes"][network][0]]
+  name = class_names_of(results.header, network)[extra["classes"][network][0]]
   return f"{name.replace('_', ' ')} {100 * extra['probabilities'][network][0]:.0f} %"

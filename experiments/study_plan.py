@@ -4,7 +4,7 @@ import dataclasses
 import os
 import pathlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -61,6 +61,12 @@ class StudyPlan:
   def predict(self, images: np.ndarray) -> Clean:
     """Returns what the networks make of images without a defense."""
     return measure.predict(images, self.classifiers, self.size)
+
+  def labels_of(self, some: Sequence[photos.StudyPhoto]) -> np.ndarray:
+    """Returns `(N, networks)`: each network's class of that name; -1 where it has none."""
+    labels = np.asarray([photo.label for photo in some])
+    known = photos.classes_by_name(self.classifiers[0].class_names, self.classifiers)
+    return np.where(labels < 0, -1, known[:, labels]).T
 
   def evaluate(
     self, images: np.ndarray, asked: np.ndarray, labels: np.ndarray

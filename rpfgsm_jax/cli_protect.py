@@ -50,9 +50,10 @@ def protect(context: click.Context, **options: Any) -> None:
 
   SOURCE is a folder, with all folders below, a photo, or a pattern such as 'trip/*.jpg'. Each photo
   keeps its size. It is read back and judged before it takes its name, as it is and after what
-  platforms do to it: by the networks, and by a held-out one, which the attack does not use.
-  Whatever ends a run, the same command goes on. Originals are never touched, nor, without
-  --overwrite, any other file.
+  platforms do to it: by the networks, and by held-out ones, which the attack does not use. Verdicts
+  name their judges and are worth what these are: photos that mislead small networks seldom mislead
+  modern ones. Whatever ends a run, the same command goes on. Originals are never touched, nor,
+  without --overwrite, any other file.
 
   OUT/.rpfgsm holds the settings, what networks saw in each photo, and the seed, from which targets
   and draws can be computed: keep it private, and do not publish it with the photos.
@@ -144,10 +145,17 @@ def job_of(options: dict[str, Any]) -> "Job":
 
 
 def _held_out(options: dict[str, Any]) -> tuple[str, ...]:
-  bundled = {*DEFAULT_NETWORKS}.issuperset(options["networks"])
-  if options["held_out"] or options["size"] == "network" or not bundled:
+  """Returns the networks that only judge: as asked, as OUT was begun with, or the default ones."""
+  if options["held_out"] or options["size"] == "network":
     return options["held_out"]
-  return (DEFAULT_HELD_OUT,)
+  from rpfgsm_jax.jobs import record
+  from rpfgsm_jax.jobs.spec import fetched_judges
+
+  begun = record.read(options["out"] / record.STATE)
+  if begun is not None and not options["overwrite"] and "held_out" in begun["settings"]:
+    return tuple(each["name"] for each in begun["settings"]["held_out"])
+  bundled = {*DEFAULT_NETWORKS}.issuperset(options["networks"])
+  return (*([DEFAULT_HELD_OUT] if bundled else []), *fetched_judges(options["networks"]))
 
 
 def _photos(options: dict[str, Any]) -> "PhotoConfig":

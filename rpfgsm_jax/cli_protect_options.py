@@ -81,8 +81,9 @@ OPTIONS = (
     "--held-out",
     multiple=True,
     metavar="NAME",
-    help="A network that only judges what is written; may be repeated.  [default: the bundled "
-    "DenseNet161 beside bundled networks, else none]",
+    help="A network that only judges what is written, by name or folder; may be repeated.  "
+    "[default: what OUT was begun with; else modern networks that were fetched, and the bundled "
+    "DenseNet161 beside bundled networks]",
   ),
   click.option(
     "--strength",

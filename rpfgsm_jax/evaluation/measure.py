@@ -6,6 +6,7 @@ devices of the process share the images.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -74,13 +75,14 @@ def predict(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns the five most likely classes of the images as they are, and their probabilities.
 
-  Each `(N, M, 5)`, less when there are fewer classes; `size` images are computed together. Refuses
-  networks that are broken, or have no finite answer to an image, by a ValueError; so `evaluate`.
+  Each `(N, M, 5)`, less when a network has fewer classes; `size` images are computed together.
+  Refuses networks that are broken, or have no finite answer to an image, by a ValueError; so
+  `evaluate`.
   """
   rows, devices = _shared(size)
   networks = placement.on_each(tuple(networks), devices)
   batch = placement.split(pad(images, rows).astype(np.float32), devices)
-  found = [_most_likely(network_logits(network, batch)) for network in networks]
+  found = _all_most_likely([network_logits(network, batch) for network in networks])
   classes, probabilities, finite = (np.stack(part, axis=1) for part in zip(*found, strict=True))
   check_answers(networks, images, finite[: len(images)])
   return classes[: len(images)], probabilities[: len(images)]
@@ -98,13 +100,15 @@ def evaluate(
 ) -> Predictions:
   """Returns what M networks make of N images under every setting of the bank.
 
-  For each network `asked`, `(N, M)`, is the class whose rank is wanted; `labels`, `(N,)`, are the
-  true ones, -1 where unknown. `size` images are computed together, on all devices. With `oracle`
-  Pillow and SciPy defend on the host, instead of our own on the device: the paper's families only.
+  For each network `asked`, `(N, M)`, is the class whose rank is wanted; `labels`, `(N,)`, or `(N,
+  M)` where networks differ in classes, are the true ones, -1 where unknown. `size` images are
+  computed together, on all devices. With `oracle` Pillow and SciPy defend on the host, instead of
+  our own on the device: the paper's families only.
   """
   count, (rows, devices) = len(images), _shared(size)
   padded = pad(images, rows)
   networks = placement.on_each(tuple(networks), devices)
+  labels = np.broadcast_to(np.reshape(labels, (count, -1)), asked.shape)
   batch, asked, labels = placement.split(
     (
       padded.astype(np.float32),
@@ -125,11 +129,11 @@ def evaluate(
       logits = [network_logits(network, defended) for network in networks]
     found.append(
       [
-        _judge(mine, before, asked[:, place], labels)
+        _judge(mine, before, asked[:, place], labels[:, place])
         for place, (mine, before) in enumerate(zip(logits, plain, strict=True))
       ]
     )
-  likely = [_most_likely(logits) for logits in plain]
+  likely = _all_most_likely(plain)
   # (settings, networks, measures, N) to (measures, N, networks, settings); fetched last: no waits.
   ranks, label_ranks, distances = (
     np.asarray(part)[..., :count].T
@@ -183,9 +187,14 @@ def _judge(
   )
 
 
-@jax.jit
-def _most_likely(logits: Logits) -> tuple[Array, Array, Array]:
+def _all_most_likely(logits: Sequence[Logits]) -> list[tuple[Array, Array, Array]]:
+  count = min(_MOST_LIKELY, *(each.shape[-1] for each in logits))
+  return [_most_likely(each, count) for each in logits]
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _most_likely(logits: Logits, count: int) -> tuple[Array, Array, Array]:
   # By logits, as the ranks are: probabilities may be equal where logits are not.
-  classes = jax.lax.top_k(logits, min(_MOST_LIKELY, logits.shape[-1]))[1]
+  classes = jax.lax.top_k(logits, count)[1]
   probabilities = jnp.take_along_axis(jax.nn.softmax(logits, axis=-1), classes, axis=-1)
   return classes, probabilities, are_finite(logits)

@@ -44,6 +44,19 @@ def shortcoming(outcome: Outcome) -> str | None:
   return f"{IN_WORDS[verdict['status']]}: {outcome.relative}: not misled: {'; '.join(still)}"
 
 
+def judges_of(facts: Facts) -> dict[str, dict[str, Any]]:
+  """Returns who judged a photo, by name, as JSON values; kind None: the record does not say."""
+  networks = facts["verdict"]["networks"] if facts["verdict"] else ()
+  return {
+    each["name"]: {
+      "network": each["name"],
+      "held_out": each["held_out"],
+      "kind": each.get("kind"),
+    }
+    for each in networks
+  }
+
+
 def photo_entry(task: Task, facts: Facts) -> dict[str, Any]:
   """Returns a photo that is done as JSON values, for other programs."""
   entry = {
@@ -55,19 +68,14 @@ def photo_entry(task: Task, facts: Facts) -> dict[str, Any]:
   verdict = facts["verdict"]
   if verdict is None:
     return entry | {"status": "not judged"}
+  judges = judges_of(facts)
   return entry | {
     "status": verdict["status"],
-    "scenes": [_scenes(network) for network in verdict["networks"]],
+    "scenes": [
+      judges[each["name"]] | {"before": each["before"][0][0], "after": each["after"][0][0]}
+      for each in verdict["networks"]
+    ],
     "psnr": verdict["psnr"],
     "ssim": verdict["ssim"],
     "largest_change": verdict["largest_change"],
-  }
-
-
-def _scenes(network: dict[str, Any]) -> dict[str, Any]:
-  return {
-    "network": network["name"],
-    "held_out": network["held_out"],
-    "before": network["before"][0][0],
-    "after": network["after"][0][0],
   }

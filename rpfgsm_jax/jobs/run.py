@@ -18,7 +18,7 @@ from rpfgsm_jax.data.images import ImageError
 from rpfgsm_jax.data.photo_files import open_photo
 from rpfgsm_jax.jobs import ledger, locks, photo_records, plan, record
 from rpfgsm_jax.jobs.engines import LocalEngine
-from rpfgsm_jax.jobs.messages import IN_WORDS, Outcome, one_line, photo_entry
+from rpfgsm_jax.jobs.messages import IN_WORDS, Outcome, judges_of, one_line, photo_entry
 from rpfgsm_jax.jobs.photo_records import Facts, output_state
 from rpfgsm_jax.jobs.plan import Task, make_plan
 from rpfgsm_jax.jobs.record import STATE
@@ -31,7 +31,7 @@ from rpfgsm_jax.jobs.spec import (
   settings_digest,
 )
 from rpfgsm_jax.photos.config import default_micro_batch, default_working_pixels
-from rpfgsm_jax.photos.verdict import STATUSES, Status
+from rpfgsm_jax.photos.verdict import STATUSES, Status, judged_by
 
 if TYPE_CHECKING:
   from rpfgsm_jax.jobs.ray_engine import RayEngine
@@ -98,6 +98,9 @@ class RunningJob:
     self._engine, self._job, self._refused, self._seconds = engine, job, refused, 0.0
     self._all = sorted((*tasks, *done), key=lambda task: task.relative)
     self._tasks = {task.relative: task for task in tasks}
+    self._judges = {}
+    for facts in done.values():
+      self._judges |= judges_of(facts)
 
   def __iter__(self) -> Iterator[Outcome]:
     """Yields one outcome a photo, as soon as it is known."""
@@ -124,6 +127,7 @@ class RunningJob:
     del self._tasks[outcome.relative]
     if outcome.failure is None:
       self.statuses[outcome.relative] = photo_records.status_of(outcome.facts)
+      self._judges |= judges_of(outcome.facts)
     else:
       self.failures.append((outcome.relative, outcome.failure))
 
@@ -148,6 +152,17 @@ class RunningJob:
     counts = collections.Counter(list(self.statuses.values())[self.skipped :])
     return {status: counts[status] for status in STATUSES if counts[status]}
 
+  @property
+  def judged_by(self) -> str:
+    """Who judged what is done, this time and before, in words."""
+    return judged_by(judge["kind"] for judge in self._judges.values())
+
+  def _judged(self) -> str:
+    """Says how many of the photos with a scene this run has protected, and who says so."""
+    scenes = sum(self.verdicts.values()) - self.verdicts.get("no scene", 0)
+    found = f"{self.verdicts.get('protected', 0)} of {scenes} scenes" if scenes else "nothing to be"
+    return f"{found} protected, judged by {self.judged_by}"
+
   def records(self) -> Iterator[tuple[Task, Facts]]:
     """Yields each photo that is done, by name, and its record."""
     for task in self._all:
@@ -167,7 +182,7 @@ class RunningJob:
       facts.append(f"{self._seconds:.1f} s, {self.rate:.2f} photos/s")
     if self._engine.idle_share is not None:
       facts.append(f"devices idle {100 * self._engine.idle_share:.1f} %")
-    lines = ["; ".join(facts)]
+    lines = ["; ".join(facts), *([f"{self._judged()}."] if self.verdicts else [])]
     lines += [f"failed: {one_line(reason)}" for _, reason in self.failures[:_NAMED]]
     if len(self.failures) > _NAMED:
       lines.append(f"and {len(self.failures) - _NAMED} more, named above")
@@ -189,6 +204,8 @@ class RunningJob:
       "idle_share": None if idle is None else round(idle, 4),
       "failures": failures,
       "verdicts": self.verdicts,
+      "judges": list(self._judges.values()),
+      "judged_by": self.judged_by,
       "photos": photos,
     }
 

@@ -120,6 +120,13 @@ def identify_networks(job: Job) -> tuple[NetworkIdentity, ...]:
   return (*networks, *held_out)
 
 
+def fetched_judges(networks: Sequence[str]) -> tuple[str, ...]:
+  """Returns the modern networks that the user has fetched and that the attack does not use."""
+  fetched = weights.fetched_modern()
+  used = {_identify(name, "--network").sha256 for name in networks} if fetched else ()
+  return tuple(name for name in fetched if _identify(name, "--held-out").sha256 not in used)
+
+
 def _identify(name: str, option: str) -> NetworkIdentity:
   try:
     return weights.identify_network(name)

@@ -26,7 +26,16 @@ _GRAY_LEVELS = ((0.0,), (1.0 / 255.0,))  # the mean and deviation that change no
 @functools.partial(
   jax.tree_util.register_dataclass,
   data_fields=["params"],
-  meta_fields=["apply", "name", "class_names", "image_size", "mean", "deviation", "dtype"],
+  meta_fields=[
+    "apply",
+    "name",
+    "class_names",
+    "image_size",
+    "mean",
+    "deviation",
+    "dtype",
+    "family",
+  ],
 )
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Classifier:
@@ -51,6 +60,7 @@ class Classifier:
     mean: of images / 255, a channel; subtracted first.
     deviation: of images / 255, a channel; divided by.
     dtype: in which `apply` computes; images and logits are float32 in any case.
+    family: "resnet", "vit", …, as of `models.architectures`; "" where nobody said.
   """
 
   params: Any
@@ -61,6 +71,7 @@ class Classifier:
   mean: tuple[float, ...] = (0.0,)
   deviation: tuple[float, ...] = (1.0 / 255.0,)
   dtype: str = "float32"
+  family: str = ""
 
   def __call__(self, images: Images) -> Logits:
     """Returns the logits.
@@ -129,6 +140,7 @@ class Classifier:
     name: str = "custom",
     mean: Sequence[float] | float = (0.0,),
     deviation: Sequence[float] | float = (1.0 / 255.0,),
+    family: str = "",
   ) -> "Classifier":
     """Wraps anybody's JAX network.
 
@@ -143,6 +155,7 @@ class Classifier:
       name: how reports call it.
       mean: of images / 255, so in 0..1; one value or one a channel.
       deviation: likewise, positive.
+      family: see `Classifier`; tells judges of photos what kind of network this is.
 
     Returns:
       The classifier.
@@ -169,6 +182,7 @@ class Classifier:
       image_size=(height, width),
       mean=mean,
       deviation=deviation,
+      family=family,
     )
     _check_apply(apply, params, (height, width), len(class_names))
     return classifier
@@ -183,6 +197,7 @@ class Classifier:
     name: str = "custom",
     mean: Sequence[float] | float = (0.0,),
     deviation: Sequence[float] | float = (1.0 / 255.0,),
+    family: str = "",
   ) -> "Classifier":
     """Wraps one of our networks, or any `flax.nnx` module, for inference.
 
@@ -196,6 +211,7 @@ class Classifier:
       name: see `from_function`.
       mean: see `from_function`.
       deviation: see `from_function`.
+      family: see `from_function`.
 
     Returns:
       The classifier, its parameters a flat dictionary of dotted names.
@@ -223,6 +239,7 @@ class Classifier:
       name=name,
       mean=mean,
       deviation=deviation,
+      family=family,
     )
 
 

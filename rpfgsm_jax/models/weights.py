@@ -5,6 +5,7 @@ further; folding happens when a `Classifier` is made. Strict both ways: a missin
 mis-shaped or non-finite tensor is an error, and all faults are reported at once.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -23,6 +24,7 @@ from flax import nnx
 from rpfgsm_jax import atomic
 from rpfgsm_jax.models import architectures
 from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.models.kinds import MODERN_FAMILIES
 from rpfgsm_jax.user_folders import user_folder
 
 FORMAT = 1
@@ -203,6 +205,18 @@ def available_networks() -> dict[str, pathlib.Path]:
   return found
 
 
+def fetched_modern() -> tuple[str, ...]:
+  """Returns the names of fetched networks that are modern by their family and have classes."""
+  found = []
+  for name, folder in available_networks().items():
+    if not folder.is_relative_to(BUNDLED):
+      with contextlib.suppress(WeightsError):  # an unusable one is named when it is asked for
+        description = _read_description(folder)
+        modern = description.get("config", {}).get("family") in MODERN_FAMILIES
+        found += [name] if modern and description.get("class_names") else []
+  return tuple(found)
+
+
 def load_classifier(name: str | os.PathLike) -> Classifier:
   """Returns a network ready for use.
 
@@ -230,6 +244,7 @@ def load_classifier(name: str | os.PathLike) -> Classifier:
     name=os.fspath(name),
     mean=network.mean,
     deviation=network.deviation,
+    family=architectures.family(network.config),
   )
 
 

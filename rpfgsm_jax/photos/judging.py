@@ -14,6 +14,7 @@ from rpfgsm_jax.data.images import preprocess
 from rpfgsm_jax.data.photo_files import LONGEST_SIDES
 from rpfgsm_jax.models.answers import are_finite, check_answers, probe_picture
 from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.models.kinds import network_kind
 from rpfgsm_jax.photos.verdict import AS_WRITTEN, NetworkVerdict, Verdict, judge
 from rpfgsm_jax.quality import psnr, ssim
 from rpfgsm_jax.typing import Array, Images, Logits
@@ -128,6 +129,7 @@ def _network_verdict(network: Classifier, shown: np.ndarray, held_out: bool) -> 
       condition: bool(found != first[0])
       for condition, found in zip(CONDITIONS, first[1:], strict=True)
     },
+    kind=network_kind(network),
   )
 
 

@@ -9,12 +9,20 @@ import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
+from rpfgsm_jax.models.kinds import SMALL
 from rpfgsm_jax.photos import page_pictures
 from rpfgsm_jax.photos.judging import QUALITIES, SHARED_SIDE
 from rpfgsm_jax.photos.page_pictures import WORDS, comparison_of, scene
 from rpfgsm_jax.photos.page_pictures import Entry as Entry
 from rpfgsm_jax.photos.strength import STRENGTHS
-from rpfgsm_jax.photos.verdict import CONFIDENT, STATUSES, NetworkVerdict, Status, Verdict
+from rpfgsm_jax.photos.verdict import (
+  CONFIDENT,
+  STATUSES,
+  NetworkVerdict,
+  Status,
+  Verdict,
+  judged_by,
+)
 from rpfgsm_jax.report import Cell, Comparison, Group, Section, Table, Text, write_page
 from rpfgsm_jax.report.cells import NOT_AVAILABLE, number_cell
 
@@ -27,8 +35,9 @@ _MEANINGS: dict[Status, str] = {
   "condition.",
   "partly": "Something between the other two: a network that recognized a scene still gives the "
   "same answer under some condition.",
-  "not": "No held-out network that recognized a scene is misled, under any condition. Where no "
-  "held-out one recognized any, the others decide.",
+  "not": "No held-out network that recognized a scene is misled, under any condition; where a "
+  "modern one is among them, no modern one. Where no held-out one recognized any, the others "
+  "decide.",
   "no scene": "No network recognized a scene in the original: there was nothing to hide from them.",
 }
 _PRIVATE = (
@@ -49,10 +58,11 @@ def write_photo_page(
   chosen = sorted(entries, key=lambda entry: _ORDER.index(entry.verdict.status))[:MOST_SHOWN]
   shown = {id(entry): comparison_of(entry) for entry in chosen}
   counts = collections.Counter(entry.verdict.status for entry in entries)
+  answers = [network for entry in entries for network in entry.verdict.networks]
   sections: list[Section] = [
-    Text([_summary(counts), _strength(entries), _PRIVATE]),
+    Text([_summary(counts), _judged_by(answers), _strength(entries), _PRIVATE]),
     _verdicts(counts),
-    _judges([network for entry in entries for network in entry.verdict.networks]),
+    _judges(answers),
     *([Table("Not done", ["photo", "why"], failures)] if failures else []),
     _all_photos(entries, shown),
     Group("Before and after", list(shown.values()), _about_pictures(len(shown), len(entries))),
@@ -67,6 +77,14 @@ def _photos(count: int) -> str:
 def _summary(counts: Mapping[Status, int]) -> str:
   found = [f"{counts[status]:,} {WORDS[status][0]}" for status in STATUSES]
   return f"{_photos(sum(counts.values()))}: {', '.join(found)}."
+
+
+def _judged_by(answers: Sequence[NetworkVerdict]) -> str:
+  kinds = {network.name: network.kind for network in answers}
+  return (
+    f"Judged by {judged_by(kinds.values())}. A verdict speaks of these networks only: others, and "
+    "people, may still recognize a protected photo."
+  )
 
 
 def _strength(entries: Sequence[Entry]) -> str:
@@ -103,15 +121,16 @@ def _judges(answers: Sequence[NetworkVerdict]) -> Table:
     sure = [each.misled.values() for each in found if each.recognized]
     counts = [len(found), len(sure), sum(map(any, sure)), sum(map(all, sure))]
     role = "held out: it only judges" if held_out else "used by the attack"
-    rows.append([name, role, *map(_count, counts)])
+    rows.append([name, role, found[-1].kind or NOT_AVAILABLE, *map(_count, counts)])
   note = (
     f"A network recognized a scene where it gave its first class at least {100 * CONFIDENT:.0f} % "
     "in the original, right or wrong. It is misled where its first class is another one than in "
     "the original; only photos in which it recognized a scene are counted. Conditions: the file as "
     f"written; coded again as a JPEG of quality {', '.join(map(str, QUALITIES))}; shrunk to "
-    f"{SHARED_SIDE} pixels (px) on its longer side."
+    f"{SHARED_SIDE} pixels (px) on its longer side. Kind: small, of fewer than "
+    f"{SMALL // 10**6} million parameters; modern, a larger transformer or ConvNeXt; or other."
   )
-  columns = ["network", "role", "photos", "scenes recognized"]
+  columns = ["network", "role", "kind", "photos", "scenes recognized"]
   columns += [f"misled under {how} condition" for how in ("some", "every")]
   return Table("Judges", columns, rows, note, sortable=False)
 

@@ -1,7 +1,11 @@
 """What is claimed of a protected photo, and what it rests on: values only, no pixels, no files."""
 
+import collections
 import dataclasses
+from collections.abc import Iterable
 from typing import Any, Literal, get_args
+
+from rpfgsm_jax.models.kinds import KINDS, NetworkKind
 
 Status = Literal["protected", "partly", "not", "no scene"]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -22,6 +26,8 @@ class NetworkVerdict:
     before: its most likely classes of the original, with their probabilities; at most five.
     after: likewise of the written file.
     misled: for each condition whether its first class is no longer that of the original.
+    kind: "small", "modern" or "other", see `rpfgsm_jax.models.kinds`; None: a record of before does
+      not say.
   """
 
   name: str
@@ -29,6 +35,7 @@ class NetworkVerdict:
   before: tuple[tuple[str, float], ...]
   after: tuple[tuple[str, float], ...]
   misled: dict[str, bool]
+  kind: NetworkKind | None = None
 
   @property
   def recognized(self) -> bool:
@@ -53,6 +60,11 @@ class Verdict:
   psnr: float
   ssim: float | None
   largest_change: int
+
+  @property
+  def judged_by(self) -> str:
+    """Who judged, in words, and whether a modern network did."""
+    return judged_by(network.kind for network in self.networks)
 
   def to_json(self) -> dict[str, Any]:
     """Returns JSON values; an infinite PSNR is None."""
@@ -86,11 +98,15 @@ class Verdict:
         before=classes(each["before"]),
         after=classes(each["after"]),
         misled=dict(each["misled"]),
+        kind=each.get("kind"),
       )
       for each in values["networks"]
     )
     if values["status"] not in STATUSES:
       raise ValueError(f"status must be one of {STATUSES}, got {values['status']!r}.")
+    for network in networks:
+      if network.kind not in (*KINDS, None):
+        raise ValueError(f"kind must be one of {KINDS} or absent, got {network.kind!r}.")
     return cls(
       status=values["status"],
       networks=networks,
@@ -107,8 +123,8 @@ def judge(networks: tuple[NetworkVerdict, ...]) -> Status:
 
   - "no scene": there is none; nothing was there to hide.
   - "protected": each of them is misled under every condition.
-  - "not": the held-out ones are misled under no condition; without such ones, none of the others
-    is.
+  - "not": the held-out ones, the modern among them where there are any, are misled under no
+    condition; without such ones, none of the others is.
   - "partly": everything between.
   """
   sure = [network for network in networks if network.recognized]
@@ -116,7 +132,32 @@ def judge(networks: tuple[NetworkVerdict, ...]) -> Status:
     return "no scene"
   if all(all(network.misled.values()) for network in sure):
     return "protected"
-  decisive = [network for network in sure if network.held_out] or sure
+  held_out = [network for network in sure if network.held_out]
+  decisive = [network for network in held_out if network.kind == "modern"] or held_out or sure
   if not any(any(network.misled.values()) for network in decisive):
     return "not"
   return "partly"
+
+
+_WORDS: dict[NetworkKind | None, str] = {
+  "small": "small {}",
+  "modern": "modern {}",
+  "other": "other {}",
+  None: "{} of unknown kind",
+}
+
+
+def judged_by(kinds: Iterable[NetworkKind | None]) -> str:
+  """Says what the judges are, in words that follow "judged by"."""
+  counts = collections.Counter(kinds)
+  parts = [
+    f"{counts[kind]} {words.format('network' if counts[kind] == 1 else 'networks')}"
+    for kind, words in _WORDS.items()
+    if counts[kind]
+  ]
+  if not parts:
+    return "nobody"
+  if set(counts) == {"small"}:
+    parts.append("none like those in use")
+  said = ", ".join(parts)
+  return said if counts["modern"] or counts[None] else f"{said}; not judged by a modern network"

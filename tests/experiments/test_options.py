@@ -10,7 +10,8 @@ from experiments import options
   [
     ({"changes": ("epsilon=8",)}, {"epsilon": 8.0}),
     ({"changes": ("limit=none", "mepp18=true")}, {"limit": None, "mepp18": True}),
-    ({"changes": ("seen=a,b", "unseen=c")}, {"seen": ("a", "b"), "unseen": ("c",)}),
+    ({"changes": ("seen=x/a,x/b", "unseen=x/c")}, {"seen": ("x/a", "x/b"), "unseen": ("x/c",)}),
+    ({"unseen": ("a", "./a", "../a/b")}, {"unseen": ("scenes25/a", "./a", "../a/b")}),
     ({"limit": None, "seen": ()}, {"limit": 100}),
     (
       {"classifiers": "places365"},
@@ -19,9 +20,9 @@ from experiments import options
         "unseen": ("places365/densenet161",),
       },
     ),
-    ({"classifiers": "nets", "unseen": ("mine",)}, {"unseen": ("mine",)}),
+    ({"classifiers": "nets", "unseen": ("mine",)}, {"unseen": ("nets/mine",)}),
   ],
-  ids=["float", "words", "tuples", "defaults", "collection", "override"],
+  ids=["float", "words", "tuples", "bare words", "defaults", "collection", "override"],
 )
 def test_options_become_a_config(given, expected):
   made = options.study_config(given)

@@ -101,6 +101,7 @@ class FakePhotoProtector:
         before=(("kitchen", 0.9), ("bar", 0.1)),
         after=(("bar", 0.8), ("kitchen", 0.2)),
         misled={"as written": bool(change and (colored or not held_out)), "JPEG 75": bool(change)},
+        kind="small",
       )
       for name, held_out in self.names
     )

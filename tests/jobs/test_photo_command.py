@@ -58,6 +58,8 @@ def test_protects_names_what_is_lacking_and_then_skips(rpfgsm, album):
   line = "partly protected: gray.png: not misled: scenes25/densenet161 (as written)\n"
   assert line in first.stderr
   assert first.stderr.count("protected:") == 1
+  judges = "4 small networks, none like those in use; not judged by a modern network"
+  assert f"\n2 of 3 scenes protected, judged by {judges}.\n" in first.stdout
   again = rpfgsm("in", "--out", "out")
   assert (again.exit_code, again.stdout) == (0, "0 done, 0 failed, 3 skipped\n")
 
@@ -87,8 +89,10 @@ def test_a_program_reads_every_photo(rpfgsm, album):
   assert gray["working_size"] is None  # its own
   assert gray["source"] == str(album / "gray.png")
   assert pathlib.Path(gray["output"]) == pathlib.Path("out/gray.png").resolve()
-  scene = {"network": "scenes25/densenet161", "held_out": True, "before": "kitchen", "after": "bar"}
-  assert gray["scenes"][-1] == scene
+  judge = {"network": "scenes25/densenet161", "held_out": True, "kind": "small"}
+  assert gray["scenes"][-1] == judge | {"before": "kitchen", "after": "bar"}
+  assert (len(found["judges"]), found["judges"][-1]) == (4, judge)
+  assert found["judged_by"].endswith("not judged by a modern network")
   assert len(gray["scenes"]) == 4
 
 

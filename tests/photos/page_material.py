@@ -48,6 +48,7 @@ def network(
     before=(("kitchen", before), ("living_room", round(0.98 - before, 4)), ("beach", 0.02)),
     after=((after, 0.75), ("kitchen", 0.2), ("beach", 0.0003)),
     misled=dict(zip(CONDITIONS, misled, strict=True)),
+    kind="small",
   )
 
 

@@ -1,5 +1,6 @@
 """Judging: conditions by hand with Pillow, verdicts of networks whose answers are known before."""
 
+import dataclasses
 import io
 
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import skimage.metrics
 import toy_classifiers as toys
 from PIL import Image
 
+from rpfgsm_jax.models import kinds
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.photos.judging import CONDITIONS, conditioned, judge_photo
 
@@ -139,6 +141,21 @@ def test_the_same_color_misleads_nobody():
   assert (verdict.psnr, verdict.ssim, verdict.largest_change) == (float("inf"), 1.0, 0)
 
 
+def test_a_better_judge_of_other_size_and_classes_changes_the_verdict(monkeypatch):
+  """A transformer that looks at nothing but smoothness, which a new color leaves."""
+  monkeypatch.setattr(kinds, "SMALL", 1)
+  photo, other = _flat((200, 10, 20)), _flat((30, 20, 190))
+  networks, strangers = [_color_network("first")], [_color_network("second")]
+  before = judge_photo(photo, other, networks, strangers)
+  assert before.status == "protected"
+  assert before.judged_by == "2 other networks; not judged by a modern network"
+  better = dataclasses.replace(_rough_network((20, 24)), family="vit")
+  after = judge_photo(photo, other, networks, [*strangers, better])
+  assert [network.kind for network in after.networks] == ["other", "other", "modern"]
+  assert (after.status, after.judged_by) == ("not", "1 modern network, 2 other networks")
+  assert after.networks[-1].before[0][0] == "smooth"
+
+
 def test_classes_come_with_probabilities_most_likely_first():
   networks = [_color_network(scale=0.01)]
   (network,) = judge_photo(_flat((100, 10, 60)), _flat((20, 130, 40)), networks, ()).networks
@@ -213,7 +230,10 @@ def _linear_of(size):
   """A network of another size and with other classes: judges need not agree in them."""
   kernel = np.random.default_rng(5).normal(0, 1e-3, (size[0] * size[1] * 3, 6))
   return Classifier.from_function(
-    _linear, {"kernel": jnp.asarray(kernel, jnp.float32)}, class_names="abcdef", image_size=size
+    _linear,
+    {"kernel": jnp.asarray(kernel, jnp.float32)},
+    class_names=tuple("abcdef"),
+    image_size=size,
   )
 
 

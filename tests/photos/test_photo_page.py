@@ -63,9 +63,10 @@ def test_totals_are_counted_and_explained(tmp_path):
 def test_judges_are_named_with_their_role_and_what_they_say(tmp_path):
   parsed = read(tmp_path, all_four(tmp_path))
   rows = {tuple(row[:2]): row[2:] for row in parsed.table("Judges")}
-  assert rows[SEEN, "used by the attack"] == ["4", "3", "3", "3"]
-  assert rows[HELD_OUT, "held out: it only judges"] == ["4", "3", "2", "1"]
+  assert rows[SEEN, "used by the attack"] == ["small", "4", "3", "3", "3"]
+  assert rows[HELD_OUT, "held out: it only judges"] == ["small", "4", "3", "2", "1"]
   assert "at least 50 %" in texts(parsed)
+  assert "Judged by 2 small networks, none like those in use; not judged by a" in texts(parsed)
   assert "a JPEG of quality 90, 75, 50; shrunk to 1080 pixels" in texts(parsed)
 
 

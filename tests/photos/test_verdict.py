@@ -13,19 +13,21 @@ from rpfgsm_jax.photos.verdict import (
   NetworkVerdict,
   Verdict,
   judge,
+  judged_by,
 )
 
 CONDITIONS = (AS_WRITTEN, "JPEG 75", "JPEG 50")
 NONE, SOME, ALL = (False, False, False), (False, True, False), (True, True, True)
 
 
-def _network(misled, *, held_out=False, probability=0.9):
+def _network(misled, *, held_out=False, probability=0.9, kind="small"):
   return NetworkVerdict(
     name=f"network {misled}",
     held_out=held_out,
     before=(("kitchen", probability), ("bar", 0.1)),
     after=(("bar", 0.6), ("kitchen", 0.4)),
     misled=dict(zip(CONDITIONS, misled, strict=True)),
+    kind=kind,
   )
 
 
@@ -35,6 +37,10 @@ def _seen(misled):
 
 def _unseen(misled):
   return _network(misled, held_out=True)
+
+
+def _modern(misled, *, held_out=True, **options):
+  return _network(misled, held_out=held_out, kind="modern", **options)
 
 
 def _unsure(misled, **options):
@@ -64,6 +70,13 @@ def _unsure(misled, **options):
     ([_seen(NONE), _unseen(ALL)], "partly"),
     ([_seen(ALL), _unseen(NONE), _unseen(SOME)], "partly"),
     ([_seen(ALL), _unseen(NONE), _unseen(ALL)], "partly"),
+    # A modern stranger decides, where it was sure; one that was attacked is none.
+    ([_seen(ALL), _unseen(ALL), _modern(NONE)], "not"),
+    ([_seen(ALL), _unseen(NONE), _modern(SOME)], "partly"),
+    ([_seen(ALL), _unseen(NONE), _modern(ALL)], "partly"),
+    ([_seen(ALL), _unseen(ALL), _modern(ALL)], "protected"),
+    ([_seen(ALL), _unseen(SOME), _modern(NONE, probability=0.49)], "partly"),
+    ([_modern(NONE, held_out=False), _unseen(ALL)], "partly"),
     # Without strangers, or where they were not sure, those of the attack decide.
     ([_seen(ALL)], "protected"),
     ([_seen(SOME)], "partly"),
@@ -110,6 +123,32 @@ def test_a_scene_is_recognized_from_one_half_on(probability, recognized):
   assert judge((network,)) == ("not" if recognized else "no scene")
 
 
+# Who judged
+
+
+@pytest.mark.parametrize(
+  ("kinds", "said"),
+  [
+    ([], "nobody"),
+    (["small"], "1 small network, none like those in use; not judged by a modern network"),
+    (
+      ["small"] * 4,
+      "4 small networks, none like those in use; not judged by a modern network",
+    ),
+    (
+      ["small", "other", "small"],
+      "2 small networks, 1 other network; not judged by a modern network",
+    ),
+    (["modern", "small", "small", "modern"], "2 small networks, 2 modern networks"),
+    ([None, None], "2 networks of unknown kind"),
+    (["small", None], "1 small network, 1 network of unknown kind"),
+  ],
+)
+def test_a_verdict_says_who_judged(kinds, said):
+  networks = tuple(_network(ALL, kind=kind) for kind in kinds)
+  assert judged_by(kinds) == _verdict(networks=networks).judged_by == said
+
+
 # JSON
 
 
@@ -154,6 +193,7 @@ def test_what_json_says():
       "before": [["kitchen", 0.9], ["bar", 0.1]],
       "after": [["bar", 0.6], ["kitchen", 0.4]],
       "misled": {"as written": False, "JPEG 75": True, "JPEG 50": False},
+      "kind": "small",
       "recognized": True,
     },
     {
@@ -162,9 +202,19 @@ def test_what_json_says():
       "before": [["kitchen", 0.49], ["bar", 0.1]],
       "after": [["bar", 0.6], ["kitchen", 0.4]],
       "misled": {"as written": True, "JPEG 75": True, "JPEG 50": True},
+      "kind": "small",
       "recognized": False,
     },
   ]
+
+
+def test_a_record_of_before_does_not_say_the_kind():
+  told = _through_json(_verdict())
+  for network in told["networks"]:
+    del network["kind"]
+  read = Verdict.from_json(told)
+  assert [network.kind for network in read.networks] == [None] * 3
+  assert read.judged_by == "3 networks of unknown kind"
 
 
 @pytest.mark.parametrize("key", ["status", "networks", "psnr", "ssim", "largest_change"])
