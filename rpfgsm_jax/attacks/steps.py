@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rpfgsm_jax.attacks.rows import map_rows, run_rows
+from rpfgsm_jax.attacks.goals import Goal, Network, distance
+from rpfgsm_jax.attacks.rows import run_rows
 from rpfgsm_jax.attacks.schedule import Draws
 from rpfgsm_jax.attacks.transfer import (
   PLAIN,
@@ -19,9 +20,8 @@ from rpfgsm_jax.attacks.transfer import (
   step_sizes,
 )
 from rpfgsm_jax.defenses.bank import DefenseBank, apply_rows, no_defenses
-from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.rounding import Rounding
-from rpfgsm_jax.typing import Array, ArrayLike, Images, Labels, Logits
+from rpfgsm_jax.typing import Array, ArrayLike, Images, Labels
 
 
 @functools.partial(
@@ -71,41 +71,12 @@ def clip_to_ball(adversarial: Array, image: Array, epsilon: ArrayLike) -> Array:
   return jnp.clip(jnp.clip(adversarial, image - epsilon, image + epsilon), 0.0, 255.0)
 
 
-def cross_entropy(logits: Logits, labels: Labels) -> Array:
-  """Returns the cross-entropy of each row, `(B, D)` and `(B,)` to `(B,)`.
-
-  Written as log(1 + sum over the others of exp(z_j - z_y)): the same function, but its gradient
-  survives a network that is sure. Through `log_softmax`, float32 cancels 1 - p_y to noise from
-  p_y = 1 - 1e-6 on, and an untargeted attack starts exactly there.
-  """
-  number = jnp.broadcast_to(jnp.arange(logits.shape[-1])[None, :], logits.shape)
-  others = jnp.where(number == labels[:, None], -jnp.inf, logits)
-  own = jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
-  return jax.nn.softplus(jax.nn.logsumexp(others, axis=-1) - own)
-
-
 def iterations_for(epsilon: float) -> int:
   """Returns the number of iterations for one network, floor(min(1.25 eps, eps + 4)).
 
   Kurakin et al. (2017), as used in Sanchez-Matilla et al. (2020), Sec. V-B; 20 for eps = 16.
   """
   return int(min(1.25 * epsilon, epsilon + 4.0))
-
-
-@functools.partial(jax.jit, static_argnums=2)
-def all_logits(classifiers: tuple[Classifier, ...], images: Images, micro_batch: int) -> Logits:
-  """Returns the logits of all networks, `(B, K, D)`, the same bits in any batch; jitted."""
-
-  def forward(classifiers: tuple[Classifier, ...], rows: Images) -> Logits:
-    return jnp.stack([classifier(rows) for classifier in classifiers], axis=1)
-
-  return map_rows(forward, classifiers, images, micro_batch)
-
-
-def goal_reached(logits: Logits, labels: Array, *, targeted: bool) -> Array:
-  """Returns, `(B,)`, whether all networks predict their labels `(B, K)`; untargeted, none does."""
-  predicted = jnp.argmax(logits, axis=-1).astype(jnp.int32) == labels
-  return jnp.all(predicted == targeted, axis=-1)
 
 
 Penalty = Callable[[Images, Images], Array]
@@ -121,7 +92,7 @@ class Loop:
     ensemble: all networks at each iteration (Eq. 13) instead of the drawn one.
     bank: the transformations that `Draws.family` counts.
     rounding: rule for the roundings inside them.
-    penalty: added to the cross-entropy.
+    penalty: added to the network's distance.
     gray: one step for all channels of a pixel, by the sum of their gradients.
     transfer: momentum, the schedule of steps and the like.
     micro_batch: images computed together.
@@ -139,41 +110,38 @@ class Loop:
 
 def signed_gradient_attack(
   loop: Loop,
-  classifiers: tuple[Classifier, ...],
+  networks: tuple[Network, ...],
   images: Images,
   start: Images,
-  labels: Array,
+  goals: tuple[Goal, ...],
   draws: Draws,
   epsilon: Array,
   step_size: Array,
 ) -> tuple[Images, Array]:
-  """Runs x <- clip(x + direction * step * sign(grad CE(M(phi(x)), y))) for all images.
+  """Runs x <- clip(x + direction * step * sign(grad distance(M(phi(x)), y))) for all images.
 
   Sanchez-Matilla et al. (2020), Eq. 9-13, 15, 16. Images advance at their own pace, see `rows`; in
-  an ensemble each iteration sums the K gradients behind one drawn transformation. `labels` are
-  `(B, K)`, the class that each network's gradient speaks of; `draws` `(B, N)`; `epsilon` `(B,)` or
-  `(B, H, W, 1 or C)`, and `step_size` `(B,)`, gray levels, of a schedule the first. Returns the
-  adversarial images and how many gradients each took, `(B,)` int32.
+  an ensemble each iteration sums the K gradients behind one drawn transformation. `goals` has one
+  of each network; `draws` are `(B, N)`; `epsilon` `(B,)` or `(B, H, W, 1 or C)`, and `step_size`
+  `(B,)`, gray levels, of a schedule the first. Returns the adversarial images and how many
+  gradients each took, `(B,)` int32.
   """
-  num_classifiers = len(classifiers)
-  groups = (
-    [tuple(range(num_classifiers))] if loop.ensemble else [(k,) for k in range(num_classifiers)]
-  )
+  groups = [tuple(range(len(networks)))] if loop.ensemble else [(k,) for k in range(len(networks))]
   schedule = draws.classifier * 0 if loop.ensemble else draws.classifier
   if _scheduled(loop):
     step_size = step_sizes(loop.transfer.step_schedule, step_size, schedule.shape[1])
   constants = {
     "image": images,
-    "labels": labels,
+    "goals": goals,
     "drawn": (draws.family, draws.parameter, draws.noise),
     "epsilon": epsilon,
     "move": loop.direction * step_size,
   }
-  state = {"adversarial": start, "evaluations": jnp.zeros_like(labels[:, 0])}
+  state = {"adversarial": start, "evaluations": jnp.zeros(images.shape[:1], jnp.int32)}
   if loop.transfer.momentum:
     state["velocity"] = jnp.zeros_like(images)
   advance = functools.partial(_advance, loop, groups)
-  state = run_rows(advance, len(groups), classifiers, state, constants, schedule, loop.micro_batch)
+  state = run_rows(advance, len(groups), networks, state, constants, schedule, loop.micro_batch)
   return state["adversarial"], state["evaluations"]
 
 
@@ -186,7 +154,7 @@ def _advance(
   loop: Loop,
   groups: Sequence[tuple[int, ...]],
   branch: Array,
-  classifiers: tuple[Classifier, ...],
+  networks: tuple[Network, ...],
   state: Any,
   row: Any,
   step: Array,
@@ -209,7 +177,7 @@ def _advance(
 
     # The transformation stands outside the switch over networks: it is compiled once, not K times.
     transformed, pull_back = jax.vjp(lambda x: transform(x * scale), point)
-    gradient = _network_gradient(groups, branch, classifiers, transformed, row["labels"])
+    gradient = _network_gradient(groups, branch, networks, transformed, row["goals"])
     if loop.penalty is not None:
       reference = transform(row["image"] * scale)
       gradient += jax.grad(lambda x: jnp.sum(loop.penalty(x, reference)))(transformed)
@@ -238,19 +206,20 @@ def _advance(
 def _network_gradient(
   groups: Sequence[tuple[int, ...]],
   branch: Array,
-  classifiers: tuple[Classifier, ...],
+  networks: tuple[Network, ...],
   images: Images,
-  labels: Array,
+  goals: tuple[Goal, ...],
 ) -> Images:
-  """Returns the gradient of the summed cross-entropies of one group of networks."""
+  """Returns the gradient of the summed distances of one group of networks."""
 
-  def gradient_of(members: tuple[int, ...], classifiers: Any, images: Images, labels: Array):
+  def gradient_of(members: tuple[int, ...], networks: Any, images: Images, goals: Any) -> Images:
     def loss(images: Images) -> Array:
-      return jnp.sum(sum(cross_entropy(classifiers[k](images), labels[:, k]) for k in members))
+      each = [distance(networks[k], networks[k](images), goals[k]) for k in members]
+      return jnp.sum(sum(each))
 
     return jax.grad(loss)(images)
 
   branches = [functools.partial(gradient_of, members) for members in groups]
   if len(branches) == 1:
-    return branches[0](classifiers, images, labels)
-  return jax.lax.switch(branch, branches, classifiers, images, labels)
+    return branches[0](networks, images, goals)
+  return jax.lax.switch(branch, branches, networks, images, goals)

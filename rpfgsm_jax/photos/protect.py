@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rpfgsm_jax import atomic
+from rpfgsm_jax.attacks.goals import Network
 from rpfgsm_jax.data import images
 from rpfgsm_jax.data.folders import image_id
 from rpfgsm_jax.data.photo_files import (
@@ -47,7 +48,7 @@ class ProtectedPhoto:
 
 def protect_photo(
   photo: str | os.PathLike[str] | np.ndarray,
-  classifiers: Sequence[Classifier],
+  classifiers: Sequence[Network],
   config: PhotoConfig | None = None,
   *,
   held_out: Sequence[Classifier] = (),

@@ -15,6 +15,7 @@ import numpy as np
 
 from rpfgsm_jax import engine
 from rpfgsm_jax.attacks import inputs
+from rpfgsm_jax.attacks.goals import Network
 from rpfgsm_jax.attacks.rp_fgsm import rp_fgsm
 from rpfgsm_jax.attacks.steps import iterations_for
 from rpfgsm_jax.data import images
@@ -43,7 +44,7 @@ class PhotoProtector:
 
   def __init__(
     self,
-    classifiers: Sequence[Classifier],
+    classifiers: Sequence[Network],
     config: PhotoConfig | None = None,
     *,
     held_out: Sequence[Classifier] = (),
@@ -53,8 +54,8 @@ class PhotoProtector:
     """Keeps networks and settings; nothing is compiled before the first photo.
 
     Args:
-      classifiers: the networks to mislead, of the same classes; each is shown photos at its own
-        image size. With `config.size` "network" that is one size.
+      classifiers: the networks to mislead; each is shown photos at its own image size. With
+        `config.size` "network" that is one size; a targeted attack needs the same classes.
       config: how photos are protected; None: the defaults.
       held_out: networks that only judge.
       seed: 0..2^64-1. Who knows it can compute the draws.
@@ -65,7 +66,7 @@ class PhotoProtector:
     """
     self.config = PhotoConfig() if config is None else config
     own_size = self.config.size == "photo"
-    self._classifiers = inputs.check_classifiers(classifiers, same_size=not own_size)
+    self._classifiers = inputs.check_classifiers(classifiers, same_size=not own_size, mixed=True)
     self._held_out = (held_out,) if isinstance(held_out, Classifier) else tuple(held_out)
     named = {network.name for network in self._classifiers}
     for network in self._held_out:
@@ -74,10 +75,18 @@ class PhotoProtector:
           f"held_out must be networks that the attack does not use, got {network.name}, which is "
           "one of the classifiers; leave it out of one of them."
         )
+    # Embedders are attacked, but have no scene to name.
+    self._seen = tuple(each for each in self._classifiers if isinstance(each, Classifier))
+    if not self._seen and not self._held_out:
+      raise ValueError(
+        "classifiers must have one with classes, to judge the photos, got embedders alone; add "
+        "one, or give one as held_out."
+      )
     self._key = engine.root_key(seed)
     self._device = device
     attack = self.config.attack
     if attack.targeted:
+      inputs.check_goal("rp_fgsm", True, None, None, 1, self._classifiers)
       inputs.check_enough_classes(self._classifiers)
     bank, encoding = attack.defenses, self.config.encoding
     if own_size and self.config.shrink is not None:
@@ -260,7 +269,7 @@ class PhotoProtector:
       written = decode_photo(written, photo.path)
     too_large = "judging it does not fit into the device's memory."
     with engine.watching_memory(lambda: too_large), jax.default_device(self._device):
-      return judging.judge_photo(photo.seen(), written, self._classifiers, self._held_out)
+      return judging.judge_photo(photo.seen(), written, self._seen, self._held_out)
 
 
 def _too_large(work: np.ndarray, size: Size) -> str:
