@@ -110,12 +110,12 @@ def test_success_needs_every_network():
 def test_classifiers_of_different_classes_leave_their_own():
   other = rp.Classifier.from_function(
     lambda params, images: toys._linear(params, images)[:, :4],
-    toys.linear(5).params,
+    toys.linear(5, scale=0.001).params,
     class_names=("a", "b", "c", "d"),
     image_size=toys.SIZE,
     name="four",
   )
-  nets = [toys.linear(1), other]
+  nets = [toys.linear(1, scale=0.001), other]
   result = rp.rp_fgsm(KEY, IMAGES, nets, rp.RPFGSMConfig(epsilon=12.0, num_steps=16))
   for net in nets:
     own = np.asarray(net(IMAGES)).argmax(-1)
