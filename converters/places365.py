@@ -14,6 +14,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from rpfgsm_jax import process, result_folder
 from rpfgsm_jax.data.classes import places365_class_names
 from rpfgsm_jax.models.architectures import PAPER
 from rpfgsm_jax.models.checkpoint import CheckpointError
@@ -34,17 +35,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
   parser.add_argument("file", type=pathlib.Path)
   parser.add_argument("--arch", required=True, choices=list(PAPER))
   parser.add_argument("--out", required=True, type=pathlib.Path)
+  try:
+    result_folder.check_words(sys.argv[1:] if arguments is None else arguments)
+  except result_folder.FolderError as error:
+    parser.error(str(error))
   chosen = parser.parse_args(arguments)
+  process.write_anything()
   source = f"{PLACES365_ADDRESS}/{PLACES365_FILES[chosen.arch]}"
   try:
-    convert_checkpoint(
-      chosen.file,
-      chosen.out,
-      PAPER[chosen.arch],
-      class_names=places365_class_names(),
-      card={"source": source} | PLACES365_CARD,
-    )
-  except (CheckpointError, OSError) as error:
+    with process.absent_devices_named():
+      convert_checkpoint(
+        chosen.file,
+        chosen.out,
+        PAPER[chosen.arch],
+        class_names=places365_class_names(),
+        card={"source": source} | PLACES365_CARD,
+      )
+  except (CheckpointError, OSError, process.NoDeviceError) as error:
     print(f"error: {error}", file=sys.stderr)
     return 1
   print(f"{chosen.out}: {chosen.arch}")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from experiments import (
   claims,
   claims_list,
-  lineup,
   passes,
   plots,
   rows,
@@ -30,7 +29,7 @@ from experiments.results import Results
 from experiments.study_plan import StudyPlan
 from experiments.tables import csv_text
 from experiments.variants import Setup
-from rpfgsm_jax import atomic, defenses
+from rpfgsm_jax import atomic
 from rpfgsm_jax.process import CompileCache
 from rpfgsm_jax.report import Picture, Section, Table, markdown
 
@@ -38,15 +37,15 @@ if TYPE_CHECKING:
   from matplotlib.figure import Figure
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class Experiment:
   """A table or figure: whose rows it needs, and what it makes of them."""
 
   title: str
   contenders: Callable[[Setup], Iterable[Contender]]
-  tables: Callable[[Results, Setup], list[Table]] | None = None
-  figure: Callable[[Results, Setup, pathlib.Path], "Figure | None"] | None = None  # may need images
-  data: Callable[[Results, Setup], Table] | None = None  # a long table, written as CSV only
+  tables: Callable[[Results], list[Table]] | None = None
+  figure: Callable[[Results], "Figure | None"] | None = None  # may need images
+  data: Callable[[Results], Table] | None = None  # a long table, written as CSV only
 
 
 def _original(setup: Setup) -> Iterable[Contender]:
@@ -78,70 +77,45 @@ def _sweep(setup: Setup) -> Iterable[Contender]:
   yield from itertools.chain.from_iterable(variants.epsilon_sweep(setup).values())
 
 
-def _claims(results: Results, setup: Setup) -> list[Table]:
-  return [claims.table(results, claims_list.claims_of(setup))]
+def _claims(results: Results) -> list[Table]:
+  return [claims.table(results, claims_list.claims_of(results.setup))]
 
 
 def _everything(setup: Setup) -> Iterable[Contender]:
-  yield from _all_attacks(setup)
-  for pairs in (
-    variants.transformation_pairs,
-    variants.choice_pairs,
-    variants.iteration_pairs,
-  ):
-    yield from itertools.chain.from_iterable(pairs(setup))
-  yield from _sweep(setup)
+  for name in ("table3", "table5", "table6", "table7", "fig5"):
+    yield from EXPERIMENTS[name].contenders(setup)
 
 
 EXPERIMENTS = {
-  "table1": Experiment(
-    title="What each attack is", contenders=_at_run_epsilon, tables=show_attacks.table1
-  ),
-  "table2": Experiment(title="Clean accuracy", contenders=_original, tables=show_attacks.table2),
+  "table1": Experiment("What each attack is", _at_run_epsilon, tables=show_attacks.table1),
+  "table2": Experiment("Clean accuracy", _original, tables=show_attacks.table2),
   "table3": Experiment(
-    title="All attacks",
-    contenders=_all_attacks,
-    tables=show_attacks.table3,
-    data=show_rates.every_rate,
+    "All attacks", _all_attacks, tables=show_attacks.table3, data=show_rates.every_rate
   ),
-  "table4": Experiment(title="Examples", contenders=_at_run_epsilon, figure=show_pictures.table4),
+  "table4": Experiment("Examples", _at_run_epsilon, figure=show_pictures.table4),
   "table5": Experiment(
-    title="Random transformation against none",
-    contenders=_pairs(variants.transformation_pairs),
+    "Random transformation against none",
+    _pairs(variants.transformation_pairs),
     tables=show_effects.table5,
   ),
   "table6": Experiment(
-    title="Random network against all networks",
-    contenders=_pairs(variants.choice_pairs),
-    tables=show_effects.table6,
+    "Random network against all networks", _pairs(variants.choice_pairs), tables=show_effects.table6
   ),
   "table7": Experiment(
-    title="Numbers of iterations",
-    contenders=_pairs(variants.iteration_pairs),
-    tables=show_effects.table7,
+    "Numbers of iterations", _pairs(variants.iteration_pairs), tables=show_effects.table7
   ),
-  "fig1": Experiment(
-    title="Cumulative perturbations", contenders=_at_run_epsilon, figure=show_pictures.figure1
-  ),
-  "fig3": Experiment(
-    title="Candidate targets against gamma", contenders=_original, figure=show_figures.figure3
-  ),
-  "fig4": Experiment(title="Trade-offs", contenders=_at_run_epsilon, figure=show_figures.figure4),
-  "fig5": Experiment(
-    title="RP-FGSM against epsilon", contenders=_sweep, figure=show_figures.figure5
-  ),
-  "fig6": Experiment(
-    title="Seconds a photograph", contenders=_original, figure=show_figures.figure6
-  ),
-  "claims": Experiment(title="The paper's statements", contenders=_everything, tables=_claims),
+  "fig1": Experiment("Cumulative perturbations", _at_run_epsilon, figure=show_pictures.figure1),
+  "fig3": Experiment("Candidate targets against gamma", _original, figure=show_figures.figure3),
+  "fig4": Experiment("Trade-offs", _at_run_epsilon, figure=show_figures.figure4),
+  "fig5": Experiment("RP-FGSM against epsilon", _sweep, figure=show_figures.figure5),
+  "fig6": Experiment("Seconds a photograph", _original, figure=show_figures.figure6),
+  "claims": Experiment("The paper's statements", _everything, tables=_claims),
   "defaults": Experiment(
-    title="What the paper leaves open",
-    contenders=_pairs(variants.default_pairs),
-    tables=show_effects.defaults,
+    "What the paper leaves open", _pairs(variants.default_pairs), tables=show_effects.defaults
   ),
   "passes": Experiment(
-    title="Protection a gradient pass",
-    contenders=passes.contenders,
+    "Protection a gradient pass",
+    passes.contenders,
     tables=show_passes.tables,
     figure=show_passes.figure,
   ),
@@ -182,14 +156,13 @@ def show(
 ) -> None:
   """Makes tables, figures and the page from the rows and kept images of a folder alone."""
   results = Results(rows.find_rows(folder))
-  setup = setup_of(results.header)
   made: dict[str, list[Table]] = {}
   for name in names:
     experiment = EXPERIMENTS[name]
-    if not _has_rows(results, experiment, setup):
+    if not _has_rows(results, experiment):
       continue
     written = []
-    tables = experiment.tables(results, setup) if experiment.tables else []
+    tables = experiment.tables(results) if experiment.tables else []
     if tables:
       made[name] = tables
       text = f"# {experiment.title}\n\n{describe_run(results)}\n\n{markdown(tables)}"
@@ -197,26 +170,25 @@ def show(
       atomic.write_text(folder / f"{name}.csv", csv_text(tables))
       written += [f"{name}.md", f"{name}.csv"]
     if experiment.data is not None:
-      atomic.write_text(folder / f"{name}-rates.csv", csv_text([experiment.data(results, setup)]))
+      atomic.write_text(folder / f"{name}-rates.csv", csv_text([experiment.data(results)]))
       written.append(f"{name}-rates.csv")
-    figure = experiment.figure(results, setup, folder) if experiment.figure else None
+    figure = experiment.figure(results) if experiment.figure else None
     if figure is not None:
       plots.save(figure, folder / f"{name}.png")
       written.append(f"{name}.png")
     if written:
       say(f"{experiment.title}: {', '.join(written)}")
-  study_page.write(folder, results, setup, _sections(folder, results, setup, made))
+  study_page.write(results, _sections(results, made))
 
 
-def _sections(
-  folder: pathlib.Path, results: Results, setup: Setup, made: dict[str, list[Table]]
-) -> Iterator[Section]:
+def _sections(results: Results, made: dict[str, list[Table]]) -> Iterator[Section]:
   """Yields the tables and figures of a folder; a table that was not made just now is made again."""
   for name, experiment in EXPERIMENTS.items():
-    if (folder / f"{name}.md").is_file() and experiment.tables is not None:
-      yield from made[name] if name in made else experiment.tables(results, setup)
-    if (folder / f"{name}.png").is_file():
-      yield Picture(experiment.title, (folder / f"{name}.png").read_bytes())
+    page, figure = (results.folder / f"{name}{suffix}" for suffix in (".md", ".png"))
+    if page.is_file() and experiment.tables is not None:
+      yield from made[name] if name in made else experiment.tables(results)
+    if figure.is_file():
+      yield Picture(experiment.title, figure.read_bytes())
 
 
 def describe_run(results: Results) -> str:
@@ -240,31 +212,10 @@ def describe_run(results: Results) -> str:
   )
 
 
-def setup_of(header: rows.Row) -> Setup:
-  """Returns the setup of a run from its header: the networks' names, not the networks."""
-  networks = tuple(lineup.StudyNetwork(**each, classifier=None) for each in header["networks"])
-  families = {
-    each.name: each for each in vars(defenses).values() if isinstance(each, defenses.Defense)
-  }
-  bank = defenses.DefenseBank(
-    tuple(
-      dataclasses.replace(families[name], parameters=tuple(parameters))
-      for name, *parameters in header["bank"]
-    )
-  )
-  return Setup(
-    networks=networks,
-    reference=lineup.reference_network(networks, header["reference"]),
-    epsilon=header["epsilon"],
-    budget=header["budget"],
-    bank=bank,
-  )
-
-
-def _has_rows(results: Results, experiment: Experiment, setup: Setup) -> bool:
+def _has_rows(results: Results, experiment: Experiment) -> bool:
   """Whether more than the baselines are there, or all that is needed."""
-  wanted = {each.name: each for each in experiment.contenders(setup)}
-  there = [each for name, each in wanted.items() if name in results.outcomes]
+  wanted = {each.name: each for each in experiment.contenders(results.setup)}
+  there = results.present(wanted.values())
   return ORIGINAL in results.outcomes and (
     len(there) == len(wanted) or any(each.attack is not None for each in there)
   )

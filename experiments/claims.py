@@ -52,12 +52,7 @@ def detected(results: Results, name: str, photos: Sequence[str]) -> np.ndarray:
 
 def measured(column: str) -> Measure:
   """Returns the measure: a number of the rows, such as PSNR."""
-
-  def value(results: Results, name: str, photos: Sequence[str]) -> np.ndarray:
-    outcome = results.outcomes[name]
-    return outcome.numbers[column][outcome.at(photos)]
-
-  return value
+  return lambda results, name, photos: results.numbers(name, column, photos)
 
 
 def judge(results: Results, claim: Claim) -> tuple[Difference | None, Verdict]:

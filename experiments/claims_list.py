@@ -129,7 +129,9 @@ def _section_e(setup: Setup) -> Iterator[Claim]:
   transformed = list(variants.transformation_pairs(setup))
   titles = {"one": "one network", "ensemble": "all networks", "random": "random network"}
   for choice, kind, measure, paper, sign in _TRANSFORMED:
-    kept = [pair for pair in transformed if _is(pair[0], kind) and choice == _choice(pair[0])]
+    kept = [
+      pair for pair in transformed if _is(pair[0], kind) and choice == variants.choice_of(pair[0])
+    ]
     text = f"Random transformation minus none, {titles[choice]}, {kind}: {measure}"
     yield _claim("V-E, Table V", measure, text, paper, sign, *_sides(kept))
   chosen = [pair for pair in variants.choice_pairs(setup) if pair[0].transforms]
@@ -163,10 +165,6 @@ def _figure_5(setup: Setup) -> Iterator[Claim]:
 
 def _is(contender: Contender, kind: str) -> bool:
   return contender.config.targeted == (kind == "targeted")
-
-
-def _choice(contender: Contender) -> str:
-  return "one" if len(contender.networks) == 1 else contender.config.classifier_choice
 
 
 def _sides(pairs: Sequence[tuple[Contender, Contender]]) -> tuple[tuple[str, ...], ...]:

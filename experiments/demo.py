@@ -79,7 +79,7 @@ def prepare(
 def run(plan: StudyPlan, *, cache: CompileCache | None = None, say: Say = print) -> pathlib.Path:
   """Runs the experiment and puts its results in place once they are complete and verified."""
   started = time.perf_counter()
-  temporary = plan.place.with_name(f"{plan.place.name}.partial-{secrets.token_hex(4)}")
+  temporary = plan.place.with_name(f"partial-{secrets.token_hex(4)}")
   try:
     here = dataclasses.replace(plan, place=temporary)
     say(f"{len(plan.source.photos)} photographs: {plan.source.description}")

@@ -20,7 +20,7 @@ class DocumentError(ValueError):
 
 def fill(path: pathlib.Path) -> str:
   """Writes the tables anew into the blocks of a document, and returns its text."""
-  text = path.read_text(encoding="utf-8")
+  text = atomic.read_text(path)
   filled, count = _BLOCK.subn(lambda found: _table(path.parent, found), text)
   if not count:
     raise DocumentError(
@@ -34,7 +34,7 @@ def _table(folder: pathlib.Path, found: re.Match[str]) -> str:
   source, title = folder / found["file"].strip(), found["title"].strip()
   if not source.is_file():
     raise DocumentError(f"{source} must be a file of tables; make it with run.py report.")
-  for section in source.read_text(encoding="utf-8").split("\n## ")[1:]:
+  for section in atomic.read_text(source).split("\n## ")[1:]:
     heading, _, body = section.partition("\n")
     if heading.replace("\\", "") == title:
       return f"{found[1]}\n{body.strip()}\n\n<!-- end -->"

@@ -1,12 +1,13 @@
 """The demo's figure, made from its rows and PNGs."""
 
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from experiments import plots, rows
+from experiments.lineup import ORIGINAL
 from rpfgsm_jax import data
 
 if TYPE_CHECKING:
@@ -18,11 +19,7 @@ _BEFORE, _OTHER = "#c44e52", "#9fb4d0"  # the scene predicted before, and every 
 
 
 def draw_figure(folder: pathlib.Path) -> pathlib.Path:
-  """Draws a few photographs before and after RP-FGSM and what an unseen network makes of them.
-
-  Shown are the photographs whose scene the unseen network was surest of, one of each group: chosen
-  by the clean photograph alone, never by success.
-  """
+  """Draws a few photos before and after RP-FGSM and what an unseen network makes of them."""
   header, examples = _choose(folder)
   network = _shown_network(header)
   figure = plots.new_figure(13, 2.9 * len(examples) + 0.5)
@@ -55,34 +52,20 @@ def _shown_network(header: rows.Row) -> int:
 
 
 def _choose(folder: pathlib.Path) -> tuple[rows.Row, list[tuple[rows.Row, rows.Row]]]:
-  """The header, and (clean row, protected row) of the examples, surest first."""
-  header, found = rows.read_run(rows.find_rows(folder))
+  """The header, and (clean, protected row) of each group's surest clean photo, never by success."""
+  path = rows.find_rows(folder)
+  header, found = rows.read_run(path)
   network = _shown_network(header)
-  best: dict[str, rows.Row] = {}
+  best: dict[str, tuple[float, str]] = {}  # group -> its surest photograph, a tie by its name
   for row in found:
-    if row["kind"] != "photo" or row["attack"] != "original":
-      continue
-    group = row["group"]
-    if group not in best or _surety(row, network) > _surety(best[group], network):
-      best[group] = row
-      if len(best) > 64 * _EXAMPLES:  # of a large folder only the surest need to be remembered
-        best = {each["group"]: each for each in _surest(best.values(), network)}
-  clean = _surest(best.values(), network)
-  wanted = {row["photo"] for row in clean}
-  protected = {
-    row["photo"]: row
-    for row in rows.read_rows(rows.find_rows(folder))
-    if row["kind"] == "photo" and row["attack"] == _SHOWN and row["photo"] in wanted
-  }
-  return header, [(row, protected[row["photo"]]) for row in clean]
-
-
-def _surety(row: rows.Row, network: int) -> float:
-  return row["probabilities"][network][0]
-
-
-def _surest(some: Iterable[rows.Row], network: int) -> list[rows.Row]:
-  return sorted(some, key=lambda row: (-_surety(row, network), row["photo"]))[:_EXAMPLES]
+    if row["kind"] == "photo" and row["attack"] == ORIGINAL:
+      one = (-row["probabilities"][network][0], row["photo"])
+      best[row["group"]] = min(one, best.get(row["group"], one))
+  examples = {photo: {} for _, photo in sorted(best.values())[:_EXAMPLES]}
+  for row in rows.read_rows(path):
+    if row["kind"] == "photo" and row["photo"] in examples:
+      examples[row["photo"]][row["attack"]] = row
+  return header, [(each[ORIGINAL], each[_SHOWN]) for each in examples.values()]
 
 
 def _show(axes: "Axes", image: np.ndarray, title: str) -> None:

@@ -15,6 +15,7 @@ import rpfgsm_jax as rp
 from experiments import photos, rows
 from experiments.lineup import Contender
 from rpfgsm_jax import result_folder
+from rpfgsm_jax.randomness import unusual_settings
 
 ROWS, RECORD = "rows.jsonl", "run.json"
 Say = Callable[[str], None]
@@ -97,6 +98,12 @@ class Journal:
       self.append(lines)
 
 
+def _with_jax_settings(header: rows.Row) -> rows.Row:
+  """Returns a first row with JAX's settings that may change what is computed, where any is set."""
+  unusual = unusual_settings()
+  return header | ({"jax": unusual} if unusual else {})
+
+
 def check_folder(place: pathlib.Path, header: rows.Row, seed: int | None) -> tuple[int, list[str]]:
   """Returns the seed to go on with and notes; refuses another experiment's or settings' folder."""
   name = header["experiment"]
@@ -115,7 +122,9 @@ def check_folder(place: pathlib.Path, header: rows.Row, seed: int | None) -> tup
       "or name another --out."
     )
   what = f"the result in {place}"
-  return begun, result_folder.compare_records(what, _settings(earlier), _settings(header))
+  return begun, result_folder.compare_records(
+    what, _settings(earlier), _settings(_with_jax_settings(header))
+  )
 
 
 def made_by(place: pathlib.Path) -> str | None:
@@ -135,7 +144,7 @@ def open_journal(
   if not path.exists() or not path.stat().st_size:
     record = {"experiment": header["experiment"], "seed": seed, "config": as_json(config)}
     rows.write_private(place / RECORD, record)
-    rows.append_rows(path, [header])
+    rows.append_rows(path, [_with_jax_settings(header)])
   journal = Journal(path)
   journal.note_command(config.command)
   return journal

@@ -8,7 +8,8 @@ import numpy as np
 
 import rpfgsm_jax as rp
 from rpfgsm_jax.attacks.inputs import check_classifiers
-from rpfgsm_jax.engine import Attack, Protector, even_batches, to_uint8
+from rpfgsm_jax.engine.batches import even_batches, to_uint8
+from rpfgsm_jax.engine.protector import Attack, Protector
 from rpfgsm_jax.models.classifier import Classifier
 
 ORIGINAL = "original"
@@ -43,6 +44,11 @@ class Contender:
   transforms: bool = False  # an iteration may see the image through a random transformation
   # Where there is no attack.
   change: Callable[[np.ndarray, Sequence[int], int], np.ndarray] | None = None
+
+  @property
+  def on(self) -> str:
+    """The titles of the networks it uses."""
+    return " + ".join(network.title for network in self.networks)
 
   def describe(self) -> dict[str, Any]:
     """Returns what rows say of it."""

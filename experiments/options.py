@@ -130,10 +130,7 @@ def add_options(
 
 
 def study_config(options: Mapping[str, Any]) -> StudyConfig:
-  """Returns a config from a command line's options, where None and () mean the default.
-
-  `classifiers` is a collection or a folder of the four networks, `changes` are texts FIELD=VALUE.
-  """
+  """Returns a config from a command line's options; None and () mean the default."""
   options = dict(options)
   classifiers, changes = options.pop("classifiers", None), options.pop("changes", ())
   chosen = {name: value for name, value in options.items() if value not in (None, ())}
@@ -146,6 +143,12 @@ def study_config(options: Mapping[str, Any]) -> StudyConfig:
       raise ValueError(f"--set must be FIELD=VALUE, got {change!r}.")
     chosen[name] = _parse(name, text)
   return StudyConfig(**chosen)
+
+
+def _path(text: str) -> pathlib.Path:
+  if not text:
+    raise ValueError("An empty path would be the current folder.")
+  return pathlib.Path(text)
 
 
 _WORDS = {"true": True, "false": False, "none": None}
@@ -165,7 +168,7 @@ def _parse(name: str, text: str) -> Any:
     return _WORDS[text.lower()]
   for part, read in (
     ("tuple", lambda value: tuple(filter(None, value.split(",")))),
-    ("Path", pathlib.Path),
+    ("Path", _path),
     ("float", float),
     ("int", int),
     ("str", str),

@@ -124,11 +124,7 @@ def as_it_is(results: Results, contender: Contender, photos: Sequence[str]) -> B
 
 
 def at_psnr(results: Results, setting: Trial, photos: Sequence[str], psnr: float) -> Blend | None:
-  """Returns a setting at a PSNR, or as it is where its own is no lower.
-
-  Its rates at the two epsilons are interpolated linearly in mean PSNR, with the same weights for
-  every photograph; None where the smaller epsilon has no rows or does not reach the PSNR.
-  """
+  """Returns a setting at a PSNR, or as it is where its own is no lower; None where out of reach."""
   large = as_it_is(results, setting.contender, photos)
   if large.psnr >= psnr:
     return large
@@ -137,6 +133,7 @@ def at_psnr(results: Results, setting: Trial, photos: Sequence[str], psnr: float
   small = as_it_is(results, setting.smaller, photos)
   if small.psnr < psnr:
     return None
+  # Linear in mean PSNR, with the same weights for every photograph.
   part = (psnr - large.psnr) / (small.psnr - large.psnr)
   return Blend(
     weights={setting.contender.name: 1 - part, setting.smaller.name: part},
@@ -172,23 +169,17 @@ class Compared:
 
   @property
   def as_well(self) -> Literal["yes", "no", "not clear"]:
-    """Whether it protects as well.
-
-    Yes: every interval lies above -MARGIN: surely not much less is misled. No: else, one lies
-    below zero. Not clear: more photographs would tell.
-    """
+    """Whether surely not much less is misled; `no` where surely less is."""
     if all(each.low >= -MARGIN for each in self.differences):
       return "yes"
     return "no" if any(each.sign < 0 for each in self.differences) else "not clear"
 
 
-def compare(
-  results: Results, setup: Setup, photos: Sequence[str], *, equal_psnr: bool
-) -> list[Compared]:
+def compare(results: Results, photos: Sequence[str], *, equal_psnr: bool) -> list[Compared]:
   """Compares settings that have rows with the reference, at its PSNR if possible or its epsilon."""
-  usual = as_it_is(results, reference(setup), photos)
+  usual = as_it_is(results, reference(results.setup), photos)
   found = []
-  for setting in settings_in(results, setup):
+  for setting in settings_in(results):
     blend = as_it_is(results, setting.contender, photos)
     if equal_psnr:
       blend = at_psnr(results, setting, photos, usual.psnr)
@@ -199,29 +190,24 @@ def compare(
 
 
 def cheapest(compared: Sequence[Compared], most: int) -> Compared | None:
-  """Returns the setting with fewest passes, and fewer than `most`, that protects as well.
-
-  Of equally many passes the one with the largest last difference (top-5: settings differ most).
-  """
+  """Returns, of those with fewer passes than `most` that protect as well, one with the fewest."""
   enough = [each for each in compared if each.as_well == "yes" and each.passes < most]
+  # Of equally many passes the largest last difference: at top-5 settings differ most.
   return min(enough, key=lambda each: (each.passes, -each.differences[-1].value), default=None)
 
 
-def settings_in(results: Results, setup: Setup) -> list[Trial]:
+def settings_in(results: Results) -> list[Trial]:
   """Returns the settings that have rows."""
-  return [each for each in settings(setup) if each.contender.name in results.outcomes]
+  return [each for each in settings(results.setup) if each.contender.name in results.outcomes]
 
 
-def shared_photos(results: Results, setup: Setup) -> list[str]:
-  """Returns the photographs that the reference and all settings in the rows had, in order.
-
-  None without the reference, or with no more settings than other tables happen to leave.
-  """
-  usual, there = reference(setup).name, settings_in(results, setup)
+def shared_photos(results: Results) -> list[str]:
+  """Returns the photos that the reference and all settings had; [] where there is no comparison."""
+  usual, there = reference(results.setup).name, settings_in(results)
   if usual not in results.outcomes or len(there) <= _OF_OTHER_TABLES:
     return []
-  some = [each.name for one in there for each in one.members]
-  return results.shared([usual, *(name for name in some if name in results.outcomes)])
+  some = [each for one in there for each in one.members]
+  return results.shared([usual, *(each.name for each in results.present(some))])
 
 
 def _difference(

@@ -82,12 +82,7 @@ def open_source(
   preprocess: str = "paper",
   limit: int | None = None,
 ) -> Source:
-  """Returns photographs at the networks' size, labeled where these know the class; reads none yet.
-
-  They are in a folder, in an archive `val_256.tar`, in tfds' `places365_small` (`tfds` or
-  `tfds:FOLDER`), or scikit-image's (None). `labels` is places365_val.txt; `mepp18` takes the
-  paper's 3,000 test images alone.
-  """
+  """Returns a place's photos at the networks' size, labeled where these know the class."""
   class_names, image_size = networks[0].class_names, networks[0].image_size
   if place is None:
     if labels is not None or mepp18:

@@ -14,16 +14,7 @@ if TYPE_CHECKING:
 
 DPI = 110
 # Okabe and Ito (2008), made for color-blind readers; wine for their yellow, which is lost on white.
-COLORS = (
-  "#0072b2",
-  "#d55e00",
-  "#009e73",
-  "#cc79a7",
-  "#e69f00",
-  "#56b4e9",
-  "#882255",
-  "#000000",
-)
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#000000")
 GRAY = "#666666"  # of what is said in passing
 _MARKERS = "osD^vPX*"
 Style = dict[str, Any]  # options of a Matplotlib line

@@ -1,5 +1,6 @@
 """What the rows of a study say, as arrays and as the rates that tables are made of."""
 
+import collections
 import dataclasses
 import functools
 import pathlib
@@ -7,7 +8,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from experiments import rows
+from experiments import lineup, rows
+from experiments.lineup import Contender
+from experiments.variants import Setup
+from rpfgsm_jax import defenses
 from rpfgsm_jax.evaluation import (
   Rate,
   detection_threshold,
@@ -24,7 +28,7 @@ TOPS = (1, 5)
 
 _NUMBERS = (
   "l0", "l2", "linf", "psnr", "ssim", "mad", "brisque", "seconds", "compiled", "evaluations",
-  "success", "written_success", "target", "label", "image_id",
+  "success", "written_success", "target", "label", "image_id", "largest_change", "confident",
 )  # fmt: skip
 _EXTRAS = ("png", "classes", "probabilities", "candidates", "label")
 
@@ -37,7 +41,7 @@ class AttackOutcome:
   photos: tuple[str, ...]  # names
   ranks: np.ndarray  # (N, networks, settings) int16
   label_ranks: np.ndarray  # likewise; -1 where there is no label
-  distances: np.ndarray  # (N, networks, defenses) float32
+  distances: np.ndarray  # (N, networks, defenses) float32; of the demo's rows (N, 0)
   numbers: dict[str, np.ndarray]  # name -> (N,) float; NaN where a row has none
   # Photograph -> what only kept ones have: classes, probabilities; of the original candidates.
   extra: dict[str, rows.Row]
@@ -70,35 +74,58 @@ class AttackOutcome:
 class Results:
   """All rows of a study."""
 
-  def __init__(self, path: pathlib.Path):
+  def __init__(self, path: pathlib.Path, *, extras: Sequence[str] = _EXTRAS):
+    self.folder = path.parent
     self.header, found = rows.read_run(path)
-    self.attacks: dict[str, rows.Row] = {}
     photos: dict[str, _Collected] = {}
-    training = []
-    self.failures: list[str] = []  # what could not be read, and why
-    self.timings: dict[str, list[float]] = {}  # attack -> seconds of single photographs
-    self.commands: list[str] = []  # that made the rows, in order
+    others: dict[str, list[rows.Row]] = collections.defaultdict(list)
     for row in found:
-      kind = row["kind"]
-      if kind == "photo":
-        photos.setdefault(row["attack"], _Collected()).add(row)
-      elif kind == "attack":
-        self.attacks[row["name"]] = row
-      elif kind == "training":
-        training.append(row["distances"])
-      elif kind == "timing":
-        self.timings.setdefault(row["attack"], []).append(row["seconds"])
-      elif kind == "failure":
-        self.failures.append(row["message"])
-      elif kind == "command":
-        self.commands.append(row["command"])
+      if row["kind"] == "photo":
+        photos.setdefault(row["attack"], _Collected(extras)).add(row)
+      else:
+        others[row["kind"]].append(row)
+    # The demo's first row names its attacks too, and rows of before have no others.
+    known = (*self.header.get("attacks", ()), *others["attack"])
+    self.attacks: dict[str, rows.Row] = {row["name"]: row for row in known}
+    self.failures, self.notes = (  # what could not be read, and what was lost in reading
+      [row["message"] for row in others[kind]] for kind in ("failure", "note")
+    )
+    self.timings: dict[str, list[float]] = {}  # attack -> seconds of single photographs
+    for row in others["timing"]:
+      self.timings.setdefault(row["attack"], []).append(row["seconds"])
+    self.commands = [row["command"] for row in others["command"]]  # that made the rows, in order
+    self.end: rows.Row = next(iter(others["end"]), {})  # the demo's; empty when it did not finish
     self._thresholds: dict[tuple[int, tuple[int, ...]], float] = {}
     self.outcomes = {
       name: photos[name].finish(row) for name, row in self.attacks.items() if name in photos
     }
+    training = [row["distances"] for row in others["training"]]
     # (n, networks, defenses), distances of clean training photographs; n may be 0.
     shape = (-1, len(self.header["networks"]), len(self.header["settings"]) - 1)
     self.training = np.asarray(training, np.float32).reshape(shape)
+
+  @functools.cached_property
+  def setup(self) -> Setup:
+    """The run's setup, of the networks' names without the networks."""
+    networks = tuple(
+      lineup.StudyNetwork(**each, classifier=None) for each in self.header["networks"]
+    )
+    families = {
+      each.name: each for each in vars(defenses).values() if isinstance(each, defenses.Defense)
+    }
+    bank = defenses.DefenseBank(
+      tuple(
+        dataclasses.replace(families[name], parameters=tuple(parameters))
+        for name, *parameters in self.header["bank"]
+      )
+    )
+    return Setup(
+      networks=networks,
+      reference=lineup.reference_network(networks, self.header["reference"]),
+      epsilon=self.header["epsilon"],
+      budget=self.header["budget"],
+      bank=bank,
+    )
 
   @property
   def titles(self) -> list[str]:
@@ -129,6 +156,10 @@ class Results:
     titles = self.attacks[name]["networks"] or [self.header["reference"]]
     return [self.titles.index(title) for title in titles]
 
+  def present(self, contenders: Iterable[Contender]) -> list[Contender]:
+    """Returns those that have rows."""
+    return [each for each in contenders if each.name in self.outcomes]
+
   def shared(self, names: Iterable[str]) -> list[str]:
     """Returns the photographs that all of some attacks had, in order."""
     names = list(names)
@@ -140,7 +171,7 @@ class Results:
     """Defense family -> its settings."""
     found: dict[str, list[int]] = {}
     for place, setting in enumerate(self.header["settings"]):
-      if setting["family"] is not None:
+      if setting["family"] not in (None, "none"):  # the demo's word
         found.setdefault(setting["family"], []).append(place)
     return found
 
@@ -150,14 +181,11 @@ class Results:
     photos: Sequence[str],
     *,
     networks: Sequence[int],
-    defended: bool | Sequence[int],
+    defended: bool | Sequence[int],  # all defenses, none, or the settings named
     top: int,
-    field: str | None = None,
+    field: str | None = None,  # TRUE or OWN; None: `scene`
   ) -> np.ndarray:
-    """Returns `(N,)`: for each photograph the share of networks and settings that were misled.
-
-    Settings: all defenses, none, or those named; `field` is TRUE or OWN, None the better one there.
-    """
+    """Returns `(N,)`: the share of networks and settings that each photograph misled."""
     settings = defended
     if isinstance(defended, bool):
       settings = range(1, len(self.header["settings"])) if defended else [0]
@@ -176,11 +204,8 @@ class Results:
     networks: Sequence[int],
     detectors: Iterable[Sequence[int]] | None = None,
   ) -> np.ndarray:
-    """Returns `(N,)`: the share of detectors that flag each photograph. Eq. 4.
-
-    A detector is a network and a group of settings joined by the largest distance; without groups
-    given, the families of defenses.
-    """
+    """Returns `(N,)`: the share of detectors that flag each photograph, Eq. 4."""
+    # A detector: a network and a group of settings, of which the largest distance counts.
     detectors = self.families.values() if detectors is None else detectors
     outcome = self.outcomes[name]
     distances = outcome.distances[outcome.at(photos)]
@@ -205,12 +230,9 @@ class Results:
     networks: Sequence[int],
     detectors: Iterable[Sequence[int]] | None = None,
     *,
-    successful: bool = False,
+    successful: bool = False,  # only of photos that, undefended, mislead all of these networks
   ) -> Rate | None:
-    """Returns the share of photographs that are detected; None without training photographs.
-
-    Successful: only of those that, undefended, mislead all of these networks about the scene.
-    """
+    """Returns the share that is detected; None without training photographs."""
     if not len(self.training):
       return None
     if successful:
@@ -218,10 +240,14 @@ class Results:
       photos = [photo for photo, hit in zip(photos, misled, strict=True) if hit == 1]
     return misleading_rate(self.detected(name, photos, networks, detectors))
 
+  def numbers(self, name: str, column: str, photos: Sequence[str]) -> np.ndarray:
+    """Returns `(N,)`: a number of photographs behind an attack; NaN where a row has none."""
+    outcome = self.outcomes[name]
+    return outcome.numbers[column][outcome.at(photos)]
+
   def mean(self, name: str, column: str, photos: Sequence[str]) -> float | None:
     """Returns the mean of a number over photographs; None where no row has it."""
-    outcome = self.outcomes[name]
-    values = outcome.numbers[column][outcome.at(photos)]
+    values = self.numbers(name, column, photos)
     values = values[np.isfinite(values)]
     return float(values.mean()) if values.size else None
 
@@ -240,17 +266,18 @@ def _joint(distances: np.ndarray, network: int, group: Sequence[int]) -> np.ndar
 class _Collected:
   """Rows of one attack on their way into arrays: a row as it is takes ten times the memory."""
 
-  def __init__(self):
+  def __init__(self, extras: Sequence[str]):
+    self._extras = extras
     self._entries: list[tuple] = []
     self._extra: dict[str, rows.Row] = {}
 
   def add(self, row: rows.Row) -> None:
     ranks, labels = np.asarray(row["ranks"], np.int16), row["label_ranks"]
     label_ranks = np.full_like(ranks, -1) if labels is None else np.asarray(labels, np.int16)
-    distances = np.asarray(row["distances"], np.float32)
+    distances = np.asarray(row.get("distances", ()), np.float32)
     numbers = [np.nan if row.get(name) is None else row[name] for name in _NUMBERS]
     self._entries.append((row["photo"], ranks, label_ranks, distances, numbers))
-    extra = {name: row[name] for name in _EXTRAS if name in row}
+    extra = {name: row[name] for name in self._extras if name in row}
     if len(extra) > 1:
       self._extra[row["photo"]] = extra
 

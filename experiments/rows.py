@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rpfgsm_jax import atomic
+from rpfgsm_jax.atomic import strict_json
 
 PathLike = str | os.PathLike[str]
 Row = dict[str, Any]
@@ -24,7 +25,7 @@ class RowsError(ValueError):
 def append_rows(path: PathLike, rows: Iterable[Row]) -> None:
   """Appends rows in one write and waits until the disk has them; NaN and infinity are refused."""
   path = pathlib.Path(path)
-  content = "".join(f"{json.dumps(row, allow_nan=False, separators=(',', ':'))}\n" for row in rows)
+  content = "".join(f"{strict_json(row, compact=True)}\n" for row in rows)
   path.parent.mkdir(parents=True, exist_ok=True)
   with open(path, "ab+") as file:
     if file.tell():
@@ -103,7 +104,7 @@ def write_private(path: PathLike, record: Row) -> None:
   path = pathlib.Path(path)
   with atomic.replacing(path) as temporary:
     os.chmod(temporary, 0o600)
-    temporary.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    temporary.write_text(strict_json(record, indent=2) + "\n", encoding="utf-8")
 
 
 def _parse(line: bytes) -> Row | None:

@@ -51,6 +51,13 @@ class _DemoByDefault(click.Group):
     return super().resolve_command(ctx, args)
 
   def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    if not all(word and not word.endswith("=") for word in args):
+      from rpfgsm_jax import result_folder  # and JAX with it: not for `--help`
+
+      try:
+        result_folder.check_words(args)
+      except result_folder.FolderError as error:
+        raise click.UsageError(str(error), ctx) from error
     asks_group = bool(args) and args[0] in ("-h", "--help")
     if not asks_group and (not args or args[0].startswith("-")):
       args = ["demo", *args]
@@ -60,9 +67,13 @@ class _DemoByDefault(click.Group):
 @contextlib.contextmanager
 def _errors() -> Iterator[None]:
   """Ends the command with one line about what a user can mend."""
+  from rpfgsm_jax import process
+
+  process.write_anything()
   try:
-    yield
-  except (ValueError, OSError) as error:
+    with process.absent_devices_named():
+      yield
+  except (ValueError, OSError, process.NoDeviceError) as error:
     raise click.ClickException(str(error)) from error
 
 

@@ -8,7 +8,6 @@ from experiments import variants
 from experiments.lineup import ORIGINAL, Contender
 from experiments.results import OWN, TOPS, TRUE, Results
 from experiments.tables import NOTHING, percent_cell
-from experiments.variants import Setup
 from rpfgsm_jax.evaluation import Rate, misleading_rate
 from rpfgsm_jax.report import Cell, Table
 from rpfgsm_jax.report.cells import NOT_AVAILABLE, number_cell, rate_cell
@@ -21,12 +20,10 @@ _DENSE = 0.05
 """Share of changed values from which a perturbation is called dense."""
 
 
-def table1(results: Results, setup: Setup) -> list[Table]:
+def table1(results: Results) -> list[Table]:
   """Table I, measured: nobody wrote the marks down, they follow from the rows and the settings."""
   lines = []
-  for contender in variants.paper_attacks(setup):
-    if contender.name not in results.outcomes:
-      continue
+  for contender in results.present(variants.paper_attacks(results.setup)):
     outcome = results.outcomes[contender.name]
     height, width = results.header["image_size"]
     density = outcome.numbers["l0"].mean() / (3 * height * width)
@@ -53,9 +50,8 @@ def table1(results: Results, setup: Setup) -> list[Table]:
   return [Table("What each attack is", (*columns, "transformations"), lines, note)]
 
 
-def table2(results: Results, setup: Setup) -> list[Table]:
+def table2(results: Results) -> list[Table]:
   """Table II: clean accuracy; over photos, and as the mean over classes."""
-  del setup
   outcome = results.outcomes[ORIGINAL]
   if not results.labeled:
     note = "No photo has a true class: name a folder with class sub-folders."
@@ -78,18 +74,15 @@ def table2(results: Results, setup: Setup) -> list[Table]:
   return [Table("Accuracy on clean photos", columns, lines, note)]
 
 
-def table3(results: Results, setup: Setup) -> list[Table]:
+def table3(results: Results) -> list[Table]:
   """Table III: misleading rates, families of defenses, detectability, quality and cost."""
-  half = setup.epsilon / 2
-  tables = []
-  for epsilon, attacks in (
-    (setup.epsilon, variants.paper_attacks(setup)),
-    (half, variants.paper_attacks(setup, half)),
-  ):
-    groups = list(_groups(results, [*variants.baselines(setup, epsilon), *attacks]))
+  setup, tables = results.setup, []
+  for epsilon in (None, setup.epsilon / 2):
+    attacks = (*variants.baselines(setup, epsilon), *variants.paper_attacks(setup, epsilon))
+    groups = list(_groups(results, attacks))
     if len(groups[0][1]) < 2:
       continue
-    at = f"eps {epsilon:g}"
+    at = f"eps {epsilon or setup.epsilon:g}"
     tables.append(_in_short(results, groups, f"In short, {at}"))
     scenes = ((TRUE, "the true scene"),) if results.labeled else ()
     for field, scene in (*scenes, (OWN, "each network's own answer on the clean photo")):
@@ -107,11 +100,9 @@ _CellsOf = Callable[[str, Sequence[str]], list[Cell]]
 
 
 def _groups(results: Results, contenders: Sequence[Contender]) -> Iterator[_Group]:
-  """Yields (photos, attacks): those on all photos, then the slow ones with their own baseline.
-
-  Fewer photos may be easier or harder ones, so they are never compared with the others' rates.
-  """
-  there = [each for each in contenders if each.name in results.outcomes]
+  """Yields (photos, attacks): those on all photos, then the slow ones with their own baseline."""
+  # Fewer photos may be easier or harder ones: never compared with the rates of the others.
+  there = results.present(contenders)
   fast, slow = ([each for each in there if each.slow == kind] for kind in (False, True))
   yield results.shared(each.name for each in fast), fast
   if slow:
@@ -168,43 +159,51 @@ def _in_short(results: Results, groups: Sequence[_Group], title: str) -> Table:
   return Table(title, (*table.columns[:2], *columns), without_photos, note)
 
 
-def _misleading(results: Results, groups: Sequence[_Group], title: str, field: str) -> Table:
-  reference, unseen = [results.reference], results.networks(seen=False)
+def _rates(
+  results: Results,
+  groups: Sequence[_Group],
+  title: str,
+  asked: dict[str, tuple[Sequence[int], bool | Sequence[int]]],
+  note: str,
+  field: str | None = None,
+) -> Table:
+  """Returns top-1 and top-5 rates of title -> (networks, settings); see `Results.misled`."""
 
   def cells(name: str, photos: Sequence[str]) -> list[Cell]:
     return [
       rate_cell(
         results.rate(name, photos, networks=networks, defended=defended, top=top, field=field)
       )
-      for networks in (reference, unseen)
-      for defended in (False, True)
+      for networks, defended in asked.values()
       for top in TOPS
     ]
 
-  settings = ("seen", "seen, defended", "unseen", "unseen, defended")
-  columns = [f"{each}, top-{top}" for each in settings for top in TOPS]
+  columns = [f"{each}, top-{top}" for each in asked for top in TOPS]
+  return _table(groups, title, columns, f"{note} {_INTERVAL}", cells)
+
+
+def _misleading(results: Results, groups: Sequence[_Group], title: str, field: str) -> Table:
+  reference, unseen = [results.reference], results.networks(seen=False)
+  asked = {
+    "seen": (reference, False),
+    "seen, defended": (reference, True),
+    "unseen": (unseen, False),
+    "unseen, defended": (unseen, True),
+  }
   note = (
     f"Seen is {results.header['reference']}, which every attack uses; unseen is "
     f"{_join(results, unseen)}. Defended: mean over {len(results.header['settings']) - 1} defenses "
-    f"of the 8-bit image. {_INTERVAL}"
+    "of the 8-bit image."
   )
-  return _table(groups, title, columns, note, cells)
+  return _rates(results, groups, title, asked, note, field)
 
 
 def _by_family(results: Results, groups: Sequence[_Group], title: str) -> Table:
   unseen = results.networks(seen=False)
-
-  def cells(name: str, photos: Sequence[str]) -> list[Cell]:
-    return [
-      rate_cell(results.rate(name, photos, networks=unseen, defended=settings, top=top))
-      for settings in ([0], *results.families.values())
-      for top in TOPS
-    ]
-
-  families = ("no defense", *results.families)
-  columns = [f"{family}, top-{top}" for family in families for top in TOPS]
-  note = f"{_join(results, unseen)}; each family averaged over its parameters. {_INTERVAL}"
-  return _table(groups, title, columns, note, cells)
+  families = {"no defense": [0]} | results.families
+  asked = {family: (unseen, settings) for family, settings in families.items()}
+  note = f"{_join(results, unseen)}; each family averaged over its parameters."
+  return _rates(results, groups, title, asked, note)
 
 
 def _detectability(results: Results, groups: Sequence[_Group], title: str) -> Table:

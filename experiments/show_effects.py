@@ -8,7 +8,6 @@ from experiments import variants
 from experiments.lineup import ORIGINAL, Contender
 from experiments.results import TOPS, Results
 from experiments.tables import difference_cell, interval_cell
-from experiments.variants import Setup
 from rpfgsm_jax.evaluation import paired_difference
 from rpfgsm_jax.report import Cell, Table
 
@@ -21,37 +20,35 @@ _NOTE = (
 )
 
 
-def table5(results: Results, setup: Setup) -> list[Table]:
+def table5(results: Results) -> list[Table]:
   """Table V: with random transformations minus without."""
+  pairs, title = variants.transformation_pairs(results.setup), "Random transformation minus none"
 
   def group(pair: Pair) -> str:
-    return "one network" if len(pair[0].networks) == 1 else pair[0].config.classifier_choice
+    choice = variants.choice_of(pair[0])
+    return "one network" if choice == "one" else choice
 
-  pairs = variants.transformation_pairs(setup)
-  return _tables(results, pairs, "Random transformation minus none", group)
+  return _tables(results, pairs, title, group)
 
 
-def table6(results: Results, setup: Setup) -> list[Table]:
+def table6(results: Results) -> list[Table]:
   """Table VI: a random network minus all networks an iteration."""
-
-  def group(pair: Pair) -> str:
-    return "random transformation" if pair[0].transforms else "none"
-
-  pairs = variants.choice_pairs(setup)
-  return _tables(results, pairs, "A random network minus all networks", group)
+  pairs, title = variants.choice_pairs(results.setup), "A random network minus all networks"
+  words = {True: "random transformation", False: "none"}
+  return _tables(results, pairs, title, lambda pair: words[pair[0].transforms])
 
 
-def table7(results: Results, setup: Setup) -> list[Table]:
+def table7(results: Results) -> list[Table]:
   """Table VII: the same at other numbers of iterations; the paper has the targeted half."""
+  pairs = variants.iteration_pairs(results.setup)
 
   def iterations(contender: Contender) -> int:
-    ensemble = contender.config.classifier_choice == "ensemble"
+    ensemble = variants.choice_of(contender) == "ensemble"
     return contender.passes // (len(contender.networks) if ensemble else 1)
 
   def group(pair: Pair) -> str:
     return f"{iterations(pair[0])} iterations minus {iterations(pair[1])}"
 
-  pairs = variants.iteration_pairs(setup)
   return _tables(results, pairs, "A random network minus all networks, by iterations", group)
 
 
@@ -70,8 +67,7 @@ def _tables(
     for group, members in groups.items():
       effects = [np.stack(list(_effects(results, pair, photos))) for pair in members]
       for (first, _), each in zip(members, effects, strict=True):
-        on = " + ".join(network.title for network in first.networks)
-        lines.append([group, on, *_cells(each)])
+        lines.append([group, first.on, *_cells(each)])
       if len(members) > 1:
         lines.append([group, "average", *_cells(np.mean(effects, axis=0))])
     kind = "targeted" if targeted else "untargeted"
@@ -82,7 +78,7 @@ def _tables(
 
 def _there(results: Results, pairs: Iterable[Pair]) -> tuple[list[Pair], list[str]]:
   """The pairs of which both have rows, and the photographs that all of them had."""
-  pairs = [pair for pair in pairs if all(each.name in results.outcomes for each in pair)]
+  pairs = [pair for pair in pairs if len(results.present(pair)) == 2]
   names = {each.name: None for pair in pairs for each in pair}
   return pairs, results.shared(names) if names else []
 
@@ -114,12 +110,9 @@ def _effects(results: Results, pair: Pair, photos: Sequence[str]) -> Iterator[np
     yield results.detected(first, photos, attacked) - results.detected(second, photos, attacked)
 
 
-def defaults(results: Results, setup: Setup) -> list[Table]:
-  """What the paper leaves open: each other choice minus the default, decided on half the photos.
-
-  The halves are even and odd image ids: a choice wins on the one and is reported on the other.
-  """
-  pairs, photos = _there(results, variants.default_pairs(setup))
+def defaults(results: Results) -> list[Table]:
+  """What the paper leaves open: other choices minus the default, on even and on odd image ids."""
+  pairs, photos = _there(results, variants.default_pairs(results.setup))
   if not pairs:
     return []
   original, unseen = results.outcomes[ORIGINAL], results.networks(seen=False)

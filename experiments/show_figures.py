@@ -4,7 +4,6 @@ Each function returns a figure, or None where the rows it shows are not there.
 """
 
 import math
-import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,6 @@ from experiments import plots, timing, variants
 from experiments.lineup import ORIGINAL, Contender
 from experiments.photo_facts import GAMMAS
 from experiments.results import Results
-from experiments.variants import Setup
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
@@ -54,9 +52,8 @@ _SWEEP_CHARTS = (
 )
 
 
-def figure3(results: Results, setup: Setup, folder: pathlib.Path) -> "Figure":
+def figure3(results: Results) -> "Figure":
   """Fig. 3: how many target classes Eq. 17 leaves for each gamma, boxes by the caption's rule."""
-  del setup, folder
   extra = results.outcomes[ORIGINAL].extra.values()
   counts = np.asarray([each["candidates"] for each in extra], np.float64)
   num_classes = len(results.header["class_names"])
@@ -71,13 +68,12 @@ def figure3(results: Results, setup: Setup, folder: pathlib.Path) -> "Figure":
   return figure
 
 
-def figure6(results: Results, setup: Setup, folder: pathlib.Path) -> "Figure | None":
+def figure6(results: Results) -> "Figure | None":
   """Fig. 6: seconds of one photograph alone, whiskers to the smallest and the largest."""
-  del folder
-  attacks, counts = timing.timed_contenders(setup)
+  attacks, counts = timing.timed_contenders(results.setup)
   charts = (
     ("(a) the attacks", {each.title: each for each in attacks}),
-    ("(b) RP-FGSM on one to all networks", {_networks(each): each for each in counts}),
+    ("(b) RP-FGSM on one to all networks", {each.on: each for each in counts}),
   )
   groups = {
     title: {
@@ -103,10 +99,6 @@ def figure6(results: Results, setup: Setup, folder: pathlib.Path) -> "Figure | N
   _use_decades(grid[0], everything.min(), everything.max())
   grid[0].set_ylabel("seconds a photo (fewer is better)")
   return figure
-
-
-def _networks(contender: Contender) -> str:
-  return " + ".join(network.title for network in contender.networks)
 
 
 def _use_decades(axes: "Axes", least: float, most: float) -> None:
@@ -150,15 +142,10 @@ def _draw_boxes(axes: "Axes", boxes: Sequence[dict[str, Any]]) -> None:
   axes.set_xlim(0.4, len(boxes) + 0.6)
 
 
-def figure4(results: Results, setup: Setup, folder: pathlib.Path) -> "Figure | None":
-  """Fig. 4: seen against unseen, without and with defenses; quality against undetectability.
-
-  On the photographs that all attacks had; squares are untargeted, circles targeted, and nearer to
-  the top right is better.
-  """
-  del folder
-  attacks = (*variants.baselines(setup)[1:], *variants.paper_attacks(setup))
-  contenders = [each for each in attacks if each.name in results.outcomes]
+def figure4(results: Results) -> "Figure | None":
+  """Fig. 4: seen against unseen, without and with defenses; quality against undetectability."""
+  attacks = (*variants.baselines(results.setup)[1:], *variants.paper_attacks(results.setup))
+  contenders = results.present(attacks)
   photos = results.shared([each.name for each in contenders]) if contenders else []
   if not photos:
     return None
@@ -180,10 +167,7 @@ def figure4(results: Results, setup: Setup, folder: pathlib.Path) -> "Figure | N
 
 
 def _marker_styles(results: Results, contenders: Sequence[Contender]) -> dict[str, plots.Style]:
-  """Returns title -> marker; variants of one attack share their color.
-
-  Eight colors do not suffice: markers of the attacks after the eighth are hollow.
-  """
+  """Returns title -> marker, one color for variants of an attack; after the eighth it is hollow."""
   names = [each.title.removesuffix(" targeted") for each in contenders]
   colors = list(dict.fromkeys(names))
   styles = {}
@@ -264,13 +248,10 @@ def _draw_point(axes: "Axes", x: np.ndarray, y: np.ndarray, title: str, style: p
   )
 
 
-def figure5(results: Results, setup: Setup, folder: pathlib.Path) -> "Figure | None":
+def figure5(results: Results) -> "Figure | None":
   """Fig. 5: targeted RP-FGSM against epsilon, a line for each network and one for all of them."""
-  del folder
-  lines = {
-    title: [each for each in members if each.name in results.outcomes]
-    for title, members in variants.epsilon_sweep(setup).items()
-  }
+  sweep = variants.epsilon_sweep(results.setup)
+  lines = {title: results.present(members) for title, members in sweep.items()}
   lines = {title: members for title, members in lines.items() if len(members) > 1}
   if not lines:
     return None
@@ -304,10 +285,7 @@ def figure5(results: Results, setup: Setup, folder: pathlib.Path) -> "Figure | N
 
 
 def _bands(results: Results, members: Sequence[Contender]) -> dict[str, np.ndarray]:
-  """Returns measure -> (values, low, high) along epsilon in per cent; of PSNR values in dB alone.
-
-  An attack on one network is judged on it, the attack on several on the reference.
-  """
+  """Returns measure -> (values, low, high) along epsilon in per cent; PSNR: values in dB alone."""
   photos = results.shared([each.name for each in members])
   attacked = results.attacked(members[0].name)
   seen = attacked if len(attacked) == 1 else [results.reference]

@@ -1,6 +1,5 @@
 """Protection a gradient pass: the cheapest settings, their tables, and the figure."""
 
-import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,7 +10,6 @@ from experiments.lineup import Contender
 from experiments.passes import MARGIN, Blend, Compared
 from experiments.results import TOPS, Results
 from experiments.tables import interval_cell
-from experiments.variants import Setup
 from rpfgsm_jax.evaluation import Rate, misleading_rate
 from rpfgsm_jax.report import Cell, Table
 from rpfgsm_jax.report.cells import number_cell, rate_cell
@@ -36,17 +34,17 @@ _EQUAL_PSNR = (
 )
 
 
-def tables(results: Results, setup: Setup) -> list[Table]:
+def tables(results: Results) -> list[Table]:
   """The cheapest settings that protect as well, and all settings at equal eps and equal PSNR."""
-  photos = passes.shared_photos(results, setup)
+  photos = passes.shared_photos(results)
   if not photos:
     return []
   compared = {
-    kind: passes.compare(results, setup, photos, equal_psnr=equal_psnr)
+    kind: passes.compare(results, photos, equal_psnr=equal_psnr)
     for kind, equal_psnr in (("at equal eps", False), ("at equal PSNR", True))
   }
   note = f"{len(photos)} photos. {_RULE}"
-  found = [_cheapest(compared, passes.reference(setup).passes, f"{note} {_EQUAL_PSNR}")]
+  found = [_cheapest(compared, passes.reference(results.setup).passes, f"{note} {_EQUAL_PSNR}")]
   columns = ("setting", "first step", "passes", "eps", "PSNR", *_RATES, *_DIFFERENCES, "as well")
   for (kind, some), more in zip(compared.items(), ("", f" {_EQUAL_PSNR}"), strict=True):
     lines = [_line(results, each, photos) for each in some]
@@ -100,17 +98,15 @@ def _rate(
   return misleading_rate(passes.misled(results, blend, photos, defended=defended, top=top))
 
 
-def figure(results: Results, setup: Setup, folder: pathlib.Path) -> "Figure | None":
+def figure(results: Results) -> "Figure | None":
   """Misleading rates of unseen networks behind defenses, against passes and against PSNR."""
-  del folder
-  photos = passes.shared_photos(results, setup)
+  photos = passes.shared_photos(results)
   if not photos:
     return None
-  paper = _point(results, passes.reference(setup), photos)
+  paper = _point(results, passes.reference(results.setup), photos)
   options: dict[str, list[list[_Point]]] = {}
-  for setting in passes.settings_in(results, setup):
-    there = [each for each in setting.members if each.name in results.outcomes]
-    points = [_point(results, each, photos) for each in there]
+  for setting in passes.settings_in(results):
+    points = [_point(results, each, photos) for each in results.present(setting.members)]
     options.setdefault(setting.option, []).append(points)
   styles = plots.line_styles(list(options))
   made = plots.new_figure(10, 3.6 * len(TOPS) + 0.9)

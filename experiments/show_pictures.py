@@ -13,7 +13,6 @@ import numpy as np
 from experiments import plots, variants
 from experiments.lineup import ORIGINAL
 from experiments.results import TRUE, Results
-from experiments.variants import Setup
 from rpfgsm_jax import data
 
 if TYPE_CHECKING:
@@ -22,17 +21,7 @@ if TYPE_CHECKING:
 
 # In the order of the paper.
 _FIGURE_1 = ("jsma", "cw", "deepfool", "sparsefool", "eot", "di-fgsm", "e-fgsm", "rp-fgsm")
-_TABLE_IV = (
-  "cw",
-  "deepfool",
-  "sparsefool",
-  "u-fgsm",
-  "p-fgsm",
-  "eot",
-  "di-fgsm",
-  "e-fgsm",
-  "rp-fgsm",
-)
+_TABLE_IV = ("cw", "deepfool", "sparsefool", "u-fgsm", "p-fgsm", *_FIGURE_1[4:])
 _MARGIN, _HEAD = 8, 56  # pixels around the panels of Fig. 1 and above them
 _NEARLY_ALL, _NEARLY_NONE = 0.9995, 0.0005  # probabilities beyond which Table IV has a triangle
 _BLUE = "#a8d1f0"
@@ -41,20 +30,14 @@ _LONGEST = 25  # letters of a class name that fit beside its probability
 _NAME, _PHOTO, _CELL, _LINE, _TOP, _EDGE = 1.25, 1.0, 2.55, 0.185, 0.62, 0.12
 
 
-def image_path(results: Results, folder: pathlib.Path, attack: str, photo: str) -> pathlib.Path:
+def image_path(results: Results, attack: str, photo: str) -> pathlib.Path:
   """Returns where the image of a kept photograph lies, or would if the folder has none."""
-  return folder / "images" / attack / results.outcomes[attack].extra[photo]["png"]
+  return results.folder / "images" / attack / results.outcomes[attack].extra[photo]["png"]
 
 
-def _kept(
-  results: Results, setup: Setup, folder: pathlib.Path, attacks: Sequence[str]
-) -> tuple[dict[str, str], list[str]]:
-  """Returns (name -> title) of the original and the attacks, and the photographs kept of all.
-
-  The best known scene comes first, chosen by the clean photograph alone: the mean probability that
-  networks give to their answers.
-  """
-  found = variants.by_plain_name(setup)
+def _kept(results: Results, attacks: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+  """Returns name -> title of the original and the attacks, and the photographs kept of all."""
+  found = variants.by_plain_name(results.setup)
   titles = {ORIGINAL: ORIGINAL} | {found[name].name: found[name].title for name in attacks}
   titles = {name: title for name, title in titles.items() if name in results.outcomes}
   if len(titles) < 2:
@@ -65,26 +48,26 @@ def _kept(
     for photo, extra in clean.items()
     if "classes" in extra
     and all(photo in results.outcomes[name].extra for name in titles)
-    and all(image_path(results, folder, name, photo).is_file() for name in titles)
+    and all(image_path(results, name, photo).is_file() for name in titles)
   ]
 
+  # The best known scene first, chosen by the clean photograph alone.
   def confidence(photo: str) -> float:
     return float(np.mean([each[0] for each in clean[photo]["probabilities"]]))
 
   return titles, sorted(photos, key=confidence, reverse=True)
 
 
-def figure1(results: Results, setup: Setup, folder: pathlib.Path) -> "Figure | None":
+def figure1(results: Results) -> "Figure | None":
   """Fig. 1: absolute change of every pixel, summed over channels, on one scale for all panels."""
   from matplotlib.cm import ScalarMappable
   from matplotlib.colors import Normalize
 
-  titles, photos = _kept(results, setup, folder, _FIGURE_1)
+  titles, photos = _kept(results, _FIGURE_1)
   if not photos:
     return None
   panels = [
-    [data.read_image(image_path(results, folder, name, photo)) for name in titles]
-    for photo in photos[:3]
+    [data.read_image(image_path(results, name, photo)) for name in titles] for photo in photos[:3]
   ]
   maps = [[_change(image, original) for image in others] for original, *others in panels]
   # Sparse attacks change few pixels by hundreds of levels; of three channels eps = 16 is 48.
@@ -150,12 +133,9 @@ def _lay_out(
   return figure, grid, place(right + 4, 0, 16, bottom - _MARGIN)
 
 
-def table4(results: Results, setup: Setup, folder: pathlib.Path) -> "Figure | None":
-  """Table IV: one photograph after each attack and every network's five most likely classes.
-
-  The true class is blue; without true classes it is the network's answer on the original.
-  """
-  titles, photos = _kept(results, setup, folder, _TABLE_IV)
+def table4(results: Results) -> "Figure | None":
+  """Table IV: one photograph after each attack and every network's five most likely classes."""
+  titles, photos = _kept(results, _TABLE_IV)
   if not photos:
     return None
   row_height = 5 * _LINE + 0.16
@@ -177,7 +157,7 @@ def table4(results: Results, setup: Setup, folder: pathlib.Path) -> "Figure | No
     axes.plot([_EDGE, width - _EDGE], [top, top], color="#cccccc", linewidth=0.8)
     middle = top + row_height / 2
     axes.text(_EDGE, middle, textwrap.fill(title, 13), fontsize=10, **write)
-    image = data.read_image(image_path(results, folder, name, photos[0]))
+    image = data.read_image(image_path(results, name, photos[0]))
     _draw_photo(axes, image, _EDGE + _NAME, middle, row_height - 0.1)
     for place in range(len(results.titles)):
       classes = _classes(results, name, photos[0], place)

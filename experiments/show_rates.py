@@ -4,21 +4,19 @@ from collections.abc import Iterator, Sequence
 
 from experiments.lineup import ORIGINAL
 from experiments.results import OWN, TOPS, TRUE, Results
-from experiments.variants import Setup
 from rpfgsm_jax.evaluation import Rate
 from rpfgsm_jax.report import Cell, Table
 
 _COLUMNS = ("attack", "photos", "network", "defense", "measure", "rate", "low", "high")
 
 
-def every_rate(results: Results, setup: Setup) -> Table:
+def every_rate(results: Results) -> Table:
   """Returns misleading and detection rates of all attacks in the rows, unrounded.
 
   Measures: `top-K TRUE`, misled about the true class; `top-K own`, about the network's own answer
   on the clean photo; `detected`, by the network's detector for that defense or family; `detected,
   misled`, the same of photos whose undefended image misleads this network about the scene.
   """
-  del setup
   lines = [
     [name, Cell(str(rate.count), rate.count), title, defense, measure, *_cells(rate)]
     for name in results.outcomes

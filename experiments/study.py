@@ -80,11 +80,7 @@ def run(
   cache: CompileCache | None = None,
   say: Say = print,
 ) -> float | None:
-  """Makes the rows of some contenders that the folder does not have yet.
-
-  Returns the seconds from the start of the process to the first photographs behind an attack; None
-  if there was nothing to do.
-  """
+  """Makes the rows that are missing; returns the seconds until the first attacked photographs."""
   contenders = tuple({each.name: each for each in contenders}.values())
   found = open_journal(plan, say)
   journal.check_same(found.attacks, contenders)

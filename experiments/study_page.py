@@ -1,31 +1,25 @@
 """One HTML page of a study: sortable tables, figures, and photographs before and after."""
 
-import pathlib
 from collections.abc import Iterable, Iterator
 
 from experiments import show_pictures, variants
 from experiments.lineup import ORIGINAL
 from experiments.results import Results
-from experiments.variants import Setup
 from rpfgsm_jax import data, report
 
 _SHOWN = ("rp-fgsm", "rp-fgsm-targeted", "di-fgsm", "u-fgsm")
 
 
-def write(
-  folder: pathlib.Path, results: Results, setup: Setup, sections: Iterable[report.Section]
-) -> None:
+def write(results: Results, sections: Iterable[report.Section]) -> None:
   """Writes the page: kept photographs before and after, then the sections."""
-  comparisons = list(_comparisons(folder, results, setup))
+  comparisons = list(_comparisons(results))
   shown = [report.Group("Before and after", comparisons)] if comparisons else []
   title = "RP-FGSM and the attacks it is compared with"
-  report.write_page(folder / "index.html", title, [*shown, *sections])
+  report.write_page(results.folder / "index.html", title, [*shown, *sections])
 
 
-def _comparisons(
-  folder: pathlib.Path, results: Results, setup: Setup
-) -> Iterator[report.Comparison]:
-  attacks = variants.by_plain_name(setup)
+def _comparisons(results: Results) -> Iterator[report.Comparison]:
+  attacks = variants.by_plain_name(results.setup)
   titles = {attacks[name].name: attacks[name].title for name in _SHOWN}
   for name in titles:
     if name not in results.outcomes:
@@ -33,7 +27,7 @@ def _comparisons(
     outcome = results.outcomes[name]
     for photo, extra in outcome.extra.items():
       before, after = (
-        show_pictures.image_path(results, folder, attack, photo) for attack in (ORIGINAL, name)
+        show_pictures.image_path(results, attack, photo) for attack in (ORIGINAL, name)
       )
       if not (before.is_file() and after.is_file()):
         continue

@@ -36,6 +36,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
   parser.add_argument("--resume", action="store_true", help="go on from the checkpoints")
   parser.add_argument("--stop-epoch", type=int, help="end after so many epochs of each run")
   parser.add_argument("--cache", type=pathlib.Path, help="decoded photographs and checkpoints")
+  from rpfgsm_jax import result_folder
+
+  try:
+    result_folder.check_words(sys.argv[1:] if arguments is None else arguments)
+  except result_folder.FolderError as error:
+    parser.error(str(error))
   options = parser.parse_args(arguments)
   for name in ("epochs", "stop_epoch"):
     value = getattr(options, name)
@@ -50,10 +56,12 @@ def main(arguments: list[str] | None = None) -> int:
   """Trains what the command line asks for; returns the process's exit status."""
   options = parse(arguments)
   from experiments.training import zoo  # imports JAX: after runtime.prepare()
+  from rpfgsm_jax import process
 
   try:
-    report = zoo.train_all(options)
-  except (ValueError, OSError) as error:
+    with process.absent_devices_named():
+      report = zoo.train_all(options)
+  except (ValueError, OSError, process.NoDeviceError) as error:
     print(f"error: {error}", file=sys.stderr)
     return 2
   print(json.dumps(report, indent=2))

@@ -83,10 +83,7 @@ def rp_variant(
   step_size: float = 1.0,
   step_schedule: StepSchedule = "constant",
 ) -> Contender:
-  """Returns RP-FGSM with some things done otherwise; two calls that mean the same give one name.
-
-  None is all seen networks, the paper's number of iterations, and the run's epsilon.
-  """
+  """Returns RP-FGSM with some things done otherwise; calls that mean the same give one name."""
   networks = setup.seen if networks is None else tuple(networks)
   epsilon = setup.epsilon if epsilon is None else epsilon
   ensemble = choice == "ensemble" and len(networks) > 1  # of one network both choices are the same
@@ -126,6 +123,11 @@ def rp_variant(
   )
 
 
+def choice_of(contender: Contender) -> str:
+  """Returns `one` of an attack on one network, else how an iteration chooses among several."""
+  return "one" if len(contender.networks) == 1 else contender.config.classifier_choice
+
+
 def _changes(
   config: rp.RPFGSMConfig, *, transformed: bool, uniform: bool
 ) -> Iterator[tuple[str, str]]:
@@ -153,10 +155,7 @@ def _changes(
 
 
 def paper_attacks(setup: Setup, epsilon: float | None = None) -> tuple[Contender, ...]:
-  """Returns RP-FGSM and the eleven attacks it is compared with, in the order of the paper's tables.
-
-  Sanchez-Matilla et al. (2020), Sec. V-A and V-B. Attacks on one network use the reference.
-  """
+  """Returns RP-FGSM and the attacks it is compared with, in the paper's order; Sec. V-A and V-B."""
   if epsilon is None:
     return (*_minimal_norm_attacks(setup), *_signed_attacks(setup, setup.epsilon))
   return tuple(_signed_attacks(setup, epsilon))

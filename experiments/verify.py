@@ -27,11 +27,7 @@ def pixel_digest(image: np.ndarray) -> str:
 
 
 def verify(folder: pathlib.Path, networks: Sequence[Classifier], size: int) -> int:
-  """Checks every image that the rows name, and returns how many there are.
-
-  Each file holds exactly the pixels that were evaluated, lies in the eps-ball around its original,
-  and the networks predict from it what its row says.
-  """
+  """Checks every image that the rows name: pixels, eps-ball and answers; returns how many."""
   header: dict[str, Any] = {}
   seen: set[tuple[str, str]] = set()
   photos: set[str] = set()

@@ -30,7 +30,8 @@ from rpfgsm_jax.attacks.signed import signed_attack
 from rpfgsm_jax.attacks.sparsefool import SparseFoolConfig, sparsefool
 from rpfgsm_jax.attacks.steps import AttackResult
 from rpfgsm_jax.attacks.transfer import TransferOptions
-from rpfgsm_jax.engine import OutOfMemoryError, Protector, protect, protect_batches
+from rpfgsm_jax.engine.batches import protect, protect_batches
+from rpfgsm_jax.engine.protector import OutOfMemoryError, Protector
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.models.embedder import Embedder
 from rpfgsm_jax.models.weights import available_networks, load_classifier

@@ -7,6 +7,7 @@ killed outright leaves at most a hidden `.…partial…` file, which no reader o
 """
 
 import contextlib
+import json
 import os
 import pathlib
 import re
@@ -14,9 +15,12 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 PathLike = str | os.PathLike[str]
-_LEFTOVER = re.compile(r"\..{0,64}\.[0-9a-f]{16}\.partial\.(png|webp|jpg|json)", re.DOTALL)
+# Versions before had a part of the file's own name in front.
+_LEFTOVER = re.compile(r"\.(.{0,64}\.)?[0-9a-f]{16}\.partial\.(png|webp|jpg|json)", re.DOTALL)
+_LONGEST_SUFFIX = 16  # bytes; what is longer says nothing of a format
 _FORGOTTEN = 3600.0  # seconds after which a temporary file is nobody's; writing one takes less
 
 
@@ -37,14 +41,16 @@ def replacing(path: PathLike) -> Iterator[pathlib.Path]:
 
   Missing parent folders are created. A symbolic link is followed: the file it names is replaced.
   A new file gets the permissions of the process, a replaced one keeps its own. The temporary file
-  is empty, in the same folder, and has the same suffix.
+  is empty, in the same folder, and has the same suffix; its name does not grow with the file's, for
+  which file systems leave as few as 143 bytes.
   """
   target = pathlib.Path(os.path.realpath(path))
   if target.is_dir():
     raise IsADirectoryError(f"path must name a file to write, got the folder {path}; add a name.")
   target.parent.mkdir(parents=True, exist_ok=True)
   # The suffix stays: some writers (NumPy, Pillow) read the format from it.
-  temporary = target.parent / f".{target.stem[:64]}.{secrets.token_hex(8)}.partial{target.suffix}"
+  suffix = target.suffix if len(os.fsencode(target.suffix)) <= _LONGEST_SUFFIX else ""
+  temporary = target.parent / f".{secrets.token_hex(8)}.partial{suffix}"
   # Mode 0o666 through os.open respects the umask; tempfile would leave a file only we can read.
   os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
   try:
@@ -75,9 +81,20 @@ def through_the_disk(path: pathlib.Path, content: bytes) -> bytes:
   return path.read_bytes()
 
 
+def read_text(path: PathLike) -> str:
+  """Returns what a text file says that a user gave: UTF-8, with or without a byte-order mark."""
+  return pathlib.Path(path).read_text(encoding="utf-8-sig")
+
+
 def write_text(path: PathLike, content: str) -> None:
   """Creates or replaces a text file in one step: UTF-8, lines ending in a bare line feed."""
   write_bytes(path, content.encode("utf-8"))
+
+
+def strict_json(values: Any, *, indent: int | None = None, compact: bool = False) -> str:
+  """Returns JSON that every reader takes: NaN and infinity are a ValueError."""
+  separators = (",", ":") if compact else None
+  return json.dumps(values, indent=indent, separators=separators, allow_nan=False)
 
 
 @contextlib.contextmanager
@@ -88,7 +105,7 @@ def replacing_folder(path: PathLike) -> Iterator[pathlib.Path]:
   folder and leaves an earlier one as it was.
   """
   target = pathlib.Path(os.path.realpath(path))
-  temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+  temporary = target.with_name(f".{secrets.token_hex(8)}.partial")
   temporary.mkdir(parents=True)
   try:
     yield temporary
@@ -106,7 +123,7 @@ def replace_folder(complete: PathLike, path: PathLike) -> None:
   target = pathlib.Path(os.path.realpath(path))
   old = None
   if target.exists():
-    old = target.with_name(f".{target.name}.{secrets.token_hex(4)}.old")
+    old = target.with_name(f".{secrets.token_hex(8)}.old")
     target.rename(old)
   try:
     pathlib.Path(complete).rename(target)

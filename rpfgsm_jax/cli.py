@@ -7,12 +7,13 @@ own, `cli_protect.py`.
 import contextlib
 import dataclasses
 import pathlib
+import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from rpfgsm_jax import cli_protect
+from rpfgsm_jax import atomic, cli_protect, process, result_folder
 from rpfgsm_jax.cli_protect_options import PREPROCESSINGS
 
 if TYPE_CHECKING:
@@ -37,7 +38,20 @@ def _reported_failures(*more: type[Exception]) -> Iterator[None]:
     raise click.ClickException(str(error)) from error
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Program(click.Group):
+  """A group that refuses empty words before any command sees them."""
+
+  def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    try:
+      result_folder.check_words(args)
+    except result_folder.FolderError as error:
+      raise click.UsageError(str(error), ctx) from error
+    return super().parse_args(ctx, args)
+
+
+@click.group(
+  cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
+)
 @click.version_option(package_name="rpfgsm-jax")
 def cli() -> None:
   """Protects photographs from scene classifiers with RP-FGSM."""
@@ -54,6 +68,7 @@ cli.add_command(cli_protect.protect)
   "networks",
   multiple=True,
   default=BUNDLED_NETWORKS,
+  show_default=False,
   metavar="NAME",
   help="A network that judges, by name or folder; may be repeated.  [default: the bundled four]",
 )
@@ -66,14 +81,12 @@ cli.add_command(cli_protect.protect)
   "--train-limit",
   type=click.IntRange(min=1),
   default=1000,
-  show_default=True,
   help="How many of them at most, evenly spread.",
 )
 @click.option(
   "--preprocess",
   type=click.Choice(PREPROCESSINGS),
   default="paper",
-  show_default=True,
   help="How photos come to a network's size: resized, or cropped to the center.",
 )
 @click.option(
@@ -81,15 +94,7 @@ cli.add_command(cli_protect.protect)
   type=click.Path(path_type=pathlib.Path),
   help="Folder for report.md, index.html and rows.jsonl; an earlier one is replaced.",
 )
-def evaluate(
-  original: pathlib.Path,
-  protected: pathlib.Path,
-  networks: tuple[str, ...],
-  train: pathlib.Path | None,
-  train_limit: int,
-  preprocess: str,
-  out: pathlib.Path | None,
-) -> None:
+def evaluate(original: pathlib.Path, protected: pathlib.Path, **options: Any) -> None:
   """Measures the photos of PROTECTED against those of ORIGINAL, whatever made them.
 
   Photos are paired by relative path, suffix aside (photo.jpg and photo.png). Sub-folders of
@@ -104,17 +109,18 @@ def evaluate(
     write_comparison,
   )
 
+  out, training = options["out"], options["train"]
   with _reported_failures(ComparisonError):
     if out is not None:
-      check_out(out, [folder for folder in (original, protected, train) if folder is not None])
+      check_out(out, [folder for folder in (original, protected, training) if folder is not None])
     with _progress_bar("photos", unit=" photos", unit_scale=False) as progress:
       found = compare_folders(
         original,
         protected,
-        networks,
-        training=train,
-        training_limit=train_limit,
-        preprocess=preprocess,
+        options["networks"],
+        training=training,
+        training_limit=options["train_limit"],
+        preprocess=options["preprocess"],
         brisque_model=_brisque_model(),
         progress=progress,
       )
@@ -247,7 +253,7 @@ def _config_and_names(arch: str, classes: pathlib.Path | None) -> tuple["Config"
   if classes is None:
     return PAPER[arch], places365_class_names()
   try:
-    lines = classes.read_text(encoding="utf-8").splitlines()
+    lines = atomic.read_text(classes).splitlines()
   except UnicodeDecodeError as error:
     raise click.BadParameter(f"{classes} is not UTF-8 text.", param_hint="--classes") from error
   names = tuple(line.strip() for line in lines if line.strip())
@@ -262,8 +268,13 @@ def _config_and_names(arch: str, classes: pathlib.Path | None) -> tuple["Config"
 
 def main() -> None:
   """Entry point of the command."""
+  process.write_anything()
   try:
-    cli(prog_name="rpfgsm")
+    with process.absent_devices_named():
+      cli(prog_name="rpfgsm")
+  except process.NoDeviceError as error:
+    click.ClickException(str(error)).show()
+    sys.exit(1)
   except SystemExit as ended:
     if ended.code == cli_protect.INTERRUPTED:
       cli_protect.leave_at_once()

@@ -2,21 +2,27 @@
 
 import contextlib
 import dataclasses
-import json
 import os
 import pathlib
+import stat
 import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from rpfgsm_jax.cli_protect_options import DEFAULT_HELD_OUT, DEFAULT_NETWORKS, all_options
+from rpfgsm_jax.atomic import strict_json
+from rpfgsm_jax.cli_protect_options import (
+  BESIDE_OUT,
+  DEFAULT_HELD_OUT,
+  DEFAULT_NETWORKS,
+  ProtectCommand,
+  all_options,
+)
 
 if TYPE_CHECKING:
-  from rpfgsm_jax.jobs import Job, RunningJob
-  from rpfgsm_jax.jobs.engines import Engine
+  from rpfgsm_jax.jobs.run import RunningJob
+  from rpfgsm_jax.jobs.spec import Job
   from rpfgsm_jax.photos.config import PhotoConfig
 
 NOT_PROTECTED = 3
@@ -24,14 +30,19 @@ INTERRUPTED = 130
 _SAID_NOTES = 20
 _PAPERS_EPSILON = 16.0  # gray levels
 _MEGA = 1e6
-# Options that only have a meaning with one --size.
+_NAME_THE_PAGE = "name another place, --report PAGE.html"
+# Options that only have a meaning beside one choice of another.
 _BELONGS_TO = {
-  "network": {"preprocess"},
-  "photo": {"held_out", "working_megapixels", "keep_metadata", "report", "strict", "texture"},
-}
+  ("size", "network"): {"preprocess"},
+  ("size", "photo"): {
+    "held_out", "working_megapixels", "keep_metadata", "report", "strict", "texture",
+  },
+  ("encoding_format", "jpeg"): {"quality", "subsampling"},
+  ("engine", "ray"): {"address"},
+}  # fmt: skip
 
 
-@click.command()
+@click.command(cls=ProtectCommand)
 @all_options
 @click.pass_context
 def protect(context: click.Context, **options: Any) -> None:
@@ -52,11 +63,22 @@ def protect(context: click.Context, **options: Any) -> None:
   Exit codes: 0 all done, 1 a photo could not be done or the job failed, 2 the command was wrong,
   3 with --strict, all done but not all protected, 130 interrupted.
   """
+  from rpfgsm_jax.jobs.spec import JobError, SettingsError
+  from rpfgsm_jax.models.weights import WeightsError
+  from rpfgsm_jax.result_folder import FolderError
+
   check_together(context, options)
   if options["report"]:
     _check_page(options)
-  with _exit_codes():
+  try:
     code = _list(options) if options["dry_run"] else _run(options)
+  except (SettingsError, FolderError, WeightsError) as error:
+    raise click.UsageError(str(error)) from error
+  except (JobError, OSError) as error:
+    raise click.ClickException(str(error)) from error
+  except KeyboardInterrupt:
+    click.echo("interrupted before the first photo; the same command begins again", err=True)
+    code = INTERRUPTED
   if code:
     raise click.exceptions.Exit(code)
 
@@ -68,55 +90,42 @@ def leave_at_once() -> None:
   os._exit(INTERRUPTED)
 
 
-@contextlib.contextmanager
-def _exit_codes() -> Iterator[None]:
-  from rpfgsm_jax.jobs import FolderError, JobError, SettingsError
-  from rpfgsm_jax.models.weights import WeightsError
-
-  try:
-    yield
-  except (SettingsError, FolderError, WeightsError) as error:
-    raise click.UsageError(str(error)) from error
-  except (JobError, OSError) as error:
-    raise click.ClickException(str(error)) from error
-  except KeyboardInterrupt:
-    click.echo("interrupted before the first photo; the same command begins again", err=True)
-    raise click.exceptions.Exit(INTERRUPTED) from None
-
-
 def check_together(context: click.Context, options: dict[str, Any]) -> None:
   """Refuses options that exclude each other, or that have no meaning beside another."""
   names = {option.name: option.opts[0] for option in context.command.params}
   given = {
     name for name in names if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
   }
-  other = "photo" if options["size"] == "network" else "network"
-  for name in sorted(_BELONGS_TO[other] & given):
-    raise click.UsageError(
-      f"{names[name]} belongs to --size {other}; leave it out or change the size."
-    )
-  if {"strength", "epsilon"} <= given:
-    raise click.UsageError("--strength and --epsilon say the same; leave one out.")
-  for name in sorted({"quality", "subsampling"} & given):
-    if options["encoding_format"] != "jpeg":
-      raise click.UsageError(f"{names[name]} is JPEG's; add --format jpeg or leave it out.")
-  if options["shard"] is not None and options["distributed"]:
-    raise click.UsageError("--shard and --distributed exclude each other; leave one out.")
-  if options["engine"] == "ray" and (options["shard"] is not None or options["distributed"]):
-    raise click.UsageError(
-      "--engine ray divides the photos itself; leave --shard and --distributed out."
-    )
-  if options["engine"] == "local" and options["address"] is not None:
-    raise click.UsageError("--address is Ray's; add --engine ray or leave it out.")
+  for (option, choice), belonging in _BELONGS_TO.items():
+    for name in sorted(belonging & given if options[option] != choice else ()):
+      what = names[option]
+      raise click.UsageError(
+        f"{names[name]} belongs to {what} {choice}; leave it out or change the {what.strip('-')}."
+      )
+  shares = {"shard", "distributed"}
+  for wrong, message in (
+    ({"strength", "epsilon"} <= given, "--strength and --epsilon say the same; leave one out."),
+    (shares <= given, "--shard and --distributed exclude each other; leave one out."),
+    (
+      options["engine"] == "ray" and shares & given,
+      "--engine ray divides the photos itself; leave --shard and --distributed out.",
+    ),
+  ):
+    if wrong:
+      raise click.UsageError(message)
 
 
 def job_of(options: dict[str, Any]) -> "Job":
   """Returns the job that the options describe."""
   from PIL import Image
 
-  from rpfgsm_jax.jobs import Job
+  from rpfgsm_jax.jobs.spec import Job, Shard
 
-  largest = options["max_megapixels"]
+  largest, shard = options["max_megapixels"], options["shard"]
+  if options["distributed"]:
+    shard = Shard.of_this_process()
+  elif shard is not None:
+    shard = Shard.parse(shard)
   choices = {"working_pixels": "working_megapixels", "micro_batch": "micro_batch"}
   return Job(
     sources=options["sources"],
@@ -128,7 +137,7 @@ def job_of(options: dict[str, Any]) -> "Job":
     seed=options["seed"],
     batch_size=options["batch_size"],
     devices=options["devices"] if options["engine"] == "local" else None,
-    shard=_shard(options),
+    shard=shard,
     max_pixels=Image.MAX_IMAGE_PIXELS if largest is None else round(_MEGA * largest),
     overwrite=options["overwrite"],
   )
@@ -178,49 +187,32 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
   return {name: value for name, value in values.items() if value not in (None, "auto")}
 
 
-def _shard(options: dict[str, Any]) -> Any:
-  from rpfgsm_jax.jobs import Shard
-  from rpfgsm_jax.jobs.distributed import shard_of_this_process
-
-  if options["distributed"]:
-    return shard_of_this_process()
-  return None if options["shard"] is None else Shard.parse(options["shard"])
-
-
-def engine_of(options: dict[str, Any]) -> "Engine":
-  """Returns the engine that the options describe; with Ray, devices are its workers."""
-  if options["engine"] == "local":
-    from rpfgsm_jax.jobs.engines import LocalEngine
-
-    return LocalEngine()
-  from rpfgsm_jax.jobs.ray_engine import RayEngine
-
-  return RayEngine(options["address"], options["devices"])
-
-
 def _run(options: dict[str, Any]) -> int:
   """Does the work; returns the exit code."""
   from rpfgsm_jax import process
 
   cache = process.prepare()
-  from rpfgsm_jax import jobs
+  from rpfgsm_jax.jobs.engines import LocalEngine
+  from rpfgsm_jax.jobs.ray_engine import RayEngine
+  from rpfgsm_jax.jobs.run import open_job
 
-  with jobs.open_job(job_of(options), engine_of(options)) as running:
+  local = options["engine"] == "local"
+  engine = LocalEngine() if local else RayEngine(options["address"], options["devices"])
+  with open_job(job_of(options), engine) as running:
     if running.to_do:
       click.echo(f"{running.to_do} to do; {cache.describe()}", err=True)
     try:
       interrupted = _follow(running)
     finally:
-      summary = running.summary()
-      click.echo(summary.to_text(), err=options["as_json"])
+      click.echo(running.to_text(), err=options["as_json"])
       if options["as_json"]:
-        click.echo(json.dumps(running.to_json()))
+        click.echo(strict_json(running.to_json()))
     if interrupted:
       click.echo("interrupted; the same command goes on", err=True)
       return INTERRUPTED
     if options["report"]:
-      _write_report(_page_of(options["out"]), running)
-  if summary.failures:
+      _write_report(_page_of(options), options["out"], running)
+  if running.failures:
     return 1
   lacking = {"partly", "not"} & set(running.statuses.values())
   return NOT_PROTECTED if options["strict"] and lacking else 0
@@ -257,10 +249,10 @@ def _follow(running: "RunningJob") -> bool:
 
 def _list(options: dict[str, Any]) -> int:
   """Says what would be done; returns the exit code that could be expected."""
-  from rpfgsm_jax import jobs
   from rpfgsm_jax.jobs.messages import one_line
+  from rpfgsm_jax.jobs.run import preview
 
-  found = jobs.preview(job_of(options))
+  found = preview(job_of(options))
   counts = dict.fromkeys(("to do", "done", "refused"), 0)
   for each in found:
     counts[each.standing] += 1
@@ -273,37 +265,63 @@ def _list(options: dict[str, Any]) -> int:
       each._asdict() | {"output": None if each.output is None else str(each.output)}
       for each in found
     ]
-    click.echo(json.dumps({"photos": photos}))
+    click.echo(strict_json({"photos": photos}))
   click.echo(", ".join(f"{count} {standing}" for standing, count in counts.items()), err=True)
   return 1 if counts["refused"] else 0
 
 
-def _page_of(out: pathlib.Path) -> pathlib.Path:
-  """The page lies beside the results: inside, it would be published with them."""
-  results = pathlib.Path(os.path.abspath(out))
+def _page_of(options: dict[str, Any]) -> pathlib.Path:
+  """Returns the place of the page: beside the results, inside it would be published with them."""
+  if options["report"] != BESIDE_OUT:
+    return pathlib.Path(os.path.abspath(options["report"]))
+  results = pathlib.Path(os.path.abspath(options["out"]))
+  if not results.name:
+    raise click.UsageError(f"--report: nothing lies beside {results}; {_NAME_THE_PAGE}.")
   return results.with_name(f"{results.name}-report.html")
 
 
 def _check_page(options: dict[str, Any]) -> None:
+  """Refuses a page that could not be written, before any photo is attacked."""
   from rpfgsm_jax.report import is_page
+  from rpfgsm_jax.result_folder import FolderError, check_writable
 
-  path = _page_of(options["out"])
-  if os.path.lexists(path) and not options["overwrite"] and not is_page(path):
+  path = _page_of(options)
+  if path.suffix != ".html":
+    raise click.UsageError(f"--report must end in .html, got {path}; browsers go by it.")
+  try:
+    mode = path.lstat().st_mode
+  except (FileNotFoundError, NotADirectoryError):
+    mode = None
+  except OSError as error:
+    why = error.strerror or error
+    raise click.UsageError(f"--report cannot write {path} ({why}); {_NAME_THE_PAGE}.") from error
+  if mode is not None and stat.S_ISDIR(mode):
+    raise click.UsageError(f"--report must be a file, got the folder {path}; {_NAME_THE_PAGE}.")
+  if mode is not None and not options["overwrite"] and not is_page(path):
     raise click.UsageError(
       f"--report writes {path}, which is there and is no such page; move it away, or --overwrite "
       "replaces it."
     )
+  try:
+    check_writable(path.parent, "--report PAGE.html")
+  except FolderError as error:
+    raise click.UsageError(str(error)) from error
 
 
-def _write_report(path: pathlib.Path, running: "RunningJob") -> None:
+def _write_report(path: pathlib.Path, out: pathlib.Path, running: "RunningJob") -> None:
   from rpfgsm_jax.photos.page import Entry, write_photo_page
 
   entries = [
-    Entry.of(task.record.relative, task.record.path.absolute(), task.output, facts)
+    Entry(task.relative, task.path.absolute(), task.output, facts)
     for task, facts in running.records()
   ]
   if not entries:
     click.echo("no report: no photo is done", err=True)
     return
-  write_photo_page(path, entries, failures=running.summary().failures)
-  click.echo(f"{path} shows the originals: keep it private", err=True)
+  write_photo_page(path, entries, failures=running.failures)
+  among = path.is_relative_to(os.path.abspath(out))
+  click.echo(
+    f"{path} shows the originals: keep it private"
+    + (", and do not publish it with the results it lies among" if among else ""),
+    err=True,
+  )

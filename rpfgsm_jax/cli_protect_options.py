@@ -1,5 +1,6 @@
 """The options of `rpfgsm protect`: names, types, help."""
 
+import itertools
 import pathlib
 from collections.abc import Callable
 
@@ -10,6 +11,21 @@ DEFAULT_NETWORKS = ("scenes25/resnet18", "scenes25/resnet50", "scenes25/alexnet"
 DEFAULT_HELD_OUT = "scenes25/densenet161"
 STRENGTH_NAMES = ("gentle", "medium", "strong")
 MAX_SEED = 2**64 - 1
+BESIDE_OUT = "beside OUT"  # the value of a `--report` that stands alone
+
+
+class ProtectCommand(click.Command):
+  """A command whose `--report` may stand alone: it takes the next word only where that is a page.
+
+  Click itself would take any word, a SOURCE too.
+  """
+
+  def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    whole = [
+      f"{word}={BESIDE_OUT}" if word == "--report" and not following.endswith(".html") else word
+      for word, following in itertools.pairwise([*args, ""])
+    ]
+    return super().parse_args(ctx, whole)
 
 
 class _NumberOr(click.ParamType):
@@ -49,7 +65,6 @@ OPTIONS = (
     "--size",
     type=click.Choice(["photo", "network"]),
     default="photo",
-    show_default=True,
     help="Each photo at its own size, or all at the networks' size, as data sets are.",
   ),
   click.option(
@@ -57,6 +72,7 @@ OPTIONS = (
     "networks",
     multiple=True,
     default=DEFAULT_NETWORKS,
+    show_default=False,
     metavar="NAME",
     help="A network to mislead, by name or folder; may be repeated.  [default: the bundled "
     "ResNet18, ResNet50 and AlexNet]",
@@ -72,17 +88,14 @@ OPTIONS = (
     "--strength",
     type=_NumberOr(click.FloatRange(min=1, max=255), STRENGTH_NAMES),
     metavar="gentle|medium|strong|N",
-    help="How strong the change may be: by name, or in gray levels of 255.  [default: medium; at "
-    "the networks' size 16]",
+    help="By name, or in gray levels of 255.  [default: medium; at the networks' size 16]",
   ),
   click.option(
     "--epsilon",
     type=click.FloatRange(min=1, max=255),
     help="The same, as the papers call it: largest change of a value, gray levels.",
   ),
-  click.option(
-    "--texture", is_flag=True, help="Change smooth places less; at the same strength protects less."
-  ),
+  click.option("--texture", is_flag=True, help="Change smooth places less, which protects less."),
   click.option("--targeted", is_flag=True, help="Approach one random class a photo."),
   click.option(
     "--steps",
@@ -92,15 +105,13 @@ OPTIONS = (
   click.option(
     "--seed",
     type=click.IntRange(min=0, max=MAX_SEED),
-    help="Of all random draws; who knows it can compute them.  [default: the recorded one, or a "
-    "new one from the system's entropy]",
+    help="Of all random draws; keep it private.  [default: the recorded one, else a new one]",
   ),
   click.option(
     "--format",
     "encoding_format",
     type=click.Choice(["png", "webp", "jpeg"]),
     default="png",
-    show_default=True,
     help="Of the protected photos; png and webp lose nothing, and the attack knows JPEG's encoder.",
   ),
   click.option(
@@ -109,14 +120,13 @@ OPTIONS = (
   click.option(
     "--subsampling",
     type=click.Choice(["4:2:0", "4:4:4"]),
-    help="Of the colors of JPEG files.  [default: 4:2:0]",
+    help="Of JPEG's colors.  [default: 4:2:0]",
   ),
   click.option(
     "--working-megapixels",
     type=_NumberOr(click.FloatRange(min=0.01), ("auto", "own")),
     metavar="auto|own|N",
     default="auto",
-    show_default=True,
     help="Larger photos are attacked at about this size, and the change is brought to theirs; own: "
     "none is; auto: what OUT was begun with, else what suits the machine.",
   ),
@@ -139,15 +149,15 @@ OPTIONS = (
   click.option("--dry-run", is_flag=True, help="Only list what would be done; write nothing."),
   click.option(
     "--report",
-    is_flag=True,
-    help="Write a page beside OUT that shows each photo before and after; it is private.",
+    type=click.Path(dir_okay=False),
+    metavar="[PAGE.html]",
+    help="Write a private page: each photo before and after.  [default place: beside OUT]",
   ),
   click.option("--strict", is_flag=True, help="Exit code 3 where a photo is not fully protected."),
   click.option(
     "--preprocess",
     type=click.Choice(PREPROCESSINGS),
     default="paper",
-    show_default=True,
     help="With --size network, how photos come to it: resized, or cropped to the center.",
   ),
   click.option(
@@ -155,7 +165,6 @@ OPTIONS = (
     type=_NumberOr(click.IntRange(min=1), ("auto",)),
     metavar="auto|N",
     default="auto",
-    show_default=True,
     help="Photos attacked together on each device; auto: what suits it. Halved where they do not "
     "fit; changes no result.",
   ),
@@ -164,7 +173,6 @@ OPTIONS = (
     type=_NumberOr(click.IntRange(min=1), ("auto",)),
     metavar="auto|N",
     default="auto",
-    show_default=True,
     help="Photos computed together; last bits depend on it. auto: what OUT was begun with, else "
     "what suits the machine.",
   ),
@@ -174,30 +182,18 @@ OPTIONS = (
     metavar="N",
     help="The first N devices; with Ray, N workers.  [default: all]",
   ),
-  click.option(
-    "--shard",
-    metavar="I/N",
-    help="Only share I of N (0 <= I < N), as with the array ids of a cluster.",
-  ),
-  click.option(
-    "--distributed",
-    is_flag=True,
-    help="The share of this process, as JAX's cluster detection says.",
-  ),
+  click.option("--shard", metavar="I/N", help="Only share I of N, counted from 0."),
+  click.option("--distributed", is_flag=True, help="The share that JAX's cluster detection says."),
   click.option(
     "--engine",
     type=click.Choice(["local", "ray"]),
     default="local",
-    show_default=True,
     help="This process, or the workers of Ray, which see the same folders.",
   ),
   click.option(
-    "--address",
-    help="HOST:PORT of a running Ray cluster.  [default: a new one, on this machine]",
+    "--address", help="HOST:PORT of a Ray cluster.  [default: a new one, on this machine]"
   ),
-  click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object: the summary and each photo."
-  ),
+  click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs."),
 )
 
 

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from rpfgsm_jax.checks import as_int
+
 Devices = Sequence[jax.Device] | int | None
 """Devices of this process; a number: the first so many; None: all of `jax.local_devices()`."""
 
@@ -21,14 +23,15 @@ def choose_devices(devices: Devices = None) -> tuple[jax.Device, ...]:
   local = tuple(jax.local_devices())
   if devices is None:
     return local
-  if isinstance(devices, int) and not isinstance(devices, bool):
-    if not 1 <= devices <= len(local):
+  number = as_int(devices)
+  if number is not None:
+    if not 1 <= number <= len(local):
       more = "; before JAX starts, jax_num_cpu_devices divides a CPU into more"
       raise ValueError(
         f"devices must be in 1..{len(local)}, the {local[0].platform} devices of this process, got "
         f"{devices}; leave it out to use all{more if local[0].platform == 'cpu' else ''}."
       )
-    return local[:devices]
+    return local[:number]
   if not isinstance(devices, Sequence) or not all(isinstance(d, jax.Device) for d in devices):
     raise ValueError(
       f"devices must be a number, a sequence of jax devices or None, got {devices!r}; "

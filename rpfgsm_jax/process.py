@@ -4,13 +4,21 @@ For applications only, which are the command line, the workers it starts elsewhe
 experiments: a library that changed its user's process would be a nuisance.
 """
 
+import contextlib
 import ctypes
 import dataclasses
 import hashlib
 import importlib.metadata
+import io
 import os
 import pathlib
 import platform
+import sys
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+
+from rpfgsm_jax.user_folders import user_folder
 
 # XLA's CPU backend sends products to YNNPACK, convolutions to Eigen. The other way round each is
 # slower: YNNPACK's convolutions by a third, Eigen's product with a transposed matrix tenfold.
@@ -24,13 +32,13 @@ _WORTH_KEEPING = 0.1  # seconds of compilation from which a program goes to the 
 class CompileCache:
   """Where compiled programs are kept; `directory` is None when they are not."""
 
-  directory: pathlib.Path | None
+  directory: pathlib.Path | str | None  # a str: an address that only JAX can read
   filled: bool  # something was there before this run
 
   def describe(self) -> str:
     """Returns the sentence that a user reads while waiting."""
     if self.directory is None:
-      return "compiling (not kept: no folder of yours can be written to)"
+      return "compiling (not kept: no folder of yours can be written to; RPFGSM_CACHE names one)"
     if self.filled:
       return f"using compiled programs kept in {self.directory}"
     return f"compiling (once; kept in {self.directory})"
@@ -65,17 +73,23 @@ def keep_freed_memory() -> bool:
 def keep_compiled_programs() -> CompileCache:
   """Lets JAX keep compiled programs in the user's cache folder, so that the next run starts fast.
 
-  JAX_COMPILATION_CACHE_DIR, when set, names the folder instead; set and empty, nothing is kept.
+  JAX_COMPILATION_CACHE_DIR, when set, names the folder instead, or an address such as gs://BUCKET,
+  which is left to JAX; set and empty, nothing is kept.
   """
   import jax
-  import platformdirs
 
   wanted = os.environ.get("JAX_COMPILATION_CACHE_DIR")
   if wanted == "":
     return CompileCache(None, False)
   if wanted is None:
-    root = os.environ.get("RPFGSM_CACHE") or platformdirs.user_cache_dir("rpfgsm-jax")
-    wanted = pathlib.Path(root) / "compiled" / _machine()
+    root = user_folder("cache", "RPFGSM_CACHE")
+    if root is None:
+      return CompileCache(None, False)
+    wanted = root / "compiled" / _machine()
+  elif wanted.startswith("file://"):  # which JAX takes for an address too, and fails
+    wanted = urllib.request.url2pathname(urllib.parse.urlsplit(wanted).path)
+  elif "://" in wanted:  # JAX reads the variable itself
+    return CompileCache(wanted, False)
   directory = pathlib.Path(wanted)
   try:
     directory.mkdir(parents=True, exist_ok=True)
@@ -89,8 +103,43 @@ def keep_compiled_programs() -> CompileCache:
   return CompileCache(directory, filled)
 
 
+class NoDeviceError(RuntimeError):
+  """The user names a kind of device that is not there; the message says which, and the remedy."""
+
+
+@contextlib.contextmanager
+def absent_devices_named() -> Iterator[None]:
+  """Explains what JAX raises, in whatever form, where a variable names a device that is absent."""
+  try:
+    yield
+  except (RuntimeError, AssertionError) as error:
+    if type(error) not in (RuntimeError, AssertionError):  # JAX's are these themselves
+      raise
+    import jax
+
+    for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME"):
+      wanted = os.environ.get(name)
+      try:
+        _ = wanted and jax.devices()
+      except (RuntimeError, AssertionError) as reason:
+        why, _, _ = str(reason).partition(" (set JAX")  # its own remedy
+        raise NoDeviceError(
+          f"{name}={wanted} names a device that JAX cannot start here{why and f' ({why})'}; unset "
+          f"it to take what there is, or set {name}=cpu."
+        ) from error
+    raise
+
+
+def write_anything() -> None:
+  """Lets the output spell out what its encoding lacks, such as file names, instead of failing."""
+  for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+      stream.reconfigure(errors="backslashreplace")
+
+
 def prepare() -> CompileCache:
   """Makes all settings; called once, before anything is computed."""
+  write_anything()
   prefer_fast_cpu_kernels()
   keep_freed_memory()
   return keep_compiled_programs()

@@ -4,10 +4,11 @@ Photos and results lie apart. What is already in a folder is ours or is left alo
 were begun with other settings are not gone on with; another environment is worth a note.
 """
 
+import itertools
 import json
 import os
 import pathlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 PathLike = str | os.PathLike[str]
@@ -24,6 +25,18 @@ class Record(NamedTuple):
 
   settings: Mapping[str, Any]  # decide the results
   environment: Mapping[str, Any]  # may decide last bits: versions, the kind of device
+
+
+def check_words(words: Sequence[str]) -> None:
+  """Refuses a command line with an empty word, which as a path would be the current folder."""
+  for before, word in itertools.pairwise(["", *words]):
+    if word.startswith("--") and word.endswith("="):
+      before, word = word.removesuffix("="), ""
+    if not word:
+      what = before if before.startswith("-") else f"the word after {before or 'the command'}"
+      raise FolderError(
+        f"{what} must not be empty; is a variable not set? The current folder is written as a dot."
+      )
 
 
 def check_apart(

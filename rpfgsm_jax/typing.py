@@ -22,7 +22,7 @@ Labels = Array
 """`(B,)` int32 class indices; -1 where there is none."""
 
 Key = Array
-"""A typed PRNG key, `jax.random.key(seed)`, shape `()`."""
+"""A typed threefry2x32 key, `jax.random.key(seed)` by default, shape `()`."""
 
 Params = dict[str, Array]
 """Flat parameters of a network: dotted name -> array."""

@@ -32,6 +32,12 @@ def test_write_text_is_utf8_with_bare_line_feeds(tmp_path):
   assert (tmp_path / "report.md").read_bytes() == "ε = 16\n".encode()
 
 
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_read_text_passes_over_a_byte_order_mark(tmp_path, mark):
+  (tmp_path / "list.txt").write_text(f"{mark}ε\n\ufeffx", "utf-8")
+  assert atomic.read_text(tmp_path / "list.txt") == "ε\n\ufeffx"
+
+
 def test_the_temporary_file_is_hidden_beside_the_target_with_its_suffix(tmp_path):
   with atomic.replacing(tmp_path / "rows.npz") as temporary:
     assert temporary.parent == tmp_path
@@ -40,10 +46,29 @@ def test_the_temporary_file_is_hidden_beside_the_target_with_its_suffix(tmp_path
     assert not (tmp_path / "rows.npz").exists()
 
 
-def test_a_very_long_name_still_has_room_for_the_temporary_one(tmp_path):
-  path = tmp_path / ("n" * 250 + ".txt")
-  atomic.write_text(path, "x")
+@pytest.mark.parametrize("name", ["n" * 250 + ".txt", "🌄" * 60 + ".png", "a." + "é" * 120])
+def test_a_very_long_name_still_has_room_for_the_temporary_one(tmp_path, name):
+  """Limits are bytes, and on some file systems 143 of them, which the temporary name must keep."""
+  path = tmp_path / name
+  with atomic.replacing(path) as temporary:
+    assert len(os.fsencode(temporary.name)) <= 64
+    temporary.write_text("x")
   assert path.read_text() == "x"
+  path.unlink()
+  for text in ("first", "second"):
+    with atomic.replacing_folder(path) as folder:
+      assert len(os.fsencode(folder.name)) <= 64
+      (folder / text).touch()
+  assert os.listdir(tmp_path) == [name]
+  assert os.listdir(path) == ["second"]
+
+
+@pytest.mark.parametrize("before", ["", "photo."], ids=["now", "of older versions"])
+def test_what_killed_writers_left_is_removed(tmp_path, before):
+  for name in (f".{before}0123456789abcdef.partial.png", ".mine.png", ".partial.png"):
+    (tmp_path / name).touch()
+  atomic.remove_leftovers([tmp_path], alone=True, now=0.0)
+  assert sorted(os.listdir(tmp_path)) == [".mine.png", ".partial.png"]
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])

@@ -90,18 +90,19 @@ def test_a_converted_network_classifies(tmp_path, rpfgsm):
   assert np.all(np.isfinite(logits))
 
 
-def test_takes_other_class_names(tmp_path, rpfgsm, monkeypatch):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_takes_other_class_names(tmp_path, rpfgsm, encoding):
   config = ResNetConfig(width=4, stage_sizes=(1, 2), num_classes=3, image_size=(32, 48))
   file = write(
     tmp_path, places365_style(numpy_state_dict(state_dict_shapes(config), seed=0), "resnet18")
   )
-  (tmp_path / "classes.txt").write_text("attic\nice cave\n\ncanyon\n")
+  (tmp_path / "classes.txt").write_text("attic\nice cave\n\ncañon\n", encoding)
   out = tmp_path / "net"
   result = rpfgsm(
     "convert", file, "--arch", "resnet18", "--out", out, "--classes", tmp_path / "classes.txt"
   )
   assert result.exit_code == 0, result.stderr
-  assert weights.load_network(out).class_names == ("attic", "ice cave", "canyon")
+  assert weights.load_network(out).class_names == ("attic", "ice cave", "cañon")
 
 
 def nan_file():
@@ -162,10 +163,11 @@ def test_a_failed_conversion_keeps_the_network_that_was_there(tmp_path, rpfgsm):
     (["FILE", "--out", "net"], "--arch"),
     (["FILE", "--arch", "resnet18"], "--out"),
     (["FILE", "--arch", "resnet18", "--out", "FILE"], "is a file"),
+    (["FILE", "--arch", "resnet18", "--out", ""], "--out must not be empty"),
     (["FILE", "--arch", "resnet18", "--out", "net", "--classes", "TWICE"], "all different"),
     (["FILE", "--arch", "resnet18", "--out", "net", "--classes", "BINARY"], "not UTF-8"),
   ],
-  ids=["arch", "file", "no-arch", "no-out", "out", "classes-twice", "classes-binary"],
+  ids=["arch", "file", "no-arch", "no-out", "out", "empty", "classes-twice", "classes-binary"],
 )
 def test_a_wrong_command_exits_with_2(tmp_path, rpfgsm, arguments, says):
   named = {

@@ -15,9 +15,9 @@ from jobs.fake_protector import FakePhotoProtector
 from jobs.interrupted import interrupt
 from PIL import Image
 
-from rpfgsm_jax import cli, cli_protect_options, jobs, process
-from rpfgsm_jax.engine import MAX_SEED
-from rpfgsm_jax.jobs import RunningJob, distributed, engines
+from rpfgsm_jax import cli, cli_protect_options, process
+from rpfgsm_jax.engine.protector import MAX_SEED
+from rpfgsm_jax.jobs import engines, run, spec
 
 
 @pytest.fixture(autouse=True)
@@ -85,12 +85,14 @@ WRONG = {
   "report": (["in", "--out", "out", "--report"], "--report belongs to --size photo"),
   "two shards": (["in", "--out", "out", "--shard", "0/2", "--distributed"], "exclude each other"),
   "ray": (["in", "--out", "out", "--engine", "ray", "--shard", "0/2"], "divides the photos itself"),
-  "address": (["in", "--out", "out", "--address", "h:1"], "--address is Ray's"),
+  "address": (["in", "--out", "out", "--address", "h:1"], "--address belongs to --engine ray"),
   "epsilon": (["in", "--out", "out", "--epsilon", "0"], "Invalid value for '--epsilon'"),
   "batch": (["in", "--out", "out", "--batch-size", "some"], "Invalid value for '--batch-size'"),
   "micro-batch": (["in", "--out", "out", "--micro-batch", 0], "Invalid value for '--micro-batch'"),
   "seed": (["in", "--out", "out", "--seed", 2**64], "Invalid value for '--seed'"),
   "no out": (["in"], "Missing option '--out'"),
+  "empty out": (["in", "--out", ""], "--out must not be empty; is a variable not set?"),
+  "empty source": (["in", "", "--out", "out"], "the word after in must not be empty"),
 }
 
 
@@ -113,7 +115,7 @@ def test_other_settings_are_a_wrong_command(rpfgsm, folder, tmp_path):
 
 
 def test_a_locked_folder_is_a_failure(rpfgsm, folder, tmp_path):
-  with jobs.open_job(jobs.Job(sources=[folder], out=tmp_path / "out", networks=[])):
+  with run.open_job(spec.Job(sources=[folder], out=tmp_path / "out", networks=[])):
     result = rpfgsm(folder, "--out", tmp_path / "out")
   assert result.exit_code == 1
   assert f"is in use: the whole folder, by process {os.getpid()}" in result.stderr
@@ -121,10 +123,10 @@ def test_a_locked_folder_is_a_failure(rpfgsm, folder, tmp_path):
 
 def test_a_failure_in_the_middle_still_says_what_is_done(rpfgsm, folder, tmp_path, monkeypatch):
   def fail(self):
-    raise jobs.JobError("The disk is full.")
+    raise spec.JobError("The disk is full.")
     yield
 
-  monkeypatch.setattr(RunningJob, "__iter__", fail)
+  monkeypatch.setattr(run.RunningJob, "__iter__", fail)
   result = rpfgsm(folder, "--out", tmp_path / "out")
   assert result.exit_code == 1
   assert result.stdout.startswith("0 done, 0 failed, 0 skipped, 5 left")
@@ -136,10 +138,10 @@ def test_options_reach_the_job(rpfgsm, folder, monkeypatch):
 
   def stop(job, engine):
     given["job"], given["engine"] = job, engine
-    raise jobs.JobError("stopped here.")
+    raise spec.JobError("stopped here.")
 
-  monkeypatch.setattr(jobs, "open_job", stop)
-  monkeypatch.setattr(distributed, "shard_of_this_process", lambda: jobs.Shard(4, 7))
+  monkeypatch.setattr(run, "open_job", stop)
+  monkeypatch.setattr(spec.Shard, "of_this_process", lambda: spec.Shard(4, 7))
   options = ("--epsilon", 8, "--targeted", "--steps", 3, "--seed", 5, "--batch-size", 16)
   more = ("--devices", 2, "--preprocess", "places365", "--network", "x", "--distributed")
   last = ("--micro-batch", 2, "--format", "jpeg", "--quality", 80, "--max-megapixels", 3)
@@ -152,7 +154,7 @@ def test_options_reach_the_job(rpfgsm, folder, monkeypatch):
   assert (job.photos.size, job.photos.preprocess) == ("network", "places365")
   assert (job.photos.encoding.format, job.photos.encoding.quality) == ("jpeg", 80)
   assert (job.seed, job.batch_size, job.devices, job.max_pixels) == (5, 16, 2, 3_000_000)
-  assert (job.networks, job.held_out, job.shard) == (("x",), (), jobs.Shard(4, 7))
+  assert (job.networks, job.held_out, job.shard) == (("x",), (), spec.Shard(4, 7))
   assert (job.sources, job.overwrite) == ((str(folder), "more"), True)
   rpfgsm(folder, "--out", "o", "--shard", "1/2")
   job = given["job"]
@@ -160,7 +162,7 @@ def test_options_reach_the_job(rpfgsm, folder, monkeypatch):
   assert (job.networks, job.held_out) == (cli_protect_options.DEFAULT_NETWORKS, ())
   assert (job.photos.attack.epsilon, "micro_batch" in job.by_device) == (16.0, True)
   rpfgsm(folder, "--out", "o", "--engine", "ray", "--devices", 3, "--address", "h:1")
-  assert (given["job"].devices, given["engine"]._wanted, given["engine"]._address) == (
+  assert (given["job"].devices, given["engine"]._workers, given["engine"]._address) == (
     None,
     3,
     "h:1",

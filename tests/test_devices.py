@@ -15,8 +15,8 @@ import toy_classifiers as toys
 
 import rpfgsm_jax as rp
 from rpfgsm_jax.devices import choose_devices
-from rpfgsm_jax.engine import Protector, even_batches
-from rpfgsm_jax.engine.protector import _on_shards
+from rpfgsm_jax.engine.batches import even_batches
+from rpfgsm_jax.engine.protector import Protector, _on_shards
 from rpfgsm_jax.evaluation import measure
 
 THREE, ONE = toys.three(), [toys.convolution(2)]

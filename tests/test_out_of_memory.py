@@ -9,7 +9,8 @@ import pytest
 import toy_classifiers as toys
 
 import rpfgsm_jax as rp
-from rpfgsm_jax.engine import OutOfMemoryError, Protector, batches
+from rpfgsm_jax.engine import batches
+from rpfgsm_jax.engine.protector import OutOfMemoryError, Protector
 
 ONE = [toys.convolution(2)]
 IMAGES = toys.images(7)

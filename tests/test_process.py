@@ -1,6 +1,7 @@
 """Settings of an application's process: what a user has set stays as it is."""
 
 import ast
+import io
 import os
 import pathlib
 import platform
@@ -14,7 +15,7 @@ import rpfgsm_jax
 from rpfgsm_jax import process
 
 FLAG = "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
-APPLICATIONS = {"cli_protect", "jobs/ray_engine"}  # the latter: in processes that it has started
+APPLICATIONS = {"cli", "cli_protect", "jobs/ray_engine"}  # the last: in processes it has started
 
 
 @pytest.fixture
@@ -109,10 +110,63 @@ def test_a_users_own_cache_is_used_and_an_empty_name_means_none(monkeypatch, tmp
   assert not settings
 
 
+@pytest.mark.parametrize("address", ["gs://bucket/programs", "s3://bucket"])
+def test_an_address_is_left_to_jax(monkeypatch, tmp_path, address):
+  settings = {}
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(jax.config, "update", settings.__setitem__)
+  monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", address)
+  assert address in process.keep_compiled_programs().describe()
+  assert (settings, os.listdir()) == ({}, [])
+
+
+def test_the_address_of_a_local_folder_is_that_folder(monkeypatch, tmp_path):
+  monkeypatch.setattr(jax.config, "update", lambda name, value: None)
+  folder = tmp_path / "with space"
+  monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", folder.as_uri())
+  assert process.keep_compiled_programs().directory == folder
+
+
 def test_a_place_that_cannot_be_made_is_no_reason_to_stop(monkeypatch, tmp_path):
   (tmp_path / "file").touch()
   monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "file" / "below"))
   assert process.keep_compiled_programs().directory is None
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("no such (set JAX_)"), AssertionError()])
+@pytest.mark.parametrize("name", ["JAX_PLATFORMS", "JAX_PLATFORM_NAME"])
+def test_a_device_that_is_named_and_absent_is_said_with_the_remedy(monkeypatch, failure, name):
+  def devices():
+    raise failure
+
+  monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+  monkeypatch.setattr(jax, "devices", devices)
+  with pytest.raises(type(failure)) as found, process.absent_devices_named():
+    raise failure
+  assert found.value is failure  # nobody has named a device
+  monkeypatch.setenv(name, "cuda")
+  with (
+    pytest.raises(process.NoDeviceError, match=f"^{name}=cuda .* or set {name}=cpu"),
+    process.absent_devices_named(),
+  ):
+    jax.devices()
+  with pytest.raises(NotImplementedError), process.absent_devices_named():
+    raise NotImplementedError  # a RuntimeError, but none of JAX's
+
+
+def test_other_failures_stay_what_they_are_where_devices_start(monkeypatch):
+  monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+  with pytest.raises(RuntimeError, match="another"), process.absent_devices_named():
+    raise RuntimeError("another")
+
+
+@pytest.mark.parametrize(("errors", "after"), [("strict", "backslashreplace"), ("replace",) * 2])
+def test_only_an_output_that_would_fail_is_changed(monkeypatch, errors, after):
+  stream = io.TextIOWrapper(io.BytesIO(), "cp1252", errors)
+  monkeypatch.setattr(sys, "stdout", stream)
+  monkeypatch.setattr(sys, "stderr", None)  # a service without one
+  process.write_anything()
+  assert stream.errors == after
 
 
 def test_only_applications_change_the_process():

@@ -10,6 +10,7 @@ from rpfgsm_jax.result_folder import (
   Record,
   check_apart,
   check_place,
+  check_words,
   check_writable,
   compare_records,
 )
@@ -106,3 +107,21 @@ def test_another_environment_is_a_note():
   assert note == (
     "here was begun elsewhere (jax 0.10 -> 1; cpu nothing -> x): last bits of results may differ."
   )
+
+
+@pytest.mark.parametrize(
+  ("words", "what"),
+  [
+    (["protect", "in", "--out", ""], "--out"),
+    (["protect", "in", "--out="], "--out"),
+    (["protect", "in", "", "--out", "o"], "the word after in"),
+    ([""], "the word after the command"),
+  ],
+)
+def test_an_empty_word_is_not_the_current_folder(words, what):
+  with pytest.raises(FolderError, match=f"^{what} must not be empty; is a variable"):
+    check_words(words)
+
+
+def test_other_words_pass():
+  check_words(["x", "--set", "seen=", "--out", "o", "--", "a=", "--a=b"])

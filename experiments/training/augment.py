@@ -33,21 +33,25 @@ def random_views(
 
 def _crop(key: Key, image: Array, size: int, min_crop: Array) -> Array:
   key_area, key_ratio, key_place, key_mirror = jax.random.split(key, 4)
-  area = jax.random.uniform(key_area, minval=min_crop, maxval=1.0)
-  log_ratio = jax.random.uniform(key_ratio, minval=-0.2877, maxval=0.2877)  # log 3/4..4/3
+  area = jax.random.uniform(key_area, (), jnp.float32, minval=min_crop, maxval=1.0)
+  log_ratio = jax.random.uniform(
+    key_ratio, (), jnp.float32, minval=-0.2877, maxval=0.2877
+  )  # log 3/4..4/3
   stretch = jnp.exp(jnp.stack([0.5 * log_ratio, -0.5 * log_ratio]))
   share = jnp.minimum(jnp.sqrt(area) * stretch, 1.0)  # of height and width
-  start = jax.random.uniform(key_place, (2,)) * (1.0 - share)
+  start = jax.random.uniform(key_place, (2,), jnp.float32) * (1.0 - share)
   scale = size / (share * jnp.asarray(image.shape[:2], jnp.float32))
   view = jax.image.scale_and_translate(
     image, (size, size, 3), (0, 1), scale, -start * size / share, method="linear", antialias=True
   )
-  return jnp.where(jax.random.bernoulli(key_mirror), view[:, ::-1], view)
+  return jnp.where(jax.random.bernoulli(key_mirror, jnp.float32(0.5)), view[:, ::-1], view)
 
 
 def _recolor(key: Key, view: Array, jitter: Array, gray: Array) -> Array:
   key_factors, key_gray = jax.random.split(key)
-  factors = jax.random.uniform(key_factors, (3,), minval=1.0 - jitter, maxval=1.0 + jitter)
+  factors = jax.random.uniform(
+    key_factors, (3,), jnp.float32, minval=1.0 - jitter, maxval=1.0 + jitter
+  )
   brightness, contrast, saturation = factors
   saturation = jnp.where(jax.random.bernoulli(key_gray, gray), 0.0, saturation)
   luma = jnp.sum(view * jnp.asarray(_LUMA, jnp.float32).reshape(1, 1, 3), axis=-1, keepdims=True)

@@ -1,7 +1,7 @@
 """One network's training: a pure jitted step, epochs, exact batch statistics.
 
 All randomness comes from (seed, epoch, step): the order of an epoch from `numpy`'s generator seeded
-with (seed, epoch), views and dropout from `jax.random.fold_in(key(seed), step)`. A checkpoint
+with (seed, epoch), views and dropout from the seed's key, `fold_in(key, step)`. A checkpoint
 therefore needs no generator state beyond the step, and a resumed run repeats the unbroken one.
 """
 
@@ -21,6 +21,7 @@ from experiments.training.data import balanced_epoch
 from experiments.training.fast_cpu import speed_up
 from experiments.training.presets import Phase, Recipe
 from rpfgsm_jax.models.architectures import build
+from rpfgsm_jax.randomness import fixed_key, noise_key, seed_key
 from rpfgsm_jax.typing import Array, Key
 
 _STATISTICS_BATCHES = 12
@@ -89,7 +90,7 @@ class Trainer:
     self.seed = seed + recipe.seed_offset
     self.optimizer = make_optimizer(recipe)
     self.graph, self._params, self._rest = split_model(
-      speed_up(build(recipe.config, rngs=nnx.Rngs(self.seed)))
+      speed_up(build(recipe.config, rngs=nnx.Rngs(fixed_key(seed_key(self.seed)))))
     )
     self._step = jax.jit(self._train_step, static_argnames="size", donate_argnums=0)
     self._logits = jax.jit(self._forward)
@@ -121,7 +122,7 @@ class Trainer:
     phase, batch = self.recipe.phase(epoch), self.recipe.batch_size
     rng = np.random.default_rng([self.seed, epoch])
     order = balanced_epoch(train.labels, self.steps_per_epoch * batch, rng)
-    root, loss = jax.random.key(self.seed), None
+    root, loss = fixed_key(seed_key(self.seed)), None
     for index in range(self.steps_per_epoch):
       chosen = np.sort(order[index * batch : (index + 1) * batch])
       key = jax.random.fold_in(root, epoch * self.steps_per_epoch + index)
@@ -191,7 +192,7 @@ class Trainer:
   def _train_mode_statistics(self, params: Any, rest: Any, images: Array) -> Any:
     # From zero, one update of a running mean with momentum 0.9 leaves a tenth of the batch's own.
     model = nnx.merge(self.graph, params, jax.tree.map(jnp.zeros_like, rest), copy=True)
-    model(normalize(images), training=True, rngs=nnx.Rngs(dropout=0))
+    model(normalize(images), training=True, rngs=nnx.Rngs(dropout=noise_key(0)))
     return jax.tree.map(lambda value: value * 10.0, split_model(model)[2])
 
 

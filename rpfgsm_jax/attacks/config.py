@@ -9,7 +9,7 @@ import numpy as np
 
 from rpfgsm_jax.attacks import inputs
 from rpfgsm_jax.attacks.steps import iterations_for
-from rpfgsm_jax.attacks.transfer import PLAIN, TransferOptions, check_transfer
+from rpfgsm_jax.attacks.transfer import PLAIN, TransferOptions, checked_transfer
 from rpfgsm_jax.typing import ArrayLike
 
 
@@ -54,10 +54,10 @@ class FGSMConfig:
   record_draws: bool = False  # put each iteration's draws into the result
 
 
-def check_signed_config(config: SignedConfig, gamma: ArrayLike) -> None:
-  """Refuses settings that break their rule, by a ValueError; numbers only where they are known."""
-  inputs.check_counts(config, num_steps=0, micro_batch=1)
-  check_transfer(config.transfer)
+def checked_signed_config(config: SignedConfig, gamma: ArrayLike) -> SignedConfig:
+  """Returns the settings with plain ints, or refuses them; numbers only where they are known."""
+  config = inputs.with_counts(config, num_steps=0, micro_batch=1)
+  config = dataclasses.replace(config, transfer=checked_transfer(config.transfer))
   if not isinstance(config.random_start, bool):
     raise ValueError(f"random_start must be True or False, got {config.random_start!r}.")
   epsilon, step_size, gamma = map(
@@ -78,6 +78,7 @@ def check_signed_config(config: SignedConfig, gamma: ArrayLike) -> None:
     )
   if gamma is not None and not np.all((gamma >= 0) & (gamma <= 1)):
     raise ValueError(f"gamma must be a probability in 0..1, got {gamma}.")
+  return config
 
 
 def number_of_steps(config: SignedConfig, rounds: int) -> int:

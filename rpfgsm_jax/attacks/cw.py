@@ -88,7 +88,7 @@ def cw(
     ValueError: an argument breaks its rule.
   """
   del key
-  config = _resolved(CWConfig() if config is None else config)
+  config = _resolved(inputs.config_or_default(config, CWConfig))
   goal = {"image_ids": image_ids, "target": target, "label": label, "targeted": True}
   return minimal.run_minimal("cw", _cw, images, classifiers, config, **goal)
 
@@ -200,7 +200,7 @@ def _search(config: CWConfig, state: Any, loss: Array) -> Any:
 def _resolved(config: CWConfig) -> CWConfig:
   """Returns the config with the budget's numbers filled in, checked."""
   config = minimal.with_budget(config, _BUDGETS)
-  inputs.check_counts(config, search_steps=1, num_steps=0, micro_batch=1)
+  config = inputs.with_counts(config, search_steps=1, num_steps=0, micro_batch=1)
   for name in ("initial_c", "learning_rate"):
     if not getattr(config, name) > 0:
       raise ValueError(f"{name} must be > 0, got {getattr(config, name)!r}.")

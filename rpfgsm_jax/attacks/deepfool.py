@@ -73,8 +73,8 @@ def deepfool(
     ValueError: an argument breaks its rule.
   """
   del key
-  config = DeepFoolConfig() if config is None else config
-  inputs.check_counts(config, num_steps=0, num_classes=2, micro_batch=1)
+  config = inputs.config_or_default(config, DeepFoolConfig)
+  config = inputs.with_counts(config, num_steps=0, num_classes=2, micro_batch=1)
   if not config.overshoot >= 0:
     raise ValueError(f"overshoot must be >= 0, got {config.overshoot!r}.")
   goal = {"image_ids": image_ids, "target": target, "label": label, "targeted": False}

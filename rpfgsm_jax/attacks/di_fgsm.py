@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
+from rpfgsm_jax.attacks import inputs
 from rpfgsm_jax.attacks.config import static_except
 from rpfgsm_jax.attacks.signed import SignedRecipe, run_signed
 from rpfgsm_jax.attacks.steps import AttackResult
@@ -84,7 +85,7 @@ def di_fgsm(
     bilinear (their release takes the nearest pixel), and padding is black (theirs is mid-gray).
     Momentum, as in their M-DI-FGSM, is an option of `transfer`.
   """
-  config = DIFGSMConfig() if config is None else config
+  config = inputs.config_or_default(config, DIFGSMConfig)
   recipe = _TARGETED if config.targeted else _UNTARGETED
   goal = {"image_ids": image_ids, "target": target, "label": label}
   return run_signed(recipe, key, images, classifiers, config, **goal)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Sequence
 
 from rpfgsm_jax.attacks import inputs
@@ -96,7 +97,7 @@ def eot(
     with L from 0 to 100 it changes 8%. Signed steps inside the eps-ball are the paper's; Athalye et
     al. bound nothing but the distance.
   """
-  config = EOTConfig() if config is None else config
+  config = inputs.config_or_default(config, EOTConfig)
   _check_config(config)
   recipe = SignedRecipe(
     name="eot",
@@ -112,7 +113,8 @@ def eot(
 
 def _check_config(config: EOTConfig) -> None:
   weight = config.visual_weight
-  if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+  number = isinstance(weight, numbers.Real) and not isinstance(weight, bool)
+  if not number or not 0 <= weight < math.inf:
     raise ValueError(
       f"visual_weight must be a finite number >= 0, got {weight!r}; it is static: no array."
     )

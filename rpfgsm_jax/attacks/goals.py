@@ -11,13 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from rpfgsm_jax.attacks.rows import map_rows
-from rpfgsm_jax.models.classifier import Classifier
-from rpfgsm_jax.models.embedder import Embedder, similarity
+from rpfgsm_jax.models.answers import are_finite
+from rpfgsm_jax.models.embedder import Answer, Embedder, Network, similarity
 from rpfgsm_jax.typing import Array, Images, Labels, Logits
 
-Network = Classifier | Embedder
-Answer = Array | tuple[Array, ...]
-"""Of a classifier logits `(B, D)`, of an embedder features as those of a goal."""
 Goal = Array | tuple[Array, ...]
 
 
@@ -51,6 +48,11 @@ def all_answers(
     return tuple(network(rows) for network in networks)
 
   return map_rows(forward, networks, images, micro_batch)
+
+
+def all_finite(answers: Sequence[Answer]) -> Array:
+  """Returns, `(B, K)` bool, which answers are finite throughout."""
+  return jnp.stack([are_finite(answer) for answer in answers], axis=-1)
 
 
 def shown_goals(networks: Sequence[Network], answers: Sequence[Answer]) -> tuple[Goal, ...]:

@@ -4,18 +4,22 @@ Static facts (shapes, names) are always checked; values only where they are know
 tracing. Inside `jax.jit` or `jax.vmap` the caller answers for them.
 """
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rpfgsm_jax.attacks.goals import Network
+from rpfgsm_jax.checks import as_int
 from rpfgsm_jax.defenses.bank import DefenseBank
+from rpfgsm_jax.models import answers
 from rpfgsm_jax.models.classifier import Classifier
-from rpfgsm_jax.models.embedder import Embedder
+from rpfgsm_jax.models.embedder import Embedder, Network
 from rpfgsm_jax.typing import Array, ArrayLike, Images, Labels
+
+Config = TypeVar("Config")
 
 
 def concrete_or_none(value: Any) -> np.ndarray | None:
@@ -92,6 +96,36 @@ def check_target_images(target: ArrayLike, shape: tuple[int, ...]) -> Images | n
   return np.broadcast_to(values.astype(np.float32), shape)
 
 
+def config_or_default(config: Config | None, kind: type[Config]) -> Config:
+  """Returns the settings, the default ones for None; refuses those of another attack."""
+  return kind() if config is None else check_config("config", config, kind)
+
+
+def check_config(name: str, config: Any, kind: type[Config]) -> Config:
+  """Returns the settings, after checking that they are of one kind."""
+  if not isinstance(config, kind):
+    given = f"the class {config.__name__}" if isinstance(config, type) else type(config).__name__
+    raise ValueError(
+      f"{name} must be a {kind.__name__} here, got {given}; {kind.__name__}() is the default."
+    )
+  return config
+
+
+def check_networks(
+  classifiers: tuple[Classifier, ...],
+  images: Images,
+  finite: Array,
+  has_gradient: Array | None = None,
+) -> None:
+  """Refuses broken networks by name, unless traced or known; see `AttackResult` for the values."""
+  if isinstance(finite, jax.core.Tracer) or not len(images) or answers.all_known(classifiers):
+    return
+  unknown = jnp.ones_like(finite) if has_gradient is None else has_gradient
+  answers.check_answers(classifiers, images, finite, unknown)
+  if has_gradient is not None:
+    answers.remember(classifiers)
+
+
 def check_single(name: str, classifiers: tuple[Classifier, ...]) -> None:
   """Checks that an attack on one network got one."""
   if len(classifiers) > 1:
@@ -160,14 +194,17 @@ def check_bank(name: str, bank: Any, remedy: str) -> None:
     )
 
 
-def check_counts(config: Any, **least: int) -> None:
-  """Checks fields that count something, each with its `least`; None is left to its own meaning."""
-  for name, smallest in least.items():
-    value = getattr(config, name)
-    if value is None:
-      continue
-    if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
-      raise ValueError(f"{name} must be an integer >= {smallest}, got {value!r}.")
+def with_counts(config: Any, **least: int) -> Any:
+  """Returns the config with plain ints in fields that count something, each with its `least`.
+
+  None is left to its own meaning.
+  """
+  counts = {name: getattr(config, name) for name in least if getattr(config, name) is not None}
+  for name, value in counts.items():
+    counts[name] = as_int(value)
+    if counts[name] is None or counts[name] < least[name]:
+      raise ValueError(f"{name} must be an integer >= {least[name]}, got {value!r}.")
+  return dataclasses.replace(config, **counts)
 
 
 def check_images(images: ArrayLike, classifiers: tuple[Classifier, ...]) -> Images:
@@ -186,8 +223,11 @@ def check_images(images: ArrayLike, classifiers: tuple[Classifier, ...]) -> Imag
 
 def check_gray_levels(values: np.ndarray) -> None:
   """Checks that images hold whole gray levels in 0..255."""
-  if np.issubdtype(values.dtype, np.complexfloating) or not np.issubdtype(values.dtype, np.number):
+  real = jnp.issubdtype(values.dtype, jnp.integer) or jnp.issubdtype(values.dtype, jnp.floating)
+  if not real:
     raise ValueError(f"images must be real numbers, got dtype {values.dtype}.")
+  if values.dtype.itemsize < 4:  # bfloat16 and its kin, of which NumPy knows little
+    values = values.astype(np.float32)
   low, high = values.min(), values.max()
   if not np.isfinite(low) or not np.isfinite(high):
     raise ValueError("images must be finite gray levels 0..255, got NaN or infinity.")
@@ -202,18 +242,17 @@ def check_image_ids(image_ids: ArrayLike | None, batch: int) -> Array | np.ndarr
   """Returns ids in 0..2^32-1 as `(B,)` uint32, on the host unless traced; 0..B-1 when None."""
   if image_ids is None:
     return np.arange(batch, dtype=np.uint32)
-  values = concrete_or_none(image_ids)
-  if values is not None:
-    if values.shape != (batch,) or not np.issubdtype(values.dtype, np.integer):
-      raise ValueError(
-        f"image_ids must be ({batch},) integers, one an image, got {values.dtype} {values.shape}."
-      )
-    if values.size and (values.min() < 0 or int(values.max()) > 0xFFFFFFFF):
-      raise ValueError("image_ids must be in 0..2^32-1; take the first 32 bits of a longer hash.")
-    return values.astype(np.uint32)
-  if image_ids.shape != (batch,) or not jnp.issubdtype(image_ids.dtype, jnp.integer):
-    raise ValueError(f"image_ids must be ({batch},) integers, one an image, got {image_ids}.")
-  return image_ids.astype(jnp.uint32)
+  ids = _as_array(image_ids)
+  if ids.shape != (batch,) or not jnp.issubdtype(ids.dtype, jnp.integer):
+    raise ValueError(
+      f"image_ids must be ({batch},) integers, one an image, got {ids.dtype} {ids.shape}."
+    )
+  values = concrete_or_none(ids)
+  if values is None:
+    return ids.astype(jnp.uint32)
+  if values.size and (values.min() < 0 or int(values.max()) > 0xFFFFFFFF):
+    raise ValueError("image_ids must be in 0..2^32-1; take the first 32 bits of a longer hash.")
+  return values.astype(np.uint32)
 
 
 def check_labels(name: str, labels: ArrayLike, batch: int, num_classes: int) -> Labels | np.ndarray:
@@ -221,9 +260,11 @@ def check_labels(name: str, labels: ArrayLike, batch: int, num_classes: int) -> 
 
   They stay on the host unless traced: nobody who checks waits for what a device is computing.
   """
-  shape, dtype = np.shape(labels), jnp.result_type(labels)
-  if shape not in ((), (batch,)) or not jnp.issubdtype(dtype, jnp.integer):
-    raise ValueError(f"{name} must be one class or ({batch},) integers, got {dtype} {shape}.")
+  labels = _as_array(labels)
+  if labels.shape not in ((), (batch,)) or not jnp.issubdtype(labels.dtype, jnp.integer):
+    raise ValueError(
+      f"{name} must be one class or ({batch},) integers, got {labels.dtype} {labels.shape}."
+    )
   values = concrete_or_none(labels)
   if values is None:
     return jnp.broadcast_to(labels.astype(jnp.int32), (batch,))
@@ -253,6 +294,16 @@ def per_pixel(name: str, value: ArrayLike, shape: tuple[int, ...]) -> Array:
       f"{(*shape[:-1], 1)} or {shape}, got shape {given}."
     )
   return jnp.asarray(value, jnp.float32)
+
+
+def _as_array(values: ArrayLike) -> Array | np.ndarray:
+  """Returns what is given as integers, also in lists and tuples, as an array; traced if it is."""
+  if hasattr(values, "dtype"):
+    return values
+  if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values)):
+    return jnp.asarray(values)
+  found = np.asarray(values)
+  return found if found.size else found.astype(np.int32)  # nothing has no dtype of its own
 
 
 def _first_difference(first: tuple[str, ...], second: tuple[str, ...]) -> str:

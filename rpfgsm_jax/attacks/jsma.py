@@ -19,6 +19,7 @@ from rpfgsm_jax.attacks.goals import cross_entropy
 from rpfgsm_jax.attacks.rows import run_rows_until
 from rpfgsm_jax.attacks.steps import AttackResult
 from rpfgsm_jax.attacks.targets import likely_classes
+from rpfgsm_jax.checks import as_int
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.typing import Array, ArrayLike, Images, Key, Labels
 
@@ -84,7 +85,7 @@ def jsma(
     "one intensity unit" a step is read as the original's theta = 1 of a range 0..1.
   """
   del key
-  config = _resolved(JSMAConfig() if config is None else config)
+  config = _resolved(inputs.config_or_default(config, JSMAConfig))
   goal = {"image_ids": image_ids, "target": target, "label": label, "targeted": True}
   return minimal.run_minimal("jsma", _jsma, images, classifiers, config, **goal)
 
@@ -181,10 +182,12 @@ def _num_steps(config: JSMAConfig, num_values: int) -> int:
 def _resolved(config: JSMAConfig) -> JSMAConfig:
   """Returns the config with the budget's numbers filled in, checked."""
   config = minimal.with_budget(config, _BUDGETS)
-  inputs.check_counts(config, num_candidates=1, num_steps=0, micro_batch=1)
-  theta = config.theta
-  if isinstance(theta, bool) or not isinstance(theta, int) or not 1 <= abs(theta) <= 255:
-    raise ValueError(f"theta must be whole gray levels in -255..255 but not 0, got {theta!r}.")
+  config = inputs.with_counts(config, num_candidates=1, num_steps=0, micro_batch=1)
+  theta = as_int(config.theta)
+  if theta is None or not 1 <= abs(theta) <= 255:
+    raise ValueError(
+      f"theta must be whole gray levels in -255..255 but not 0, got {config.theta!r}."
+    )
   if not 0 <= config.largest_share <= 1:
     raise ValueError(f"largest_share must be in 0..1, got {config.largest_share!r}.")
-  return config
+  return dataclasses.replace(config, theta=theta)

@@ -5,6 +5,7 @@ an image that is done makes room for the next one (`rows.run_rows_until`).
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -13,7 +14,9 @@ import jax.numpy as jnp
 
 from rpfgsm_jax.attacks import inputs
 from rpfgsm_jax.attacks.goals import all_answers
+from rpfgsm_jax.attacks.rows import map_rows
 from rpfgsm_jax.attacks.steps import AttackResult
+from rpfgsm_jax.models.answers import are_finite, ask_gradient
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.typing import Array, ArrayLike, Images, Labels, Logits
 
@@ -70,9 +73,13 @@ def run_minimal(
   inputs.check_image_ids(image_ids, len(images))
   chosen = inputs.check_goal(name, targeted, target, label, len(images), classifiers)
   (logits,) = all_answers(classifiers, images, config.micro_batch)
+  finite, has_gradient = _gradient_facts(classifiers, images, config.micro_batch)
+  finite &= are_finite(logits)[:, None]
+  inputs.check_networks(classifiers, images, finite, has_gradient)
   predicted = jnp.argmax(logits, axis=-1).astype(jnp.int32)
   start = Start(classifiers[0], images, chosen, logits, predicted)
   adversarial, goal, evaluations = search(start, config)
+  adversarial = jnp.where(jnp.isfinite(adversarial), adversarial, images)  # no pixel is lost
   if config.quantize:
     adversarial = jnp.clip(jnp.round(adversarial), 0.0, 255.0)
   (after,) = all_answers(classifiers, adversarial, config.micro_batch)
@@ -84,7 +91,25 @@ def run_minimal(
     target=goal if targeted else jnp.full_like(predicted, -1),
     success=success,
     gradient_evaluations=evaluations,
+    finite=finite & are_finite(after)[:, None],
+    has_gradient=has_gradient,
   )
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _gradient_facts(
+  classifiers: tuple[Classifier, ...], images: Images, micro_batch: int
+) -> tuple[Array, Array]:
+  """Returns whether the gradients at the clean images are finite, and not zero, `(B, 1)` each.
+
+  One gradient an image, which is no part of the attack and not counted.
+  """
+
+  def slopes(classifiers: tuple[Classifier, ...], rows: Images) -> Array:
+    return jnp.sum(jnp.abs(ask_gradient(classifiers[0], rows)[1]), axis=(1, 2, 3))[:, None]
+
+  found = map_rows(slopes, classifiers, images, micro_batch)
+  return jnp.isfinite(found), found != 0
 
 
 def logit_gradients(classifier: Classifier, images: Images, classes: Array) -> tuple[Logits, Array]:

@@ -94,7 +94,7 @@ def rp_fgsm(
     The authors' release is targeted only, reuses one seed for all images and rounds to 8 bits by
     a different surrogate; this follows the paper.
   """
-  config = RPFGSMConfig() if config is None else config
+  config = inputs.config_or_default(config, RPFGSMConfig)
   _check_config(config)
   recipe = SignedRecipe(
     name="rp_fgsm",

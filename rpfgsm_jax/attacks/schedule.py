@@ -66,7 +66,7 @@ def draw_schedule(
     drawn = family == index
     turn = jnp.cumsum(drawn.astype(jnp.int32)) - 1  # ordinal of the visit to this family
     parameter = jnp.where(drawn, sequence[jnp.maximum(turn, 0)], parameter)
-  noise = jax.random.bits(key_noise, (num_steps,))
+  noise = jax.random.bits(key_noise, (num_steps,), jnp.uint32)
   return Draws(classifier=classifier, family=family, parameter=parameter, noise=noise)
 
 
@@ -93,7 +93,7 @@ def _permutations(key: Key, shape: tuple[int, ...]) -> Array:
   is cheaper than `jax.random.permutation`, whose sorts were half of the attack's compile time. Two
   equal words, once in 2^32 / n^2 permutations, go by their order.
   """
-  words = jax.random.bits(key, shape)
+  words = jax.random.bits(key, shape, jnp.uint32)
   mine, other = words[..., :, None], words[..., None, :]
   place = jnp.arange(shape[-1])
   earlier = jnp.broadcast_to(place[None, :] < place[:, None], (*shape, shape[-1]))

@@ -17,7 +17,7 @@ from rpfgsm_jax.attacks import inputs
 from rpfgsm_jax.attacks.config import (
   FGSMConfig,
   SignedConfig,
-  check_signed_config,
+  checked_signed_config,
   number_of_steps,
 )
 from rpfgsm_jax.attacks.goals import (
@@ -26,6 +26,7 @@ from rpfgsm_jax.attacks.goals import (
   Network,
   agreeing,
   all_answers,
+  all_finite,
   chosen_goals,
   shown_goals,
 )
@@ -38,6 +39,7 @@ from rpfgsm_jax.attacks.steps import (
 )
 from rpfgsm_jax.defenses.bank import DefenseBank, no_defenses
 from rpfgsm_jax.models.embedder import Embedder
+from rpfgsm_jax.randomness import fixed_key
 from rpfgsm_jax.rounding import Rounding, check_rounding
 from rpfgsm_jax.typing import Array, ArrayLike, Image, Images, Key, Logits
 
@@ -146,7 +148,7 @@ def _attack_of(recipe: SignedRecipe, doc: str) -> Attack:
     target: ArrayLike | None = None,
     label: ArrayLike | None = None,
   ) -> AttackResult:
-    config = FGSMConfig() if config is None else config
+    config = inputs.config_or_default(config, FGSMConfig)
     goal = {"image_ids": image_ids, "target": target, "label": label}
     return run_signed(recipe, key, images, classifiers, config, gamma=config.gamma, **goal)
 
@@ -199,8 +201,8 @@ def run_signed(
   networks = inputs.check_classifiers(networks, mixed=True)
   if recipe.networks == "one":
     inputs.check_single(recipe.name, networks)
-  images = inputs.check_images(images, networks)
-  check_signed_config(config, gamma)
+  key, images = fixed_key(key), inputs.check_images(images, networks)
+  config = checked_signed_config(config, gamma)
   targeted = recipe.aim is not None
   chosen = shown = None  # a class for each image; an image that is to be approached
   if targeted and np.ndim(target) > 2:
@@ -228,6 +230,8 @@ def run_signed(
   num_steps = number_of_steps(config, len(networks) if recipe.networks == "random" else 1)
   # The same program before and after: compiled once.
   clean = all_answers(networks, images, config.micro_batch)
+  finite = all_finite(clean)
+  inputs.check_networks(networks, images, finite)
   aimed = clean if shown is None else all_answers(networks, shown, config.micro_batch)
   static = (recipe, loop, num_steps, config.random_start, shown is not None)
   answers = {"clean": clean, "aimed": aimed}
@@ -236,8 +240,10 @@ def run_signed(
   reached = jnp.all(agreeing(networks, after, goals) == targeted, axis=-1)
   if targeted:
     reached &= ~jnp.any(agreeing(networks, clean, goals), axis=-1)
+  finite &= result.finite & all_finite(after)
+  inputs.check_networks(networks, images, finite, result.has_gradient if num_steps else None)
   return dataclasses.replace(
-    result, success=reached, draws=result.draws if config.record_draws else None
+    result, success=reached, finite=finite, draws=result.draws if config.record_draws else None
   )
 
 
@@ -256,7 +262,7 @@ def _run(
   image_ids: Array,
   chosen: Array | None,
 ) -> tuple[AttackResult, tuple[Goal, ...]]:
-  """Returns the result, `success` left open, and the networks' goals."""
+  """Returns the result, `success` and the answers' share of `finite` left open, and the goals."""
 
   def draw_image(image_id: Array) -> tuple[Key, Draws]:
     key_target, key_schedule = jax.random.split(jax.random.fold_in(key, image_id))
@@ -282,9 +288,13 @@ def _run(
   if random_start:
     draw_start = functools.partial(_draw_start, key, loop.gray)
     start = jax.vmap(draw_start)(image_ids, images, reach)
-  adversarial, evaluations = signed_gradient_attack(
+  adversarial, evaluations, slopes = signed_gradient_attack(
     loop, networks, images, start, goals, draws, epsilon, numbers["step_size"]
   )
+  asked = jnp.full(slopes.shape, num_steps > 0)
+  if not loop.ensemble:
+    places = jnp.arange(len(networks), dtype=jnp.int32)
+    asked = jnp.any(draws.classifier[:, :, None] == places[None, None, :], axis=1)
   result = AttackResult(
     adversarial=adversarial,
     target=target,
@@ -292,6 +302,8 @@ def _run(
     gradient_evaluations=evaluations,
     gamma=gamma,
     draws=draws,
+    finite=jnp.isfinite(slopes),
+    has_gradient=(slopes != 0) | ~asked,
   )
   return result, goals
 
@@ -306,5 +318,5 @@ def _draw_start(key: Key, gray: bool, image_id: Array, image: Image, epsilon: Ar
     epsilon = jnp.min(epsilon, axis=-1, keepdims=True)
   shape = (*image.shape[:-1], 1) if gray else image.shape
   reach = jnp.minimum(epsilon, 255.0).astype(jnp.int32)
-  change = jax.random.randint(key, shape, -reach, reach + 1)
+  change = jax.random.randint(key, shape, -reach, reach + 1, jnp.int32)
   return jnp.clip(image + change.astype(image.dtype), 0.0, 255.0)

@@ -82,7 +82,7 @@ def sparsefool(
     which differs where the point has crossed a boundary but its overshot copy has not.
   """
   del key
-  config = _resolved(SparseFoolConfig() if config is None else config)
+  config = _resolved(inputs.config_or_default(config, SparseFoolConfig))
   goal = {"image_ids": image_ids, "target": target, "label": label, "targeted": False}
   return minimal.run_minimal("sparsefool", _sparsefool, images, classifiers, config, **goal)
 
@@ -195,7 +195,7 @@ def cross_plane(image: Image, normal: Image, tangent: Image) -> Image:
 def _resolved(config: SparseFoolConfig) -> SparseFoolConfig:
   """Returns the config with the budget's numbers filled in, checked."""
   config = minimal.with_budget(config, _BUDGETS)
-  inputs.check_counts(config, num_loops=0, num_steps=1, num_classes=2, micro_batch=1)
+  config = inputs.with_counts(config, num_loops=0, num_steps=1, num_classes=2, micro_batch=1)
   if not config.distance_factor >= 1:
     raise ValueError(f"distance_factor must be >= 1, got {config.distance_factor!r}.")
   if not config.overshoot >= 0:

@@ -26,7 +26,16 @@ from rpfgsm_jax.typing import Array, ArrayLike, Images, Labels
 
 @functools.partial(
   jax.tree_util.register_dataclass,
-  data_fields=["adversarial", "target", "success", "gradient_evaluations", "gamma", "draws"],
+  data_fields=[
+    "adversarial",
+    "target",
+    "success",
+    "gradient_evaluations",
+    "gamma",
+    "draws",
+    "finite",
+    "has_gradient",
+  ],
   meta_fields=[],
 )
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,6 +53,11 @@ class AttackResult:
       network's output for this image. Forward passes alone do not count.
     gamma: `(B,)` float32, the gamma of Eq. 17 that left a candidate; None when none was needed.
     draws: what each iteration met, `(B, N)`; None unless asked for.
+    finite: `(B, K)` bool, whether all that each network answered for this image was finite: its
+      logits, before and after, and the gradients taken of it. A broken network is refused by name
+      outside tracing; inside, look here: what was attacked with its help may be unchanged.
+    has_gradient: `(B, K)` bool, whether of the gradients taken one was not zero everywhere; True
+      where none was taken.
   """
 
   adversarial: Images
@@ -52,6 +66,8 @@ class AttackResult:
   gradient_evaluations: Array
   gamma: Array | None = None
   draws: Draws | None = None
+  finite: Array | None = None
+  has_gradient: Array | None = None
 
 
 def gradient_sign(gradient: Array) -> Array:
@@ -117,14 +133,15 @@ def signed_gradient_attack(
   draws: Draws,
   epsilon: Array,
   step_size: Array,
-) -> tuple[Images, Array]:
+) -> tuple[Images, Array, Array]:
   """Runs x <- clip(x + direction * step * sign(grad distance(M(phi(x)), y))) for all images.
 
   Sanchez-Matilla et al. (2020), Eq. 9-13, 15, 16. Images advance at their own pace, see `rows`; in
   an ensemble each iteration sums the K gradients behind one drawn transformation. `goals` has one
   of each network; `draws` are `(B, N)`; `epsilon` `(B,)` or `(B, H, W, 1 or C)`, and `step_size`
-  `(B,)`, gray levels, of a schedule the first. Returns the adversarial images and how many
-  gradients each took, `(B,)` int32.
+  `(B,)`, gray levels, of a schedule the first. Returns the adversarial images, how many gradients
+  each took, `(B,)` int32, and the sum of the absolute values of those of each network, `(B, K)`:
+  NaN or infinite if one was, zero if there was nothing else.
   """
   groups = [tuple(range(len(networks)))] if loop.ensemble else [(k,) for k in range(len(networks))]
   schedule = draws.classifier * 0 if loop.ensemble else draws.classifier
@@ -137,12 +154,16 @@ def signed_gradient_attack(
     "epsilon": epsilon,
     "move": loop.direction * step_size,
   }
-  state = {"adversarial": start, "evaluations": jnp.zeros(images.shape[:1], jnp.int32)}
+  state = {
+    "adversarial": start,
+    "evaluations": jnp.zeros(images.shape[:1], jnp.int32),
+    "slopes": jnp.zeros((len(images), len(networks)), jnp.float32),
+  }
   if loop.transfer.momentum:
     state["velocity"] = jnp.zeros_like(images)
   advance = functools.partial(_advance, loop, groups)
   state = run_rows(advance, len(groups), networks, state, constants, schedule, loop.micro_batch)
-  return state["adversarial"], state["evaluations"]
+  return state["adversarial"], state["evaluations"], state["slopes"]
 
 
 def _scheduled(loop: Loop) -> bool:
@@ -171,27 +192,31 @@ def _advance(
   if transfer.nesterov:
     point = look_ahead(point, state["velocity"], transfer.momentum * move)
 
-  def gradient_at(scale: ArrayLike) -> Images:
+  def gradient_at(scale: ArrayLike) -> tuple[Images, Array]:
     def transform(candidate: Images) -> Images:
       return apply_rows(loop.bank, candidate, *drawn, loop.rounding)
 
     # The transformation stands outside the switch over networks: it is compiled once, not K times.
     transformed, pull_back = jax.vjp(lambda x: transform(x * scale), point)
-    gradient = _network_gradient(groups, branch, networks, transformed, row["goals"])
+    gradient, slopes = _network_gradient(groups, branch, networks, transformed, row["goals"])
     if loop.penalty is not None:
       reference = transform(row["image"] * scale)
       gradient += jax.grad(lambda x: jnp.sum(loop.penalty(x, reference)))(transformed)
-    return pull_back(gradient)[0]
+    return pull_back(gradient)[0], slopes
 
   copies = transfer.scale_copies
   if copies == 1:
-    gradient = gradient_at(1.0)
+    gradient, slopes = gradient_at(1.0)
   else:
     scales = 0.5 ** jnp.arange(copies, dtype=jnp.float32)
-    add = lambda total, scale: (total + gradient_at(scale), None)  # noqa: E731
-    gradient = jax.lax.scan(add, jnp.zeros_like(point), scales)[0]
+    add = lambda total, scale: (jax.tree.map(jnp.add, total, gradient_at(scale)), None)  # noqa: E731
+    nothing = (jnp.zeros_like(point), jnp.zeros_like(state["slopes"]))
+    gradient, slopes = jax.lax.scan(add, nothing, scales)[0]
   gradient = smooth(gradient, transfer.smoothing)
-  new = {"evaluations": state["evaluations"] + copies * len(groups[0])}
+  new = {
+    "evaluations": state["evaluations"] + copies * len(groups[0]),
+    "slopes": state["slopes"] + slopes,
+  }
   if transfer.momentum:
     new["velocity"] = gradient = accumulate(state["velocity"], gradient, transfer.momentum)
   if loop.gray:
@@ -209,15 +234,21 @@ def _network_gradient(
   networks: tuple[Network, ...],
   images: Images,
   goals: tuple[Goal, ...],
-) -> Images:
-  """Returns the gradient of the summed distances of one group of networks."""
+) -> tuple[Images, Array]:
+  """Returns the gradient of the summed distances of one group of networks.
 
-  def gradient_of(members: tuple[int, ...], networks: Any, images: Images, goals: Any) -> Images:
-    def loss(images: Images) -> Array:
-      each = [distance(networks[k], networks[k](images), goals[k]) for k in members]
-      return jnp.sum(sum(each))
+  And the sum of the absolute values of each network's own, `(m, K)`; 0 for those outside.
+  """
 
-    return jax.grad(loss)(images)
+  def loss(images: Images, network: Network, goal: Goal) -> Array:
+    return jnp.sum(distance(network, network(images), goal))
+
+  def gradient_of(members: tuple[int, ...], networks: Any, images: Images, goals: Any):
+    gradients = [jax.grad(loss)(images, networks[k], goals[k]) for k in members]
+    slopes = jnp.zeros((len(images), len(networks)), jnp.float32)
+    for k, gradient in zip(members, gradients, strict=True):
+      slopes = slopes.at[:, k].set(jnp.sum(jnp.abs(gradient), axis=(1, 2, 3)))
+    return functools.reduce(jnp.add, reversed(gradients)), slopes
 
   branches = [functools.partial(gradient_of, members) for members in groups]
   if len(branches) == 1:

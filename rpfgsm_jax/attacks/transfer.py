@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import jax.numpy as jnp
 import numpy as np
 
+from rpfgsm_jax.checks import as_int
 from rpfgsm_jax.typing import Array, Images
 
 StepSchedule = Literal["constant", "linear", "cosine"]
@@ -35,25 +36,26 @@ class TransferOptions:
 PLAIN = TransferOptions()
 
 
-def check_transfer(transfer: TransferOptions) -> None:
-  """Checks the options."""
+def checked_transfer(transfer: TransferOptions) -> TransferOptions:
+  """Returns the options with plain ints, or refuses them."""
   if not isinstance(transfer, TransferOptions):
     raise ValueError(f"transfer must be TransferOptions, got {transfer!r}.")
   if not 0 <= transfer.momentum <= 1:
     raise ValueError(f"momentum must be in 0..1, got {transfer.momentum}; 1 forgets nothing.")
   if transfer.nesterov and transfer.momentum == 0:
     raise ValueError("nesterov looks ahead along the momentum: it needs momentum > 0, got 0.")
-  smoothing, copies = transfer.smoothing, transfer.scale_copies
-  whole = isinstance(smoothing, int) and not isinstance(smoothing, bool)
-  if not whole or smoothing < 1 or smoothing % 2 != 1:
-    raise ValueError(f"smoothing must be an odd number of pixels >= 1, got {smoothing!r}.")
-  if isinstance(copies, bool) or not isinstance(copies, int) or not 1 <= copies <= 8:
+  smoothing, copies = as_int(transfer.smoothing), as_int(transfer.scale_copies)
+  if smoothing is None or smoothing < 1 or smoothing % 2 != 1:
+    raise ValueError(f"smoothing must be an odd number of pixels >= 1, got {transfer.smoothing!r}.")
+  if copies is None or not 1 <= copies <= 8:
     raise ValueError(
-      f"scale_copies must be an integer in 1..8, got {copies!r}; image / 2^8 is black."
+      f"scale_copies must be an integer in 1..8, got {transfer.scale_copies!r}; image / 2^8 is "
+      "black."
     )
   if transfer.step_schedule not in get_args(StepSchedule):
     names = ", ".join(map(repr, get_args(StepSchedule)))
     raise ValueError(f"step_schedule must be one of {names}, got {transfer.step_schedule!r}.")
+  return dataclasses.replace(transfer, smoothing=smoothing, scale_copies=copies)
 
 
 def step_sizes(schedule: StepSchedule, first: Array, num_steps: int) -> Array:

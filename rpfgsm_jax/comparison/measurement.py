@@ -20,6 +20,7 @@ from rpfgsm_jax.data.batches import in_batches
 from rpfgsm_jax.data.images import check_how
 from rpfgsm_jax.defenses.bank import DefenseBank, paper_bank
 from rpfgsm_jax.evaluation import measure
+from rpfgsm_jax.models.answers import NetworkError
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.models.weights import load_classifier
 from rpfgsm_jax.result_folder import FolderError, check_apart
@@ -69,7 +70,7 @@ def compare_folders(
 
   Raises:
     ComparisonError: an argument breaks its rule, before anything is computed; or of all files of a
-      kind none can be read.
+      kind none can be read; or a network is broken.
     WeightsError: there is no network of that name.
   """
   _check_numbers(batch_size, num_examples)
@@ -87,7 +88,10 @@ def compare_folders(
   )
   places = (original, protected, training)
   folders = [None if place is None else str(place) for place in places]
-  return _measure(folders, found, clean, wanted, judge, progress)
+  try:
+    return _measure(folders, found, clean, wanted, judge, progress)
+  except NetworkError as error:
+    raise ComparisonError(f"networks: {error}") from error
 
 
 def _check_numbers(batch_size: int, num_examples: int) -> None:
@@ -126,8 +130,8 @@ def _loaded(networks: Sequence[Classifier | str]) -> list[Classifier]:
   twice = sorted({name for name in names if names.count(name) > 1})
   if twice:
     raise ComparisonError(
-      f"networks must have different names, got {', '.join(twice)} more than once; drop or rename "
-      "one."
+      f"networks must have different names, got {', '.join(twice)} more than once; drop one, or "
+      "give it another: dataclasses.replace(network, name=…)."
     )
   return classifiers
 

@@ -79,7 +79,7 @@ def write_comparison(comparison: FolderComparison, out: PathLike) -> pathlib.Pat
   with atomic.replacing_folder(out) as folder:
     with open(folder / "rows.jsonl", "w", encoding="ascii", newline="\n") as file:
       for row in rows(comparison):
-        file.write(json.dumps(row, allow_nan=False) + "\n")
+        file.write(atomic.strict_json(row) + "\n")
     (folder / "report.md").write_bytes(_report(comparison).encode("utf-8"))
     write_page(folder / "index.html", "Protected photos, measured", _sections(comparison))
   return pathlib.Path(out) / "index.html"

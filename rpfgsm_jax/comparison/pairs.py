@@ -1,4 +1,6 @@
-"""Which file of one folder is which file of another: by relative path, suffix aside."""
+"""Which file of one folder is which file of another: as `rpfgsm protect` names results, else by
+relative path, suffix aside.
+"""
 
 import collections
 import dataclasses
@@ -8,6 +10,8 @@ from collections.abc import Sequence
 
 from rpfgsm_jax.atomic import PathLike
 from rpfgsm_jax.data import ImageRecord, list_images
+from rpfgsm_jax.data.folders import IMAGE_SUFFIXES, PHOTO_SUFFIXES
+from rpfgsm_jax.data.result_names import disk_key, output_names
 
 _SHOWN = 3  # names of each side in a message
 
@@ -20,7 +24,7 @@ class ComparisonError(ValueError):
 class Pair:
   """A photograph and what was made of it."""
 
-  name: str  # relative path without suffix, forward slashes
+  name: str  # relative path of the result without suffix, forward slashes
   original: ImageRecord
   protected: ImageRecord
 
@@ -39,8 +43,9 @@ def pair_folders(original: PathLike, protected: PathLike) -> FolderPairs:
   """Finds the photographs that two folders share; opens none of them.
 
   A pair has one relative path but for the suffix: `lake/a.jpg` and `lake/a.png`. Where a folder has
-  several files of one name (`a.jpg`, `a.png`), only those of the same suffix are paired. One folder
-  may lie in the other; its files then do not count as the outer one's.
+  several files of one name (`a.jpg`, `a.png`), they are paired with what `rpfgsm protect` calls
+  their results (`a.jpg.png`, `a.png.png`), else only those of the same suffix are. One folder may
+  lie in the other; its files then do not count as the outer one's.
 
   Args:
     original: the folder of photographs as they were.
@@ -53,19 +58,25 @@ def pair_folders(original: PathLike, protected: PathLike) -> FolderPairs:
     ComparisonError: a folder is missing or has no image, both are the same, or they share no name.
   """
   folders = {"original": pathlib.Path(original), "protected": pathlib.Path(protected)}
-  listed = [list_folder(name, folder) for name, folder in folders.items()]
+  suffixes = (PHOTO_SUFFIXES, IMAGE_SUFFIXES)  # also photos that cannot be read share in the names
+  listed = [
+    list_folder(name, folder, kinds)
+    for (name, folder), kinds in zip(folders.items(), suffixes, strict=True)
+  ]
   if os.path.samefile(original, protected):
     raise ComparisonError(
       f"original and protected must be two folders, got {original} twice; name the folder of the "
       "changed photos second."
     )
-  sides = [
-    _by_name(name, folder, records, other)
+  listed = [
+    _outside(name, folder, records, other)
     for (name, folder), records, other in zip(
       folders.items(), listed, reversed(folders.values()), strict=True
     )
   ]
-  pairs, ambiguous = [], []
+  pairs, ambiguous = _results(*listed), []
+  paired = {record.path for pair in pairs for record in (pair.original, pair.protected)}
+  sides = [_by_name([each for each in some if each.path not in paired]) for some in listed]
   alone: tuple[list[str], list[str]] = ([], [])
   for name in sorted({*sides[0], *sides[1]}):
     candidates = [side.get(name, []) for side in sides]
@@ -77,27 +88,29 @@ def pair_folders(original: PathLike, protected: PathLike) -> FolderPairs:
       else:
         alone[side].extend(each.relative for each in records)
   if not pairs:
-    raise ComparisonError(_nothing_shared(folders, sides))
+    raise ComparisonError(_nothing_shared(folders, listed))
   return FolderPairs(
-    pairs=tuple(pairs),
+    pairs=tuple(sorted(pairs, key=lambda pair: pair.name)),
     only_original=tuple(alone[0]),
     only_protected=tuple(alone[1]),
     ambiguous=tuple(ambiguous),
   )
 
 
-def list_folder(name: str, folder: PathLike) -> list[ImageRecord]:
+def list_folder(
+  name: str, folder: PathLike, suffixes: Sequence[str] = IMAGE_SUFFIXES
+) -> list[ImageRecord]:
   """Returns the image files of a folder, at least one; `name` is what a message calls it."""
   try:
-    return list_images(folder)
+    return list_images(folder, suffixes=suffixes)
   except ValueError as error:
     raise ComparisonError(f"{name}{str(error).removeprefix('folder')}") from error
 
 
-def _by_name(
-  name: str, folder: pathlib.Path, records: Sequence[ImageRecord], other: pathlib.Path
-) -> dict[str, list[ImageRecord]]:
-  """Returns a folder's images outside `other` by relative path without suffix."""
+def _outside(
+  name: str, folder: pathlib.Path, records: list[ImageRecord], other: pathlib.Path
+) -> list[ImageRecord]:
+  """Returns a folder's images outside `other`, at least one."""
   if other.resolve().is_relative_to(folder.resolve()):
     inner = f"{other.resolve().relative_to(folder.resolve()).as_posix()}/"
     records = [record for record in records if not record.relative.startswith(inner)]
@@ -106,6 +119,29 @@ def _by_name(
         f"{name} must have images of its own, got {folder}, which has none outside {other}; name "
         "the folder that holds them."
       )
+  return records
+
+
+def _results(originals: Sequence[ImageRecord], protecteds: Sequence[ImageRecord]) -> list[Pair]:
+  """Returns the pairs of an original and the one file that has a name of its results."""
+  relatives = [record.relative for record in originals]
+  expected = {}
+  for suffix in {pathlib.PurePosixPath(record.relative).suffix for record in protecteds}:
+    for original, name in zip(originals, output_names(relatives, suffix), strict=True):
+      expected[name] = original, name.removesuffix(suffix)
+  # A disk or an archive may have changed case or the form of accents on the way.
+  expected = {disk_key(name): what for name, what in expected.items()} | expected
+  found = collections.defaultdict(list)
+  for protected in protecteds:
+    names = (protected.relative, disk_key(protected.relative))
+    original, name = next((expected[each] for each in names if each in expected), (None, ""))
+    if original is not None:
+      found[original.relative].append(Pair(name, original, protected))
+  return [pairs[0] for pairs in found.values() if len(pairs) == 1]
+
+
+def _by_name(records: Sequence[ImageRecord]) -> dict[str, list[ImageRecord]]:
+  """Returns images by relative path without suffix."""
   found = collections.defaultdict(list)
   for record in records:
     found[pathlib.PurePosixPath(record.relative).with_suffix("").as_posix()].append(record)
@@ -133,11 +169,11 @@ def _match(
 
 
 def _nothing_shared(
-  folders: dict[str, pathlib.Path], sides: Sequence[dict[str, list[ImageRecord]]]
+  folders: dict[str, pathlib.Path], listed: Sequence[Sequence[ImageRecord]]
 ) -> str:
   parts = []
-  for folder, side in zip(folders.values(), sides, strict=True):
-    names = [record.relative for records in side.values() for record in records]
+  for folder, records in zip(folders.values(), listed, strict=True):
+    names = [record.relative for record in records]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     parts.append(f"{folder} has {', '.join(names[:_SHOWN])}{more}")
   return (

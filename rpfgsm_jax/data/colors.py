@@ -1,18 +1,22 @@
 """From whatever pixels a file holds to 8-bit sRGB.
 
-Rules, in this order: more than 8 bits are scaled by the largest code (never clipped), the embedded
-color profile is applied; transparency is kept apart, and laid over white by `over_white`. Each rule
-that loses something adds a note, so that a caller can tell the owner of the picture.
+Rules, in this order: more than 8 bits are scaled by the largest code (never clipped), the stated
+color space is brought to sRGB; transparency is kept apart, and laid over white by `over_white`.
+Each rule that loses something adds a note, so that a caller can tell the owner of the picture.
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from PIL import Image, ImageCms
 
-# What a profile's own color space is called, and the Pillow mode it reads.
-_PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+from rpfgsm_jax.data.color_spaces import RGBSpace, srgb_codes
+from rpfgsm_jax.data.stated_colors import Stated
+
+Convert = Callable[[Image.Image], Image.Image]
+
+_ROUNDING = 2  # levels: of profiles' tables and curves, and of their approximations of sRGB
 _BAND = 256  # rows converted at a time, so that a large picture needs few copies
 
 
@@ -34,49 +38,93 @@ def _scale_to_8_bits(image: Image.Image, top: int, inverted: bool, notes: list[s
   return Image.fromarray(np.stack([gray, alpha], axis=-1))
 
 
-def _apply_profile(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:
-  """An RGB picture: through the color profile where there is a usable one, else plainly converted.
+def _converted(image: Image.Image, stated: Stated, notes: list[str]) -> Image.Image:
+  """An RGB picture: through the stated color space where that is usable, else plainly converted.
 
-  A profile that calls itself sRGB is not applied: the transform would only add rounding errors.
+  A space that differs from sRGB by rounding alone changes nothing; a profile's name tells nothing.
   """
-  if not profile:
+  by_numbers = isinstance(stated, RGBSpace)
+  if stated is None or (by_numbers and image.mode == "CMYK"):
     if image.mode == "CMYK":
       notes.append("CMYK without a color profile, converted by R = (255 - C)(255 - K) / 255")
     return _as_mode(image, "RGB")
   try:
-    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    name = ImageCms.getProfileDescription(source).strip() or "without a name"
-    if name.startswith("sRGB"):
-      return _as_mode(image, "RGB")
-    mode = _PROFILE_MODES.get(source.profile.xcolor_space.strip())
-    if image.mode == "L" and mode == "RGB":
-      image = image.convert("RGB")
-    converted = ImageCms.profileToProfile(
-      image,
-      source,
-      ImageCms.createProfile("sRGB"),
-      renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-      outputMode="RGB",
-      flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-    )
+    if by_numbers:
+      name, convert = stated.name, _by_numbers(stated)
+    else:
+      name, convert, image = _by_profile(stated, image)
+    converted = None if _is_srgb(convert, image.mode) else convert(image)
   # ImportError: Pillow was built without LittleCMS; the others: the profile is broken or is for
   # another kind of pixels.
   except (ImageCms.PyCMSError, ImportError, OSError, ValueError, TypeError) as error:
-    notes.append(f"color profile ignored ({error}), colors read as sRGB")
+    what = "stated color space" if by_numbers else "color profile"
+    notes.append(f"{what} ignored ({error}), colors read as sRGB")
     return _as_mode(image, "RGB")
-  notes.append(f"colors converted to sRGB from the profile {name}")
+  if converted is None:
+    return _as_mode(image, "RGB")
+  notes.append(f"colors converted to sRGB from {name}")
   return converted
 
 
+def _by_profile(profile: bytes, image: Image.Image) -> tuple[str, Convert, Image.Image]:
+  """An ICC profile's name and conversion, and the picture in a mode that it takes."""
+  source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+  name = ImageCms.getProfileDescription(source).strip() or "without a name"
+  if image.mode == "L" and source.profile.xcolor_space.strip() == "RGB":
+    image = image.convert("RGB")
+  transform = ImageCms.buildTransform(
+    source,
+    ImageCms.createProfile("sRGB"),
+    image.mode,
+    "RGB",
+    renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+    flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+  )
+  return f"the profile {name}", transform.apply, image
+
+
+def _by_numbers(space: RGBSpace) -> Convert:
+  light, matrix, codes = space.light(), space.matrix(), srgb_codes()
+
+  def convert(image: Image.Image) -> Image.Image:
+    if image.mode == "L":  # one curve; white is white
+      steps = np.round(light * (len(codes) - 1)).astype(np.uint16)
+      return image.point(codes[steps].tolist()).convert("RGB")
+    pixels = to_array(image)
+    for rows in bands(len(pixels)):
+      seen = np.clip(light[pixels[rows]] @ matrix.T, 0, 1) * (len(codes) - 1)
+      pixels[rows] = codes[(seen + 0.5).astype(np.uint16)]
+    return Image.fromarray(pixels)
+
+  return convert
+
+
+def _is_srgb(convert: Convert, mode: str) -> bool:
+  """Says whether a conversion of gray or RGB changes samples of all colors by rounding alone."""
+  if mode not in ("L", "RGB"):
+    return False
+  gray = np.arange(256, dtype=np.uint8)[None]
+  steps = np.arange(0, 256, 15, dtype=np.uint8)
+  colors = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(1, -1, 3)
+  samples = np.concatenate([gray[..., None].repeat(3, -1), colors], 1) if mode == "RGB" else gray
+  seen = np.asarray(convert(Image.fromarray(samples))).astype(np.int16)
+  return np.abs(seen - (samples if mode == "RGB" else gray[..., None])).max() <= _ROUNDING
+
+
 def to_srgb(
-  image: Image.Image, notes: list[str], *, top: int = 65535, inverted: bool = False
+  image: Image.Image,
+  stated: Stated,
+  notes: list[str],
+  *,
+  top: int = 65535,
+  inverted: bool = False,
 ) -> tuple[Image.Image, Image.Image | None]:
   """Converts a decoded picture of any mode to 8-bit sRGB: colors in mode RGB, and alpha in mode L.
 
-  Alpha is None for an opaque picture. `notes` receives what was lost. Where a channel has more than
-  8 bits, `top` is the code of white, or of black in an `inverted` picture; Pillow inverts others.
+  Alpha is None for an opaque picture. `stated` is its color space, `notes` receives what was lost.
+  Where a channel has more than 8 bits, `top` is the code of white, or of black in an `inverted`
+  picture; Pillow inverts others.
   """
-  profile = image.info.get("icc_profile")
   if image.mode == "F":
     raise ValueError("32-bit floating-point pixels, whose white is not known")
   if image.mode == "I" or image.mode.startswith("I;16"):
@@ -92,11 +140,11 @@ def to_srgb(
       image = image.convert("L")
     elif image.mode not in ("L", "RGB", "CMYK"):
       image = image.convert("RGB")
-    return _apply_profile(image, profile, notes), None
+    return _converted(image, stated, notes), None
   gray = image.mode in ("1", "L", "LA", "La")
   layer = _as_mode(image, "RGBA")
   alpha = layer.getchannel("A")
-  colors = _apply_profile(layer.getchannel("R") if gray else layer.convert("RGB"), profile, notes)
+  colors = _converted(layer.getchannel("R") if gray else layer.convert("RGB"), stated, notes)
   return colors, None if alpha.getextrema() == (255, 255) else alpha
 
 

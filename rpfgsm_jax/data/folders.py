@@ -13,6 +13,7 @@ import numpy as np
 from rpfgsm_jax.atomic import PathLike
 from rpfgsm_jax.data import images as image_files
 from rpfgsm_jax.data.batches import in_batches, read_ahead
+from rpfgsm_jax.data.system_folders import holds_copies
 
 # HEIC is listed although Pillow alone cannot read it, and so are photos that nothing here can read:
 # somebody who protects a folder must hear about those that were left out.
@@ -21,10 +22,14 @@ IMAGE_SUFFIXES = (
   ".pgm", ".heic", ".heif",
 )  # fmt: skip
 RAW_SUFFIXES = (
-  ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".raf", ".rw2", ".orf",
-  ".pef", ".srw", ".rwl", ".3fr", ".iiq", ".x3f",
+  ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".raf", ".rw2", ".raw",
+  ".orf", ".pef", ".ptx", ".srw", ".rwl", ".3fr", ".fff", ".iiq", ".eip", ".x3f", ".erf",
+  ".kdc", ".dcr", ".dcs", ".k25", ".mrw", ".mef", ".mos", ".gpr", ".bay",
 )  # fmt: skip
-PHOTO_SUFFIXES = (*IMAGE_SUFFIXES, ".jpe", ".mpo", ".hif", ".jxl", *RAW_SUFFIXES)
+PHOTO_SUFFIXES = (
+  *IMAGE_SUFFIXES, ".jpe", ".mpo", ".hif", ".heics", ".heifs", ".avifs", ".apng", ".dib", ".jxl",
+  ".jp2", *RAW_SUFFIXES,
+)  # fmt: skip
 _AHEAD = 16  # pictures opened ahead of the one being yielded
 _MAX_WORKERS = 8
 
@@ -137,10 +142,11 @@ def list_images(
 ) -> list[ImageRecord]:
   """Lists the image files of a folder and its sub-folders, sorted by relative path.
 
-  Files are known by their suffix (any case); hidden files and folders are left out; linked files
-  and folders are followed, loops excepted. Nothing is opened: a file that turns out to be broken
-  is reported when it is read. Should two paths have the same `image_id`, the first in order keeps
-  it and the others get another one, so ids are unique within a list.
+  Files are known by their suffix (any case); hidden files and folders are left out, and so are
+  folders of thumbnails and deleted files (`@eaDir`, `#recycle`, ...); links are followed, loops
+  excepted. Nothing is opened: a broken file is reported when it is read. Should two paths have the
+  same `image_id`, the first in order keeps it and the others get another one, so ids are unique
+  within a list.
 
   Args:
     folder: the folder.
@@ -160,7 +166,7 @@ def list_images(
     came = "a file" if root.exists() else "nothing of that name"
     remedy = "name the folder it is in" if root.exists() else "check the path"
     raise ValueError(f"folder must be a folder of images, got {came}: {root}; {remedy}.")
-  files = list(walk(root))
+  files = list(walk(root, skip=lambda inner: holds_copies(inner.name)))
   found = {
     path.relative_to(root).as_posix(): path for path in files if path.suffix.lower() in suffixes
   }

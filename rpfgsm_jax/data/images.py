@@ -16,8 +16,10 @@ from PIL import Image, UnidentifiedImageError
 
 from rpfgsm_jax import atomic
 from rpfgsm_jax.atomic import PathLike
-from rpfgsm_jax.data import colors, metadata
+from rpfgsm_jax.data import colors, image_errors, metadata
+from rpfgsm_jax.data.image_errors import ImageError
 from rpfgsm_jax.data.metadata import OpenedImage
+from rpfgsm_jax.data.recognition import unread_coding, unread_kind
 
 USUAL_PIXELS = 2**30 // 12
 """Of a picture, unless more are asked for: Pillow's own limit, which a program may have lifted."""
@@ -42,10 +44,6 @@ _TRANSPOSES = {
 
 
 OVER_WHITE = "transparent pixels laid over white"
-
-
-class ImageError(ValueError):
-  """An image file that cannot be read; the message names the file, the rule and the remedy."""
 
 
 def read_file(path: pathlib.Path) -> bytes:
@@ -102,16 +100,12 @@ def open_bytes(
     try:
       opened = metadata.parse_header(path, content, max_pixels)
     except UnidentifiedImageError as error:
-      raise ImageError(
-        f"{path} must be a JPEG, PNG, WebP, AVIF, TIFF, GIF, BMP, PPM or HEIC picture, got "
-        f"{len(content)} bytes of something else starting with {content[:8]!r}; convert it to "
-        "JPEG or PNG."
-      ) from error
+      came = unread_kind(content) or (
+        f"{len(content)} bytes of something else starting with {content[:8]!r}"
+      )
+      raise image_errors.of_another_kind(path, came) from error
     except Image.DecompressionBombError as error:
-      raise ImageError(
-        f"{path} must have at most {min(max_pixels, MAX_PIXELS)} pixels, got a picture that says "
-        f"it has more ({error}); save a smaller copy."
-      ) from error
+      raise image_errors.too_large(path, min(max_pixels, MAX_PIXELS), error) from error
     except ImportError as error:
       raise ImageError(
         f"{path} must be a picture that can be read here, got HEIC without pillow-heif ({error}); "
@@ -120,18 +114,24 @@ def open_bytes(
     # Whatever a foreign parser raises on a broken file, the file is what is wrong; the cause stays
     # attached.
     except Exception as error:
-      raise _broken(path, error) from error
+      raise image_errors.broken(path, error, unread_coding(content)) from error
   notes = [*(f"Pillow warned: {warning.message}" for warning in caught), *opened.notes]
   if opened.animated:
     notes.append("several frames, only the first was read")
-  return opened._replace(notes=tuple(notes))
+  return opened._replace(notes=tuple(notes), unread=unread_coding(content))
 
 
-def _broken(path: pathlib.Path, error: Exception) -> ImageError:
-  return ImageError(
-    f"{path} must be a complete picture, got a truncated or damaged file "
-    f"({type(error).__name__}: {error}); copy it again from its source."
-  )
+def open_picture(
+  name: pathlib.Path, picture: Image.Image, *, max_pixels: int = USUAL_PIXELS
+) -> OpenedImage:
+  """Takes a picture that Pillow has opened, as `open_bytes` does; it stays as it is."""
+  width, height = picture.size
+  if width * height > min(max_pixels, MAX_PIXELS):
+    raise image_errors.too_large(name, min(max_pixels, MAX_PIXELS), f"{width}x{height}")
+  try:
+    return metadata.of_picture(name, picture)
+  except Exception as error:  # as in open_bytes
+    raise image_errors.broken(name, error, None) from error
 
 
 def decode_image(opened: OpenedImage) -> tuple[np.ndarray, list[str]]:
@@ -159,13 +159,15 @@ def decode_layers(opened: OpenedImage) -> tuple[np.ndarray, np.ndarray | None, l
   try:
     picture.load()
   except Exception as error:  # as in open_image
-    raise _broken(opened.path, error) from error
+    raise image_errors.broken(opened.path, error, opened.unread) from error
   if opened.orientation in _TRANSPOSES:
     picture = picture.transpose(_TRANSPOSES[opened.orientation])
     opened.picture.close()
   try:
     deep_inverted = tags.get(_PHOTOMETRIC_TAG) == 0
-    layer, alpha = colors.to_srgb(picture, notes, top=2**bits - 1, inverted=deep_inverted)
+    layer, alpha = colors.to_srgb(
+      picture, opened.colors, notes, top=2**bits - 1, inverted=deep_inverted
+    )
   except Exception as error:  # as in open_image
     raise ImageError(
       f"{opened.path} must have pixels that convert to 8-bit sRGB, got {picture.mode} pixels "

@@ -8,30 +8,44 @@ noted. A written photo tells nothing but its pixels, unless its EXIF is to be ke
 import dataclasses
 import hashlib
 import io
+import os
 import pathlib
-from typing import Literal, get_args
+from typing import BinaryIO, Literal, NamedTuple, get_args
 
 import numpy as np
 from PIL import Image
 
 from rpfgsm_jax.atomic import PathLike
-from rpfgsm_jax.data import colors, images, metadata
+from rpfgsm_jax.data import colors, exif, images, metadata
 from rpfgsm_jax.data.folders import RAW_SUFFIXES
 from rpfgsm_jax.data.images import ImageError
 
+Source = PathLike | bytes | BinaryIO | Image.Image  # a file, its content, or what Pillow opened
 Format = Literal["png", "webp", "jpeg"]
 Subsampling = Literal["4:2:0", "4:4:4"]
 
 MIN_SIDE = 32
 """Pixels of a photo's shorter side; in fewer no scene can be recognized."""
 
+LONGEST_SIDES = {"webp": 16383, "jpeg": 65500}
+"""Pixels that the formats, or their encoders, can say."""
+
 _SUFFIXES = {"png": ".png", "webp": ".webp", "jpeg": ".jpg"}
-_LONGEST_SIDES = {"webp": 16383, "jpeg": 65500}  # what the formats, or their encoders, can say
 # The change to a protected photo is noise. On noise, run lengths and Huffman codes alone are as
 # small as zlib's best search for repetitions (18.8 MB for 12 megapixels) and four times faster
 # (0.7 s for 3.3 s); WebP's slower methods win 1 %.
 _PNG_OPTIONS = {"compress_level": 1, "compress_type": 3}  # 3: zlib's Z_RLE
 _WEBP_OPTIONS = {"lossless": True, "exact": True, "method": 1, "quality": 0}
+
+
+class SideLimits(NamedTuple):
+  """What is asked of a photo's sides before it is decoded."""
+
+  shortest: int = MIN_SIDE
+  format: Format | None = None  # in which it is written at its own size; None: at another one
+
+
+_USUAL = SideLimits()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,7 +85,7 @@ class Photo:
     pixels: `(H, W, 3)` uint8, laid over nothing; white where alpha is 0, since the hidden colors
       would tell the original.
     alpha: `(H, W)` uint8; None: opaque.
-    exif: what may be kept of its EXIF, see `rpfgsm_jax.data.metadata.kept_exif`; None: nothing.
+    exif: what may be kept of its EXIF, see `rpfgsm_jax.data.exif.kept_exif`; None: nothing.
     notes: what was lost or changed when it was read; each names the file.
     sha256: of the file's bytes, hexadecimal; "" without a file.
   """
@@ -101,17 +115,15 @@ class Photo:
 class OpenedPhoto:
   """A photo whose header says that it can be read; its pixels may still be encoded."""
 
-  path: pathlib.Path
+  path: pathlib.Path | None  # None: it is in memory
   size: tuple[int, int]  # (height, width) of the upright photo, pixels
-  sha256: str  # of the file's bytes, hexadecimal
+  sha256: str  # of the file's bytes, hexadecimal; "" without a file
   _image: images.OpenedImage
   _exif: bytes | None
 
   def decode(self) -> Photo:
     """Returns the photo, or raises ImageError where its pixels are damaged; to be called once."""
     pixels, alpha, notes = images.decode_layers(self._image)
-    if self._image.picture.format == "MPO":
-      notes.append(f"{self.path}: further pictures (previews or views) left out")
     if alpha is not None:
       pixels[alpha == 0] = 255
       alpha.setflags(write=False)
@@ -127,7 +139,7 @@ class OpenedPhoto:
 
 
 def open_photo(
-  path: PathLike, *, max_pixels: int = images.USUAL_PIXELS, min_side: int = MIN_SIDE
+  photo: Source, *, max_pixels: int = images.USUAL_PIXELS, limits: SideLimits = _USUAL
 ) -> OpenedPhoto:
   """Reads a photo's file and checks its header: all of `read_photo` but the decoding of pixels."""
   if not isinstance(max_pixels, int) or max_pixels < 1:
@@ -135,26 +147,53 @@ def open_photo(
       f"max_pixels must be a positive integer, got {max_pixels!r}; leave it out for "
       f"{images.USUAL_PIXELS}."
     )
-  path = pathlib.Path(path)
-  if path.suffix.lower() in RAW_SUFFIXES:
-    raise _raw(path)
-  content = images.read_file(path)
-  opened = images.open_bytes(path, content, max_pixels=max_pixels)
+  path, content = file_of(photo), b""
+  name = _name(path)
+  if isinstance(photo, Image.Image):
+    opened = images.open_picture(name, photo, max_pixels=max_pixels)
+  else:
+    if name.suffix.lower() in RAW_SUFFIXES:
+      raise _raw(name)
+    content = _content(photo)
+    opened = images.open_bytes(name, content, max_pixels=max_pixels)
   if metadata.is_raw(opened.picture, content):
-    raise _raw(path)
+    raise _raw(name)
   if opened.animated:
     raise ImageError(
-      f"{path} must be a single still picture, got several frames or pages, of which all but one "
+      f"{name} must be a single still picture, got several frames or pages, of which all but one "
       "would be lost; export those you want one by one, as PNG or JPEG."
     )
-  check_sides(path, opened.size, min_side)
+  check_sides(name, opened.size, limits)
   return OpenedPhoto(
     path=path,
     size=opened.size,
-    sha256=hashlib.sha256(content).hexdigest(),
+    sha256=hashlib.sha256(content).hexdigest() if content else "",
     _image=opened,
-    _exif=metadata.kept_exif(opened.picture, content, opened.size),
+    _exif=exif.kept_exif(opened.picture, content, opened.size),
   )
+
+
+def file_of(photo: object) -> pathlib.Path | None:
+  """The file that a photo is, or was opened from; None: it is in memory."""
+  if not isinstance(photo, str | os.PathLike):
+    named = getattr(photo, "filename", None) or getattr(photo, "name", None)
+    photo = named if isinstance(named, str | os.PathLike) else ""
+  return pathlib.Path(photo) if photo else None
+
+
+def _content(photo: PathLike | bytes | BinaryIO) -> bytes:
+  if isinstance(photo, str | os.PathLike):
+    return images.read_file(pathlib.Path(photo))
+  if not isinstance(photo, bytes):
+    if photo.seekable():
+      photo.seek(0)
+    photo = photo.read()
+  if not isinstance(photo, bytes) or not photo:
+    came = "text" if isinstance(photo, str) else "0 bytes"
+    raise ImageError(
+      f"the photo must be an image file's bytes, got {came}; open it in binary mode."
+    )
+  return photo
 
 
 def read_photo(path: PathLike, *, max_pixels: int = images.USUAL_PIXELS) -> Photo:
@@ -179,13 +218,19 @@ def read_photo(path: PathLike, *, max_pixels: int = images.USUAL_PIXELS) -> Phot
   return open_photo(path, max_pixels=max_pixels).decode()
 
 
-def check_sides(name: object, size: tuple[int, int], min_side: int = MIN_SIDE) -> None:
-  """Refuses a photo, (height, width) pixels, in which no scene can be recognized."""
+def check_sides(name: object, size: tuple[int, int], limits: SideLimits) -> None:
+  """Refuses a photo, (height, width) pixels, without a scene or too long for its format."""
   height, width = size
-  if min(height, width) < min_side:
+  if min(height, width) < limits.shortest:
     raise ImageError(
-      f"{name} must have at least {min_side} pixels on both sides, got {width}x{height}; so few "
-      "show no scene that could be hidden, leave it out."
+      f"{name} must have at least {limits.shortest} pixels on both sides, got {width}x{height}; so "
+      "few show no scene that could be hidden, leave it out."
+    )
+  longest = LONGEST_SIDES.get(limits.format)
+  if longest is not None and max(height, width) > longest:
+    raise ImageError(
+      f"{name} must have sides of at most {longest} pixels to be written as {limits.format}, got "
+      f"{width}x{height}; write it as png."
     )
 
 
@@ -204,7 +249,7 @@ def encode_photo(
       f"pixels must have the photo's shape {photo.pixels.shape}, got {pixels.shape}; encode each "
       "protected picture with its own original."
     )
-  check_encodable(photo, encoding)
+  check_sides(_name(photo.path), photo.size, SideLimits(1, encoding.format))
   if photo.alpha is not None and encoding.format != "jpeg":
     pixels = _with_alpha(photo, pixels)
   options = {
@@ -218,17 +263,6 @@ def encode_photo(
   file = io.BytesIO()
   Image.fromarray(pixels).save(file, encoding.format.upper(), **options)
   return file.getvalue()
-
-
-def check_encodable(photo: Photo, encoding: Encoding) -> None:
-  """Refuses a photo that is too long for a format; to be asked before it is protected."""
-  height, width = photo.size
-  longest = _LONGEST_SIDES.get(encoding.format)
-  if longest is not None and max(height, width) > longest:
-    raise ImageError(
-      f"{_name(photo.path)} must have sides of at most {longest} pixels to be written as "
-      f"{encoding.format}, got {width}x{height}; write it as png."
-    )
 
 
 def decode_photo(content: bytes, name: PathLike | None) -> np.ndarray:

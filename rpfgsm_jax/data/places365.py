@@ -11,6 +11,7 @@ import re
 import tarfile
 from collections.abc import Mapping
 
+from rpfgsm_jax import atomic
 from rpfgsm_jax.atomic import PathLike
 from rpfgsm_jax.data import folders
 from rpfgsm_jax.data import places365_archives as archives
@@ -55,7 +56,7 @@ def read_places365_labels(path: PathLike) -> dict[str, int]:
   """
   path = pathlib.Path(path)
   try:
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    lines = atomic.read_text(path).splitlines()
   except (OSError, UnicodeDecodeError) as error:
     raise ValueError(
       f"labels must be the text file places365_val.txt, got {path} ({error}); {_GET_LABELS}."

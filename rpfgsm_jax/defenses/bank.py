@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from rpfgsm_jax.defenses.jpeg import jpeg
 from rpfgsm_jax.defenses.median import median
 from rpfgsm_jax.defenses.requantize import requantize
+from rpfgsm_jax.randomness import noise_key
 from rpfgsm_jax.rounding import Rounding
 from rpfgsm_jax.typing import Array, ArrayLike, Image, Images
 
@@ -143,7 +144,7 @@ def _apply(
   defense: Defense, rounding: Rounding, image: Image, parameter: ArrayLike, noise: Array
 ) -> Image:
   if defense.random:
-    return defense.apply(image, parameter, rounding, jax.random.key(noise))
+    return defense.apply(image, parameter, rounding, noise_key(noise))
   return defense.apply(image, parameter, rounding)
 
 

@@ -7,6 +7,7 @@ the photo back to its size, so that it can stand in one bank with the others.
 import dataclasses
 import math
 
+from rpfgsm_jax.checks import as_int
 from rpfgsm_jax.defenses.bank import IDENTITY, Defense, DefenseBank, paper_bank
 from rpfgsm_jax.defenses.jpeg import Subsampling, jpeg
 from rpfgsm_jax.defenses.resize import resize
@@ -67,11 +68,12 @@ def shrunk_bank(bank: DefenseBank, side: int) -> DefenseBank:
   Raises:
     ValueError: `side` is no integer of at least 1.
   """
-  if not isinstance(side, int) or side < 1:
+  pixels = as_int(side)
+  if pixels is None or pixels < 1:
     raise ValueError(f"side must be an integer of at least 1 pixel, got {side!r}; 256 is usual.")
   return DefenseBank(
     tuple(
-      family if family == IDENTITY else dataclasses.replace(family, apply=_Shrunk(family, side))
+      family if family == IDENTITY else dataclasses.replace(family, apply=_Shrunk(family, pixels))
       for family in bank.families
     )
   )

@@ -242,7 +242,7 @@ def _amount(name: str, amount: ArrayLike, above: float = -np.inf) -> Array:
 
 
 def _draw_within(key: Key, most: Array) -> Array:
-  return jax.random.uniform(key, (), minval=-most, maxval=most)
+  return jax.random.uniform(key, (), jnp.float32, minval=-most, maxval=most)
 
 
 def _diverse_input(image: Image, parameter: Array, rounding: Rounding, key: Key) -> Image:
@@ -277,17 +277,17 @@ def _random_rotation(image: Image, parameter: Array, rounding: Rounding, key: Ke
 
 def _lighten(image: Image, parameter: Array, rounding: Rounding, key: Key) -> Image:
   del rounding
-  return add_levels(image, parameter * jax.random.uniform(key))
+  return add_levels(image, parameter * jax.random.uniform(key, (), jnp.float32))
 
 
 def _darken(image: Image, parameter: Array, rounding: Rounding, key: Key) -> Image:
   del rounding
-  return add_levels(image, -parameter * jax.random.uniform(key))
+  return add_levels(image, -parameter * jax.random.uniform(key, (), jnp.float32))
 
 
 def _gaussian_noise(image: Image, parameter: Array, rounding: Rounding, key: Key) -> Image:
   del rounding
-  return add_levels(image, jnp.sqrt(parameter) * jax.random.normal(key, image.shape))
+  return add_levels(image, jnp.sqrt(parameter) * jax.random.normal(key, image.shape, jnp.float32))
 
 
 # DI-FGSM: the longer side is a uniform integer from this share of itself (200 of 224 pixels) to

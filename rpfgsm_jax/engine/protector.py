@@ -15,8 +15,11 @@ from rpfgsm_jax import devices as placement
 from rpfgsm_jax.attacks import inputs
 from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig, rp_fgsm
 from rpfgsm_jax.attacks.steps import AttackResult
+from rpfgsm_jax.checks import as_int
 from rpfgsm_jax.devices import Devices
+from rpfgsm_jax.models.answers import check_answers
 from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.randomness import seed_key
 from rpfgsm_jax.typing import Array, ArrayLike, Images, Key
 
 Attack = Callable[..., AttackResult]
@@ -57,19 +60,9 @@ class Protector:
   ) -> None:
     """Places the networks on the devices; nothing is compiled before the first batch.
 
-    Args:
-      classifiers: the networks to mislead, all of one image size (H, W).
-      config: the attack's settings, each number one for all images; None: the attack's own. The
-        attack checks it when the first batch starts, before it computes anything.
-      attack: any attack of this package, or another of the form
-        `attack(key, images, classifiers, config, image_ids=…) -> AttackResult`. On several devices
-        `jax.jit` traces it, with `config` static: an equal one compiles nothing anew.
-      seed: of the root key, 0..2^64-1. A fixed public seed makes targets guessable.
-      batch_size: images on each device at once.
-      devices: that share the images; a number: the first so many; None: all of this process.
-
-    Raises:
-      ValueError: an argument breaks its rule.
+    See `protect` for the arguments; `batch_size` is a number here. The attack checks its config
+    when the first batch starts. On several devices the config is static: an equal one compiles
+    nothing anew.
     """
     self.batch_size = check_batch_size(batch_size)
     self.devices = placement.choose_devices(devices)
@@ -120,7 +113,7 @@ class Protector:
     rows = np.minimum(np.arange(self.capacity), count - 1)  # the last one fills up
     padded = {name: values[rows] for name, values in options.items()}
     with watching_memory(self._too_large):
-      return Pending(self, self._dispatch(images[rows], padded), count)
+      return Pending(self, self._dispatch(images[rows], padded), images)
 
   def __call__(
     self,
@@ -195,27 +188,33 @@ def watching_memory(message: Callable[[], str]) -> Iterator[None]:
 
 
 def root_key(seed: int) -> Key:
-  """Returns the key of a seed in 0..2^64-1; up to 2^32-1 it is `jax.random.key(seed)`.
-
-  Without 64-bit numbers JAX takes 32 bits of a seed, few enough to try them all; the bits beyond
-  are folded in.
-  """
-  if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+  """Returns the key of a seed in 0..2^64-1, see `seed_key`."""
+  number = as_int(seed)
+  if number is None or not 0 <= number <= MAX_SEED:
     raise ValueError(f"seed must be an integer in 0..2^64-1, got {seed!r}.")
-  key = jax.random.key(seed & 0xFFFFFFFF)
-  return key if seed < 2**32 else jax.random.fold_in(key, seed >> 32)
+  return seed_key(number)
 
 
 class Pending:
   """A batch that a `Protector` has started."""
 
-  def __init__(self, protector: Protector, result: AttackResult, count: int) -> None:
-    self._protector, self._result, self._count = protector, result, count
+  def __init__(self, protector: Protector, result: AttackResult, images: np.ndarray) -> None:
+    self._protector, self._result, self._images = protector, result, images
 
   def result(self) -> AttackResult:
-    """Waits, and returns the attack's result with NumPy leaves for the images that were given."""
+    """Waits, and returns the attack's result with NumPy leaves for the images that were given.
+
+    Raises:
+      ValueError: a network is broken, or has no finite answer to one of the images.
+      OutOfMemoryError: the batch does not fit.
+    """
+    count = len(self._images)
     with watching_memory(self._protector._too_large):
-      return jax.tree.map(lambda leaf: leaf[: self._count], jax.device_get(self._result))
+      result = jax.tree.map(lambda leaf: leaf[:count], jax.device_get(self._result))
+      if result.finite is not None:
+        facts = self._images, result.finite, result.has_gradient
+        check_answers(self._protector._classifiers, *facts)
+    return result
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -285,11 +284,12 @@ def check_options(
 
 def check_batch_size(batch_size: int) -> int:
   """Returns the batch size; refuses anything but an integer >= 1."""
-  if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+  size = as_int(batch_size)
+  if size is None or size < 1:
     raise ValueError(
       f'batch_size must be an integer >= 1, got {batch_size!r}; protect() also takes "auto".'
     )
-  return batch_size
+  return size
 
 
 def _check_config(config: Any) -> Any:

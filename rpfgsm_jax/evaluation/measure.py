@@ -17,6 +17,7 @@ from rpfgsm_jax.defenses.bank import IDENTITY, DefenseBank, apply_member
 from rpfgsm_jax.defenses.oracle import oracle_member
 from rpfgsm_jax.evaluation.detectability import squeezing_distance
 from rpfgsm_jax.evaluation.misleading import rank_of_label
+from rpfgsm_jax.models.answers import are_finite, check_answers
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.typing import Array, Images, Labels, Logits
 
@@ -73,13 +74,15 @@ def predict(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns the five most likely classes of the images as they are, and their probabilities.
 
-  Each `(N, M, 5)`, less when there are fewer classes; `size` images are computed together.
+  Each `(N, M, 5)`, less when there are fewer classes; `size` images are computed together. Refuses
+  networks that are broken, or have no finite answer to an image, by a ValueError; so `evaluate`.
   """
   rows, devices = _shared(size)
   networks = placement.on_each(tuple(networks), devices)
   batch = placement.split(pad(images, rows).astype(np.float32), devices)
   found = [_most_likely(network_logits(network, batch)) for network in networks]
-  classes, probabilities = (np.stack(part, axis=1) for part in zip(*found, strict=True))
+  classes, probabilities, finite = (np.stack(part, axis=1) for part in zip(*found, strict=True))
+  check_answers(networks, images, finite[: len(images)])
   return classes[: len(images)], probabilities[: len(images)]
 
 
@@ -133,12 +136,16 @@ def evaluate(
     np.asarray(part)[..., :count].T
     for part in zip(*(zip(*row, strict=True) for row in jax.device_get(found)), strict=True)
   )
+  classes, probabilities, finite = (
+    np.stack(part, axis=1)[:count] for part in zip(*likely, strict=True)
+  )
+  check_answers(networks, images, finite & np.isfinite(distances).all(axis=-1))
   return Predictions(
     ranks=ranks,
     label_ranks=label_ranks,
     distances=distances,
-    classes=np.stack([classes for classes, _ in likely], axis=1)[:count],
-    probabilities=np.stack([probabilities for _, probabilities in likely], axis=1)[:count],
+    classes=classes,
+    probabilities=probabilities,
   )
 
 
@@ -178,7 +185,8 @@ def _judge(
 
 
 @jax.jit
-def _most_likely(logits: Logits) -> tuple[Array, Array]:
+def _most_likely(logits: Logits) -> tuple[Array, Array, Array]:
   # By logits, as the ranks are: probabilities may be equal where logits are not.
   classes = jax.lax.top_k(logits, min(_MOST_LIKELY, logits.shape[-1]))[1]
-  return classes, jnp.take_along_axis(jax.nn.softmax(logits, axis=-1), classes, axis=-1)
+  probabilities = jnp.take_along_axis(jax.nn.softmax(logits, axis=-1), classes, axis=-1)
+  return classes, probabilities, are_finite(logits)

@@ -8,12 +8,12 @@ batch nor on the device it shares, so that all write the same bytes.
 import importlib.metadata
 import os
 from collections.abc import Iterator, Sequence
-from typing import Protocol, Self
+from typing import Self
 
 import jax
 
 from rpfgsm_jax import __version__
-from rpfgsm_jax.engine import even_batches
+from rpfgsm_jax.engine.batches import even_batches
 from rpfgsm_jax.jobs.messages import Outcome
 from rpfgsm_jax.jobs.plan import Task
 from rpfgsm_jax.jobs.spec import Job, SettingsError, identify_networks
@@ -21,32 +21,25 @@ from rpfgsm_jax.jobs.worker import Worker
 from rpfgsm_jax.models.weights import load_classifier
 from rpfgsm_jax.photos.config import default_batch_size
 from rpfgsm_jax.photos.protector import PhotoProtector
+from rpfgsm_jax.randomness import unusual_settings
 
 
-class Engine(Protocol):
-  """See this file's first lines."""
-
-  idle_share: float | None  # of the devices, 0..1; None: not known
-
-  def __enter__(self) -> Self: ...
-
-  def __exit__(self, *failure: object) -> None: ...
-
-  def environment(self) -> dict[str, str]:
-    """What last bits may depend on, where the work is done."""
-    ...
-
-  def platform(self) -> str:
-    """The kind of device there: "cpu", "gpu" or "tpu"."""
-    ...
-
-  def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[Outcome]:
-    """Yields one outcome a photo; closing the iterator stops the work."""
-    ...
+def describe_environment() -> dict[str, str]:
+  """Returns what last bits may depend on, in the process that computes; starts JAX's devices."""
+  return {
+    "device": jax.devices()[0].device_kind,
+    "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+    "jax": jax.__version__,
+    "jaxlib": importlib.metadata.version("jaxlib"),
+    "rpfgsm-jax": __version__,
+    **{name: str(value) for name, value in unusual_settings().items()},
+  }
 
 
 class LocalEngine:
-  """The devices of this process."""
+  """The devices of this process; `RayEngine` has the same methods."""
+
+  environment = staticmethod(describe_environment)
 
   def __init__(self) -> None:
     self._worker: Worker | None = None
@@ -59,19 +52,15 @@ class LocalEngine:
 
   @property
   def idle_share(self) -> float | None:
-    """Of the devices, 0..1; None before the first result."""
+    """The idle part of the devices' time, 0..1; None: not known."""
     return self._worker.clock.idle_share if self._worker else None
-
-  def environment(self) -> dict[str, str]:
-    """What last bits may depend on."""
-    return describe_environment()
 
   def platform(self) -> str:
     """The kind of this process's devices: "cpu", "gpu" or "tpu"."""
     return jax.local_devices()[0].platform
 
   def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[Outcome]:
-    """Protects the photos; see `Worker.run`."""
+    """Yields one outcome a photo; closing the iterator stops the work."""
     self._worker = make_worker(job, len(tasks))
     yield from self._worker.run(tasks)
 
@@ -103,14 +92,3 @@ def make_worker(job: Job, count: int) -> Worker:
   except ValueError as error:
     raise SettingsError(str(error)) from error
   return Worker(protectors, job, batch_size)
-
-
-def describe_environment() -> dict[str, str]:
-  """Returns what last bits may depend on, in the process that computes; starts JAX's devices."""
-  return {
-    "device": jax.devices()[0].device_kind,
-    "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
-    "jax": jax.__version__,
-    "jaxlib": importlib.metadata.version("jaxlib"),
-    "rpfgsm-jax": __version__,
-  }

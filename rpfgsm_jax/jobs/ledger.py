@@ -14,6 +14,7 @@ import re
 import numpy as np
 
 from rpfgsm_jax.jobs import photo_records
+from rpfgsm_jax.user_folders import user_folder
 
 _DIGITS = 16
 _LINE = re.compile(rf"[0-9a-f]{{{_DIGITS}}}")
@@ -26,12 +27,10 @@ def picture_digest(pixels: np.ndarray) -> str:
   return content.hexdigest()
 
 
-def file() -> pathlib.Path:
-  """Returns this user's file: in `$RPFGSM_STATE`, or in the system's place for such things."""
-  import platformdirs
-
-  folder = os.environ.get("RPFGSM_STATE") or platformdirs.user_state_dir("rpfgsm-jax")
-  return pathlib.Path(folder) / "results"
+def file() -> pathlib.Path | None:
+  """Returns this user's file; None where there is no home to have it in."""
+  folder = user_folder("state", "RPFGSM_STATE")
+  return None if folder is None else folder / "results"
 
 
 def read(out: pathlib.Path) -> frozenset[str]:
@@ -41,8 +40,9 @@ def read(out: pathlib.Path) -> frozenset[str]:
     for facts in photo_records.read_all(out)
     if photo_records.changes_pixels(facts)
   }
+  path = file()
   try:
-    content = file().read_text("ascii", "replace")
+    content = "" if path is None else path.read_text("ascii", "replace")
   except OSError:
     return frozenset(known)
   return frozenset(known | set(filter(_LINE.fullmatch, content.splitlines())))
@@ -59,6 +59,8 @@ def remember(pixels_sha256: str | None = None) -> str | None:
   Returns why it is not; None where it is.
   """
   path = file()
+  if path is None:
+    return "there is no home folder for a list of results (RPFGSM_STATE may name one)"
   line = "" if pixels_sha256 is None else f"{pixels_sha256[:_DIGITS]}\n"
   try:
     path.parent.mkdir(parents=True, exist_ok=True)

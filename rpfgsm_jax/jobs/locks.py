@@ -16,28 +16,25 @@ from typing import IO
 
 import portalocker
 
+from rpfgsm_jax.atomic import strict_json
 from rpfgsm_jax.jobs.spec import JobError, Shard
 
-_LOCK = "lock"
 _PATIENCE = 0.5  # seconds; a refused run looks for a moment at the locks of those in its way
 
 
 @contextlib.contextmanager
 def hold(state: pathlib.Path, shard: Shard | None) -> Iterator[None]:
   """Keeps other runs of the same work away while the block runs."""
+  wanted = [(state / "lock", shard is None)]
+  if shard is not None:
+    wanted.append((state / f"shard-{shard.index}-of-{shard.count}.lock", True))
   with contextlib.ExitStack() as held:
-    folder = _take(state / _LOCK, exclusive=shard is None, patience=_PATIENCE)
-    if folder is None:
-      raise _in_use(state, sorted(state.glob("*lock")))
-    held.enter_context(folder)
-    own = folder
-    if shard is not None:
-      path = state / f"shard-{shard.index}-of-{shard.count}.lock"
-      own = _take(path, exclusive=True, patience=_PATIENCE)
-      if own is None:
-        raise _in_use(state, [path])
-      held.enter_context(own)
-    _sign(own, shard)
+    for path, exclusive in wanted:
+      file = _take(path, exclusive=exclusive, patience=_PATIENCE)
+      if file is None:
+        raise _in_use(state, sorted(state.glob("*lock")) if path.name == "lock" else [path])
+      held.enter_context(file)
+    _sign(file, shard)
     yield
 
 
@@ -83,7 +80,7 @@ def _sign(file: IO[str], shard: Shard | None) -> None:
     "work": "the whole folder" if shard is None else f"shard {shard}",
   }
   file.truncate(0)
-  file.write(json.dumps(facts))
+  file.write(strict_json(facts))
   file.flush()
 
 

@@ -1,12 +1,10 @@
-"""What a run of a job has done, for people and for programs."""
+"""What became of photos, for people and for programs."""
 
-import collections
-import dataclasses
 from typing import Any, NamedTuple
 
 from rpfgsm_jax.jobs.photo_records import Facts
 from rpfgsm_jax.jobs.plan import Task
-from rpfgsm_jax.photos.verdict import STATUSES, Status
+from rpfgsm_jax.photos.verdict import Status
 
 IN_WORDS: dict[Status, str] = {
   "protected": "protected",
@@ -14,7 +12,6 @@ IN_WORDS: dict[Status, str] = {
   "not": "not protected",
   "no scene": "without a scene that a network is sure of",
 }
-_NAMED = 20  # failures that the end of a run repeats
 
 
 class Outcome(NamedTuple):
@@ -31,60 +28,6 @@ def one_line(text: str) -> str:
   return "".join(
     each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
   )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Summary:
-  """Counts of one run."""
-
-  done: int  # photos that this run has written
-  skipped: int  # photos that were done before
-  left: int  # photos that it did not come to
-  failures: tuple[tuple[str, str], ...]  # name and reason
-  seconds: float  # from the first photo's reading to the last one's writing; compilation included
-  idle_share: float | None  # of the devices, 0..1; None: not known
-  statuses: tuple[Status, ...] = ()  # verdicts on what this run has written
-
-  @property
-  def rate(self) -> float:
-    """Photos a second."""
-    return self.done / self.seconds if self.seconds else 0.0
-
-  @property
-  def verdicts(self) -> dict[Status, int]:
-    """How often each verdict was given; none that was never given."""
-    counts = collections.Counter(self.statuses)
-    return {status: counts[status] for status in STATUSES if counts[status]}
-
-  def to_text(self) -> str:
-    """Returns lines for people."""
-    found = ", ".join(f"{count} {IN_WORDS[status]}" for status, count in self.verdicts.items())
-    counts = [f"{self.done} done" + (f" ({found})" if found else "")]
-    counts += [f"{len(self.failures)} failed", f"{self.skipped} skipped"]
-    facts = [", ".join([*counts, *([f"{self.left} left"] if self.left else [])])]
-    if self.done:
-      facts.append(f"{self.seconds:.1f} s, {self.rate:.2f} photos/s")
-    if self.idle_share is not None:
-      facts.append(f"devices idle {100 * self.idle_share:.1f} %")
-    lines = ["; ".join(facts)]
-    lines += [f"failed: {one_line(reason)}" for _, reason in self.failures[:_NAMED]]
-    if len(self.failures) > _NAMED:
-      lines.append(f"and {len(self.failures) - _NAMED} more, named above")
-    return "\n".join(lines)
-
-  def to_json(self) -> dict[str, Any]:
-    """Returns the same as JSON values."""
-    return {
-      "done": self.done,
-      "failed": len(self.failures),
-      "skipped": self.skipped,
-      "left": self.left,
-      "seconds": round(self.seconds, 3),
-      "photos_per_second": round(self.rate, 3),
-      "idle_share": None if self.idle_share is None else round(self.idle_share, 4),
-      "failures": [{"photo": photo, "reason": reason} for photo, reason in self.failures],
-      "verdicts": self.verdicts,
-    }
 
 
 def shortcoming(outcome: Outcome) -> str | None:
@@ -104,8 +47,8 @@ def shortcoming(outcome: Outcome) -> str | None:
 def photo_entry(task: Task, facts: Facts) -> dict[str, Any]:
   """Returns a photo that is done as JSON values, for other programs."""
   entry = {
-    "photo": task.record.relative,
-    "source": str(task.record.path.absolute()),
+    "photo": task.relative,
+    "source": str(task.path.absolute()),
     "output": str(task.output),
     "working_size": facts["working_size"],
   }

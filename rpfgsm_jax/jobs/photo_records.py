@@ -47,7 +47,7 @@ def path_of(out: pathlib.Path, output: str) -> pathlib.Path:
 
 def write(out: pathlib.Path, facts: Facts) -> Facts:
   """Writes a photo's record in one step, and returns it as it will be read."""
-  content = json.dumps({"format": FORMAT, **facts})
+  content = atomic.strict_json({"format": FORMAT, **facts})
   atomic.write_text(path_of(out, facts["output"]), f"{content}\n")
   return json.loads(content)
 
@@ -113,7 +113,7 @@ def output_state(job: Job, task: Task) -> OutputState:
 
 def _why_not(task: Task, facts: Facts | None, settings: str) -> str | None:
   """Says why a file is not the photo's result; None: it is."""
-  photo, output = task.record.path, task.output
+  photo, output = task.path, task.output
   if facts is None:
     return f"{output} is there and not known as a result; move it away, or --overwrite replaces it."
   source, here = mark(photo), os.path.abspath(photo) == facts["photo"]

@@ -9,10 +9,13 @@ up when it has done so twice more.
 """
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
 import pathlib
+import shutil
+import socket
 import sys
 import types
 from collections.abc import Iterator, Sequence
@@ -21,21 +24,24 @@ from typing import Self
 import numpy as np
 
 from rpfgsm_jax import atomic, process
-from rpfgsm_jax.data.folders import ImageRecord
-from rpfgsm_jax.jobs import photo_records, ray_address, tries
+from rpfgsm_jax.jobs import photo_records
 from rpfgsm_jax.jobs.engines import describe_environment, make_worker
 from rpfgsm_jax.jobs.messages import Outcome
-from rpfgsm_jax.jobs.photo_records import output_state
 from rpfgsm_jax.jobs.plan import Task
 from rpfgsm_jax.jobs.record import STATE
 from rpfgsm_jax.jobs.spec import Job, JobError, SettingsError
 from rpfgsm_jax.jobs.worker import Worker
 from rpfgsm_jax.models.weights import WeightsError
 
+ANSWER_WITHIN = 10.0  # seconds for a cluster to answer
+# HTTP/2's opening: the preface and an empty SETTINGS frame. A gRPC server answers with its own.
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
+_SETTINGS_FRAME = b"\x04"
+_TRIES = "tries"  # the folder of marks, see `trying`
 _DEATHS_ALONE = 2  # of a photo by itself, after which it is given up
 _DEATHS_AT_START = 3  # of workers before their first photo
 _BLOCKS_A_WORKER = 4  # at least, so that workers end together
-_LARGEST_BLOCK = {"CPU": 64, "GPU": 1024}  # photos; what a death costs, and how often news comes
+_LARGEST_BLOCK = {"cpu": 64, "gpu": 1024}  # photos; what a death costs, and how often news comes
 _STOPS = {each.__name__: each for each in (JobError, SettingsError, WeightsError)}
 
 
@@ -45,18 +51,17 @@ class RayEngine:
   idle_share = None  # the workers' devices are not watched from here
 
   def __init__(self, address: str | None = None, workers: int | None = None):
-    """Remembers where."""
-    self._address, self._wanted = address, workers
-    self._kind, self._workers = "CPU", 1
+    self._address, self._workers = address, workers
+    self._kind = "cpu"
 
   def __enter__(self) -> Self:
     ray = _import_ray()
     if self._address is not None:
-      ray_address.check_answers(self._address)
+      check_answers(self._address)
     options = {"log_to_driver": False, "logging_level": logging.ERROR}
     if self._address is None:
       # Workers share processors on a machine of their own; on a cluster its owner says how many.
-      processors = max(os.cpu_count() or 1, self._wanted or 1)
+      processors = max(os.cpu_count() or 1, self._workers or 1)
       options |= {"include_dashboard": False, "num_cpus": processors}
     try:
       ray.init(self._address or "local", **options)
@@ -79,14 +84,16 @@ class RayEngine:
 
   def _count_workers(self, ray: types.ModuleType) -> None:
     resources = ray.cluster_resources()
-    self._kind = "GPU" if resources.get("GPU") else "CPU"
-    most = int(resources.get(self._kind, 0))
-    machines = sum(node["Alive"] for node in ray.nodes())
-    self._workers = self._wanted or (most if self._kind == "GPU" else min(machines, most))
+    self._kind = "gpu" if resources.get("GPU") else "cpu"
+    kind = self._kind.upper()
+    most = int(resources.get(kind, 0))
+    if self._workers is None:
+      machines = sum(node["Alive"] for node in ray.nodes())
+      self._workers = most if self._kind == "gpu" else min(machines, most)
     if not 1 <= self._workers <= most:
       raise SettingsError(
-        f"--devices must be in 1..{most}, the {self._kind}s of the Ray cluster, got "
-        f"{self._workers}; leave it out to use what there is."
+        f"--devices must be in 1..{most}, the {kind}s of the Ray cluster, got {self._workers}; "
+        "leave it out to use what there is."
       )
 
   def environment(self) -> dict[str, str]:
@@ -95,20 +102,24 @@ class RayEngine:
 
     # A process of its own, gone afterwards: it would keep a GPU's memory.
     task = ray.remote(max_calls=1, **self._device())(_prepared_environment)
-    return ray.get(task.remote())
+    try:
+      return ray.get(task.remote())
+    except ray.exceptions.RayError as error:
+      why = getattr(error, "cause", None) or error  # without it, the worker's whole traceback
+      raise JobError(f"the workers of Ray cannot begin: {why}") from error
 
   def platform(self) -> str:
     """The kind of the workers' devices: "cpu" or "gpu"."""
-    return self._kind.lower()
+    return self._kind
 
   def _device(self) -> dict[str, int]:
-    return {"num_gpus": 1} if self._kind == "GPU" else {"num_cpus": 1}
+    return {f"num_{self._kind}s": 1}
 
   def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[Outcome]:
     """Protects the photos on the workers."""
     import ray
 
-    tries.forget(job.out)
+    forget_tries(job.out)
     block = min(-(-len(tasks) // (self._workers * _BLOCKS_A_WORKER)), _LARGEST_BLOCK[self._kind])
     rows = ray.data.from_items(
       [{"task": _encode(task)} for task in tasks], override_num_blocks=-(-len(tasks) // block)
@@ -143,28 +154,27 @@ class _RayWorker:
     try:
       found = self._run([_decode_task(text) for text in rows["task"]])
     except tuple(_STOPS.values()) as error:
-      return {"outcome": [json.dumps([type(error).__name__, str(error)])]}
-    return {"outcome": [json.dumps(outcome) for outcome in found]}
+      return {"outcome": [atomic.strict_json([type(error).__name__, str(error)])]}
+    return {"outcome": [atomic.strict_json(outcome) for outcome in found]}
 
   def _run(self, tasks: Sequence[Task]) -> list[Outcome]:
     out, names = self._job.out, [str(task.output) for task in tasks]
-    with tries.trying(out, "\0".join(names)) as deaths:
+    with trying(out, "\0".join(names)) as deaths:
       worker = self._started("\0".join(("start", *names)))
-      # Those are a worker's that died in the middle of this block.
-      standings = [(task, output_state(self._job, task).facts) for task in tasks]
-      found = [
-        Outcome(task.record.relative, None, (), facts)
-        for task, facts in standings
-        if facts is not None
-      ]
-      rest = [task for task, facts in standings if facts is None]
+      found, rest = [], []
+      for task in tasks:
+        facts = photo_records.output_state(self._job, task).facts
+        if facts is None:
+          rest.append(task)
+        else:  # a worker wrote it that died in the middle of this block
+          found.append(Outcome(task.relative, None, (), facts))
       if not deaths:
         return found + list(worker.run(rest))
       return found + [outcome for task in rest for outcome in _alone(worker, task, out)]
 
   def _started(self, name: str) -> Worker:
     if self._worker is None:
-      with tries.trying(self._job.out, name) as deaths:
+      with trying(self._job.out, name) as deaths:
         if deaths >= _DEATHS_AT_START:
           raise JobError(
             f"workers of Ray end while they load the networks, {deaths} of them one after the "
@@ -176,15 +186,63 @@ class _RayWorker:
 
 
 def _alone(worker: Worker, task: Task, out: pathlib.Path) -> Iterator[Outcome]:
-  with tries.trying(out, str(task.output)) as deaths:
+  with trying(out, str(task.output)) as deaths:
     if deaths < _DEATHS_ALONE:
       yield from worker.run([task])
     else:
       why = (
-        f"{task.record.path} has ended {deaths + 1} workers, {deaths} of them while they did "
-        "nothing else; it is given up. Without --engine ray it may say more."
+        f"{task.path} has ended {deaths + 1} workers, {deaths} of them while they did nothing "
+        "else; it is given up. Without --engine ray it may say more."
       )
-      yield Outcome(task.record.relative, why)
+      yield Outcome(task.relative, why)
+
+
+@contextlib.contextmanager
+def trying(out: pathlib.Path, work: str) -> Iterator[int]:
+  """Marks work as begun while the block runs; yields how many processes have died of it so far.
+
+  The mark goes when the block ends, well or with an error; only a process that dies leaves it.
+  Marks are bytes in files beside the results, for workers anywhere.
+  """
+  digest = hashlib.sha256(work.encode("utf-8", "surrogateescape")).hexdigest()
+  mark = out / STATE / _TRIES / digest[:32]
+  mark.parent.mkdir(exist_ok=True)
+  with open(mark, "ab") as file:
+    before = file.tell()
+    file.write(b".")
+  try:
+    yield before
+  except Exception:
+    mark.unlink(missing_ok=True)
+    raise
+  mark.unlink(missing_ok=True)
+
+
+def forget_tries(out: pathlib.Path) -> None:
+  """Takes all marks away: a new run tries everything anew."""
+  shutil.rmtree(out / STATE / _TRIES, ignore_errors=True)
+
+
+def check_answers(address: str) -> None:
+  """Asks a cluster for a sign of life; Ray would wait two minutes and then end the process."""
+  host, _, port = address.rpartition(":")
+  if not host or not port.isdecimal():
+    raise SettingsError(f"--address must be HOST:PORT, got {address!r}.")
+  try:
+    with socket.create_connection((host, int(port)), timeout=ANSWER_WITHIN) as connection:
+      if os.environ.get("RAY_USE_TLS") == "1":
+        return
+      connection.sendall(_GREETING)
+      answer = connection.recv(4)
+  except (OSError, OverflowError) as error:
+    why = f"no answer within {ANSWER_WITHIN:.0f} s" if isinstance(error, TimeoutError) else error
+    raise JobError(
+      f"no Ray cluster at {address} ({why}); start one, or leave --address out."
+    ) from error
+  if answer[3:] != _SETTINGS_FRAME:
+    raise JobError(
+      f"no Ray cluster at {address}, but something else; check the port (6379 is usual)."
+    )
 
 
 def _import_ray() -> types.ModuleType:
@@ -204,19 +262,18 @@ def _import_ray() -> types.ModuleType:
 
 def _prepared_environment() -> dict[str, str]:
   process.prepare()
-  return describe_environment()
+  with process.absent_devices_named():
+    return describe_environment()
 
 
 def _encode(task: Task) -> str:
-  record = task.record
-  return json.dumps(
-    [str(record.path.absolute()), record.relative, record.image_id, str(task.output.absolute())]
-  )
+  paths = {"path": str(task.path.absolute()), "output": str(task.output)}
+  return atomic.strict_json(task._asdict() | paths)
 
 
 def _decode_task(text: str) -> Task:
-  path, relative, image_id, output = json.loads(text)
-  return Task(ImageRecord(pathlib.Path(path), relative, image_id), pathlib.Path(output))
+  values = json.loads(text)
+  return Task(**values | {name: pathlib.Path(values[name]) for name in ("path", "output")})
 
 
 def _decode_outcome(text: str) -> Outcome:

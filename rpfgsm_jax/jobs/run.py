@@ -4,20 +4,21 @@
 gives a `RunningJob`, which yields an outcome a photo. `preview` says what it would do.
 """
 
+import collections
 import contextlib
 import dataclasses
 import os
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from rpfgsm_jax import atomic
 from rpfgsm_jax.data.images import ImageError
 from rpfgsm_jax.data.photo_files import open_photo
 from rpfgsm_jax.jobs import ledger, locks, photo_records, plan, record
-from rpfgsm_jax.jobs.engines import Engine, LocalEngine
-from rpfgsm_jax.jobs.messages import Outcome, Summary, photo_entry
+from rpfgsm_jax.jobs.engines import LocalEngine
+from rpfgsm_jax.jobs.messages import IN_WORDS, Outcome, one_line, photo_entry
 from rpfgsm_jax.jobs.photo_records import Facts, output_state
 from rpfgsm_jax.jobs.plan import Task, make_plan
 from rpfgsm_jax.jobs.record import STATE
@@ -30,10 +31,16 @@ from rpfgsm_jax.jobs.spec import (
   settings_digest,
 )
 from rpfgsm_jax.photos.config import default_micro_batch, default_working_pixels
+from rpfgsm_jax.photos.verdict import STATUSES, Status
+
+if TYPE_CHECKING:
+  from rpfgsm_jax.jobs.ray_engine import RayEngine
+
+_NAMED = 20  # failures that the end of a run repeats
 
 
 @contextlib.contextmanager
-def open_job(job: Job, engine: Engine | None = None) -> Iterator["RunningJob"]:
+def open_job(job: Job, engine: "LocalEngine | RayEngine | None" = None) -> Iterator["RunningJob"]:
   """Begins a job or goes on with it, and keeps other runs of the same work away meanwhile."""
   job, planned = _identified(job), make_plan(job)
   state = _make_state(job.out)
@@ -52,11 +59,15 @@ def open_job(job: Job, engine: Engine | None = None) -> Iterator["RunningJob"]:
       if found.facts is not None:
         done[task] = found.facts
       elif found.refusal is not None:
-        refused.append(Outcome(task.record.relative, found.refusal))
+        refused.append(Outcome(task.relative, found.refusal))
       else:
         waiting.append(task)
     plan.check_outputs_writable(waiting)
-    yield RunningJob(engine, job, waiting, done, refused, [*planned.notes, *notes, *_forgetful()])
+    notes = [*planned.notes, *notes]
+    unwritable = ledger.remember()
+    if unwritable is not None:
+      notes.append(f"{unwritable}: what is protected now will be recognized in this folder only.")
+    yield RunningJob(engine, job, waiting, done, refused, notes)
 
 
 class RunningJob:
@@ -65,33 +76,33 @@ class RunningJob:
   Attributes:
     total: photos that were not done when it started.
     to_do: those of them that will be tried; the others are known to fail.
+    skipped: photos that were done before.
     notes: sentences for the user.
     statuses: the verdict on each photo that is done, by name, those of earlier runs first; grows
       with the work. None where nobody judges.
+    failures: name of each photo that could not be done, and why; grows with the work.
   """
 
   def __init__(
     self,
-    engine: Engine,
+    engine: "LocalEngine | RayEngine",
     job: Job,
     tasks: Sequence[Task],
     done: dict[Task, Facts],
-    refused: Sequence[Outcome] = (),
-    notes: Sequence[str] = (),
+    refused: Sequence[Outcome],
+    notes: Sequence[str],
   ):
-    self.total, self.to_do, self.notes = len(tasks) + len(refused), len(tasks), list(notes)
-    self.statuses = {
-      task.record.relative: photo_records.status_of(facts) for task, facts in done.items()
-    }
-    self._engine, self._job, self._refused = engine, job, refused
-    self._all = sorted((*tasks, *done), key=lambda task: task.record.relative)
-    self._tasks = {task.record.relative: task for task in tasks}
-    self._skipped, self._failures, self._seconds = len(done), [], 0.0
+    self.total, self.to_do, self.skipped = len(tasks) + len(refused), len(tasks), len(done)
+    self.notes, self.failures = notes, []
+    self.statuses = {task.relative: photo_records.status_of(facts) for task, facts in done.items()}
+    self._engine, self._job, self._refused, self._seconds = engine, job, refused, 0.0
+    self._all = sorted((*tasks, *done), key=lambda task: task.relative)
+    self._tasks = {task.relative: task for task in tasks}
 
   def __iter__(self) -> Iterator[Outcome]:
     """Yields one outcome a photo, as soon as it is known."""
     for outcome in self._refused:
-      self._failures.append((outcome.relative, outcome.failure))
+      self.failures.append((outcome.relative, outcome.failure))
       yield outcome
     if not self._tasks:
       return
@@ -103,51 +114,83 @@ class RunningJob:
           yield outcome
     finally:
       self._seconds = time.perf_counter() - started
-      self._count_the_unseen()
+      # Some were written after the last outcome, where somebody ended the work.
+      for task in list(self._tasks.values()):
+        facts = output_state(self._job, task).facts
+        if facts is not None:
+          self._count(Outcome(task.relative, None, facts=facts))
 
   def _count(self, outcome: Outcome) -> None:
     del self._tasks[outcome.relative]
     if outcome.failure is None:
       self.statuses[outcome.relative] = photo_records.status_of(outcome.facts)
     else:
-      self._failures.append((outcome.relative, outcome.failure))
+      self.failures.append((outcome.relative, outcome.failure))
 
-  def _count_the_unseen(self) -> None:
-    """Some were written after the last outcome, where somebody ended the work."""
-    for relative, task in list(self._tasks.items()):
-      facts = output_state(self._job, task).facts
-      if facts is not None:
-        self._count(Outcome(relative, None, facts=facts))
+  @property
+  def done(self) -> int:
+    """How many photos this run has written."""
+    return len(self.statuses) - self.skipped
+
+  @property
+  def left(self) -> int:
+    """How many photos this run has not come to."""
+    return self.total - self.done - len(self.failures)
+
+  @property
+  def rate(self) -> float:
+    """Photos a second, from the first one's reading to the last one's writing."""
+    return self.done / self._seconds if self._seconds else 0.0
+
+  @property
+  def verdicts(self) -> dict[Status, int]:
+    """How often this run has given each verdict; none that was never given."""
+    counts = collections.Counter(list(self.statuses.values())[self.skipped :])
+    return {status: counts[status] for status in STATUSES if counts[status]}
 
   def records(self) -> Iterator[tuple[Task, Facts]]:
     """Yields each photo that is done, by name, and its record."""
     for task in self._all:
-      if task.record.relative in self.statuses:
+      if task.relative in self.statuses:
         facts = output_state(self._job, task).facts
         if facts is not None:
           yield task, facts
 
-  def summary(self) -> Summary:
-    """Returns what has been done so far."""
-    done = list(self.statuses.values())[self._skipped :]
-    return Summary(
-      done=len(done),
-      skipped=self._skipped,
-      failures=tuple(self._failures),
-      left=self.total - len(done) - len(self._failures),
-      seconds=self._seconds,
-      idle_share=self._engine.idle_share,
-      statuses=tuple(status for status in done if status is not None),
-    )
+  def to_text(self) -> str:
+    """Returns lines for people: what has been done so far."""
+    found = ", ".join(f"{count} {IN_WORDS[status]}" for status, count in self.verdicts.items())
+    counts = [f"{self.done} done" + (f" ({found})" if found else "")]
+    counts += [f"{len(self.failures)} failed", f"{self.skipped} skipped"]
+    counts += [f"{self.left} left"] if self.left else []
+    facts = [", ".join(counts)]
+    if self.done:
+      facts.append(f"{self._seconds:.1f} s, {self.rate:.2f} photos/s")
+    if self._engine.idle_share is not None:
+      facts.append(f"devices idle {100 * self._engine.idle_share:.1f} %")
+    lines = ["; ".join(facts)]
+    lines += [f"failed: {one_line(reason)}" for _, reason in self.failures[:_NAMED]]
+    if len(self.failures) > _NAMED:
+      lines.append(f"and {len(self.failures) - _NAMED} more, named above")
+    return "\n".join(lines)
 
   def to_json(self) -> dict[str, Any]:
-    """Returns the summary and each photo, done ones first, as JSON values."""
-    summary = self.summary()
-    entries = [photo_entry(task, facts) for task, facts in self.records()]
-    entries += [
-      {"photo": photo, "status": "failed", "reason": reason} for photo, reason in summary.failures
-    ]
-    return summary.to_json() | {"photos": entries}
+    """Returns the same and each photo, done ones first, as JSON values."""
+    idle = self._engine.idle_share
+    failures = [{"photo": photo, "reason": reason} for photo, reason in self.failures]
+    photos = [photo_entry(task, facts) for task, facts in self.records()]
+    photos += [{"photo": each["photo"], "status": "failed", **each} for each in failures]
+    return {
+      "done": self.done,
+      "failed": len(failures),
+      "skipped": self.skipped,
+      "left": self.left,
+      "seconds": round(self._seconds, 3),
+      "photos_per_second": round(self.rate, 3),
+      "idle_share": None if idle is None else round(idle, 4),
+      "failures": failures,
+      "verdicts": self.verdicts,
+      "photos": photos,
+    }
 
 
 class Preview(NamedTuple):
@@ -172,13 +215,13 @@ def preview(job: Job) -> list[Preview]:
 
 
 def _preview(job: Job, task: Task) -> Preview:
-  relative, found = task.record.relative, output_state(job, task)
+  relative, found = task.relative, output_state(job, task)
   if found.facts is not None:
     return Preview(relative, task.output, "done", "")
   reason = found.refusal
   if reason is None:
     try:
-      open_photo(task.record.path, max_pixels=job.max_pixels, min_side=job.photos.min_side)
+      open_photo(task.path, max_pixels=job.max_pixels, limits=job.photos.limits)
     except ImageError as error:
       reason = str(error)
   if reason is not None:
@@ -194,22 +237,18 @@ def _identified(job: Job) -> Job:
 
 def _suited(job: Job, platform: Callable[[], str]) -> Job:
   """Chooses what the user left to the devices: as the job was begun, else what suits them."""
-  recorded, photos = record.read_settings(job.out / STATE) if job.by_device else {}, job.photos
-
-  def begun_with(part: str, name: str, default: Callable[[], int]) -> int | None:
-    begun = recorded.get(part, {})
-    return begun[name] if name in begun else default()  # which starts JAX's devices
-
+  recorded = record.read(job.out / STATE) if job.by_device else None
+  settings, photos = recorded["settings"] if recorded else {}, job.photos
+  begun = settings.get("photo", {}) | settings.get("attack", {})
+  # What is recorded needs no platform, which would start JAX's devices.
   if "working_pixels" in job.by_device:
-    pixels = begun_with("photo", "working_pixels", lambda: default_working_pixels(platform()))
+    known = "working_pixels" in begun
+    pixels = begun["working_pixels"] if known else default_working_pixels(platform())
     photos = dataclasses.replace(photos, working_pixels=pixels)
   if "micro_batch" in job.by_device:
-    count = begun_with(
-      "attack", "micro_batch", lambda: default_micro_batch(platform(), photos.size)
-    )
-    photos = dataclasses.replace(
-      photos, attack=dataclasses.replace(photos.attack, micro_batch=count)
-    )
+    count = begun.get("micro_batch") or default_micro_batch(platform(), photos.size)
+    attack = dataclasses.replace(photos.attack, micro_batch=count)
+    photos = dataclasses.replace(photos, attack=attack)
   return dataclasses.replace(job, photos=photos)
 
 
@@ -221,12 +260,6 @@ def _clean(job: Job, tasks: Sequence[Task], state: pathlib.Path) -> list[Task]:
   folders = {state, state / photo_records.FOLDER, *(task.output.parent for task in own)}
   atomic.remove_leftovers(folders, alone=job.shard is None, now=_clock_of(state))
   return own
-
-
-def _forgetful() -> Iterator[str]:
-  reason = ledger.remember()
-  if reason is not None:
-    yield f"{reason}: what is protected now will be recognized in this folder only."
 
 
 def _make_state(out: pathlib.Path) -> pathlib.Path:

@@ -9,16 +9,20 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 from PIL import Image
 
 from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig
-from rpfgsm_jax.engine import BatchSize
+from rpfgsm_jax.checks import as_int
+from rpfgsm_jax.engine.batches import BatchSize
 from rpfgsm_jax.models import weights
 from rpfgsm_jax.models.weights import NetworkIdentity
 from rpfgsm_jax.photos.config import PhotoConfig
+from rpfgsm_jax.randomness import unusual_settings
 
 # Of the attack; records of before do without, and mean this.
 _SINCE_FORMAT_1 = {"gray": False, "random_start": False}
+_PROCESS = ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")  # beside JAX's own JAX_COORDINATOR_ADDRESS
 
 
 class SettingsError(ValueError):
@@ -44,6 +48,30 @@ class Shard(NamedTuple):
         f"--shard must be I/N with 0 <= I < N, got {text!r}; three machines take 0/3, 1/3 and 2/3."
       )
     return cls(int(match[1]), int(match[2]))
+
+  @classmethod
+  def of_this_process(cls) -> "Shard":
+    """Joins the other processes for as long as it takes to know which one this is.
+
+    JAX knows the clusters it can ask (TPU pods, Slurm, Open MPI, Kubernetes); elsewhere
+    JAX_COORDINATOR_ADDRESS and the two of `_PROCESS` say it. Afterwards the processes have nothing
+    to tell each other: one that dies or takes longer stops no other.
+    """
+    try:
+      count, index = (int(os.environ[name]) if name in os.environ else None for name in _PROCESS)
+      jax.distributed.initialize(num_processes=count, process_id=index)
+    except (TypeError, ValueError) as error:
+      raise SettingsError(
+        "--distributed must be started by a cluster that JAX knows, or with "
+        f"JAX_COORDINATOR_ADDRESS, {' and '.join(_PROCESS)} set; JAX says: {error} --shard I/N "
+        "needs none of it."
+      ) from error
+    except RuntimeError as error:
+      raise JobError(f"the processes of --distributed did not meet; JAX says: {error}") from error
+    # Devices get to know their process now; later the others would be needed again.
+    shard = cls(jax.process_index(), jax.process_count())
+    jax.distributed.shutdown()
+    return shard
 
   def __str__(self) -> str:
     return f"{self.index}/{self.count}"
@@ -110,13 +138,14 @@ def describe_settings(job: Job) -> dict[str, Any]:
   network_size = job.photos.size == "network"
   for name in ("shrink", "working_pixels") if network_size else ("preprocess",):
     del photos[name]  # without a meaning at this size
+  unusual = unusual_settings()
   return {
     "size": job.photos.size,
     "networks": [each._asdict() for each in job.identities[:attacked]],
     "held_out": [each._asdict() for each in job.identities[attacked:]],
     "attack": _describe_attack(job.photos.attack),
     "photo": photos | {"encoding": dataclasses.asdict(job.photos.encoding)},
-  }
+  } | ({"jax": unusual} if unusual else {})
 
 
 def _describe_attack(config: RPFGSMConfig) -> dict[str, Any]:
@@ -125,6 +154,8 @@ def _describe_attack(config: RPFGSMConfig) -> dict[str, Any]:
   def name(value: Any) -> Any:
     if callable(value):
       return f"{value.__module__}.{value.__qualname__}"
+    if as_int(value) is not None:
+      return as_int(value)
     raise TypeError(f"config must consist of values that JSON or Python names, got {value!r}.")
 
   described = json.loads(json.dumps(dataclasses.asdict(config), default=name))

@@ -21,19 +21,14 @@ from typing import Any, NamedTuple
 
 from rpfgsm_jax import atomic
 from rpfgsm_jax.data.images import ImageError
-from rpfgsm_jax.data.photo_files import (
-  OpenedPhoto,
-  Photo,
-  check_encodable,
-  decode_photo,
-  open_photo,
-)
+from rpfgsm_jax.data.photo_files import OpenedPhoto, Photo, decode_photo, open_photo
 from rpfgsm_jax.devices import DeviceClock
-from rpfgsm_jax.engine import OutOfMemoryError
+from rpfgsm_jax.engine.protector import OutOfMemoryError
 from rpfgsm_jax.jobs import ledger, photo_records
 from rpfgsm_jax.jobs.messages import Outcome
 from rpfgsm_jax.jobs.plan import Task
-from rpfgsm_jax.jobs.spec import Job, JobError
+from rpfgsm_jax.jobs.spec import Job, JobError, SettingsError
+from rpfgsm_jax.models.answers import BrokenNetworkError
 from rpfgsm_jax.photos.fitting import AttackedPhoto, FittingAttack
 from rpfgsm_jax.photos.protector import PhotoProtector
 
@@ -47,26 +42,18 @@ _HOST_THREADS = (3, 16)  # at least so many a device, and at most so many for mo
 _FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
-class _Opened(NamedTuple):
-  """A photo whose header has been read."""
+class _Source(NamedTuple):
+  """A photo that has been opened, and later decoded."""
 
   task: Task
   source_mark: list[int] | None  # of the file before it was read
-  photo: OpenedPhoto
-
-
-class _Read(NamedTuple):
-  """A photo that waits for a device."""
-
-  task: Task
-  source_mark: list[int] | None
-  photo: Photo  # as it is protected and written
+  photo: OpenedPhoto | Photo  # the latter as it is protected and written
 
 
 class _Attacked(NamedTuple):
   """A photo that is to be written."""
 
-  read: _Read
+  source: _Source
   found: AttackedPhoto
   seconds: float  # its share of the attack
   device: int
@@ -78,27 +65,28 @@ class Worker:
   Attributes:
     clock: what the devices have done so far.
     job: what is done.
-    num_devices: that do it.
-    largest_batch: photos attacked together on each of them, at most.
+    protectors: one a device.
+    attacks: theirs, with what fits into memory.
+    largest_batch: photos attacked together on each device, at most.
   """
 
   def __init__(self, protectors: Sequence[PhotoProtector], job: Job, batch_size: int):
     self.clock = DeviceClock(len(protectors))
-    self.job, self.num_devices, self.largest_batch = job, len(protectors), batch_size
-    self._protectors = protectors
-    self._attacks = [FittingAttack(each, batch_size) for each in protectors]
+    self.job, self.protectors, self.largest_batch = job, protectors, batch_size
+    self.attacks = [FittingAttack(each, batch_size) for each in protectors]
     self._known = ledger.read(job.out)
 
   def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
     """Protects photos and writes them; yields one outcome a photo as soon as it is known.
 
     Closing the iterator early drops what is on the device; what is being written becomes whole.
-    Raises JobError where no photo can be done any more: the disk is full.
+    Raises JobError where no photo can be done any more: the disk is full; and SettingsError where a
+    network is broken.
     """
-    fewest, most = _HOST_THREADS
-    threads = max(fewest * self.num_devices, min(os.cpu_count() or 1, most))
+    (fewest, most), num_devices = _HOST_THREADS, len(self.protectors)
+    threads = max(fewest * num_devices, min(os.cpu_count() or 1, most))
     host = _start_threads(threads, "photo")
-    devices = [_start_threads(1, f"device {place}") for place in range(self.num_devices)]
+    devices = [_start_threads(1, f"device {place}") for place in range(num_devices)]
     try:
       yield from _Flow(self, host, devices).run(tasks)
     finally:
@@ -106,44 +94,36 @@ class Worker:
         device.shutdown(wait=False, cancel_futures=True)
       host.shutdown(cancel_futures=True)
 
-  def open(self, task: Task) -> _Opened | Outcome:
+  def open(self, task: Task) -> _Source | Outcome:
     """Reads a photo's file and what its header says."""
-    path = task.record.path
+    path = task.path
     source_mark = photo_records.mark(path)
     try:
-      photo = open_photo(path, max_pixels=self.job.max_pixels, min_side=self.job.photos.min_side)
+      photo = open_photo(path, max_pixels=self.job.max_pixels, limits=self.job.photos.limits)
     except (ImageError, MemoryError) as error:
       return _failed(task, error)
-    return _Opened(task, source_mark, photo)
+    return _Source(task, source_mark, photo)
 
-  def read(self, opened: _Opened) -> _Read | Outcome:
+  def read(self, opened: _Source) -> _Source | Outcome:
     """Decodes a photo and checks that it can be protected."""
-    task, path = opened.task, opened.task.record.path
+    task = opened.task
     try:
       original = opened.photo.decode()
-      photo = self._protectors[0].prepare(original)
-      check_encodable(photo, self.job.photos.encoding)
+      photo = self.protectors[0].prepare(original)
       if ledger.is_known(original.seen(), self._known):
-        raise ImageError(f"{path} is itself a protected photo; name the original.")
+        raise ImageError(f"{task.path} is itself a protected photo; name the original.")
     except (ImageError, MemoryError) as error:
       return _failed(task, error)
-    return _Read(task, opened.source_mark, photo)
+    return opened._replace(photo=photo)
 
-  def shape_of(self, read: _Read) -> tuple[int, int]:
-    """Returns the shape at which a photo is attacked."""
-    return self._protectors[0].shape_of(read.photo)
-
-  def batch_size(self, shape: tuple[int, int]) -> int:
-    """Returns how many photos of a shape are a whole batch."""
-    return self._attacks[0].batch_size(shape)
-
-  def attack(self, device: int, group: Sequence[_Read]) -> list[_Attacked | Outcome]:
+  def attack(self, device: int, group: Sequence[_Source]) -> list[_Attacked | Outcome]:
     """Attacks photos of one working shape on a device."""
     started = time.perf_counter()
     try:
-      found = self._attacks[device](
-        [read.photo for read in group], [read.task.record.image_id for read in group]
-      )
+      photos, ids = [each.photo for each in group], [each.task.image_id for each in group]
+      found = self.attacks[device](photos, ids)
+    except BrokenNetworkError as error:
+      raise SettingsError(str(error)) from error
     except (MemoryError, ValueError) as error:  # ValueError: the attack has no use for such a photo
       if len(group) > 1:  # the others have nothing to do with it
         half = len(group) // 2
@@ -157,7 +137,7 @@ class Worker:
   def finish(self, attacked: _Attacked) -> Outcome:
     """Writes a photo, reads it back, judges what was read, and keeps the record."""
     (task, source_mark, photo), found, seconds, device = attacked
-    protector = self._protectors[device]
+    protector = self.protectors[device]
     started, notes = time.perf_counter(), (*photo.notes, *found.notes)
     try:
       content = protector.encode(photo, found.pixels)
@@ -166,7 +146,14 @@ class Worker:
         pixels = decode_photo(written, task.output)
         verdict = protector.judge(photo, pixels).to_json() if self.job.judged else None
         facts = {
-          **self._identity(task, photo),
+          "photo": os.path.abspath(task.path),
+          "relative": task.relative,
+          "output": task.output.relative_to(self.job.out).as_posix(),
+          "source_sha256": photo.sha256,
+          "settings": self.job.settings,
+          "size": _width_first(photo.pixels.shape[:2]),
+          "encoding": dataclasses.asdict(self.job.photos.encoding),
+          "epsilon": float(self.job.photos.attack.epsilon),
           "output_sha256": hashlib.sha256(written).hexdigest(),
           "pixels_sha256": ledger.picture_digest(pixels),
           "source_mark": source_mark,
@@ -181,24 +168,15 @@ class Worker:
         if not self.job.overwrite and os.path.lexists(task.output):
           raise FileExistsError(errno.EEXIST, "another program has made a file of that name")
         facts = photo_records.write(self.job.out, facts)
-    except (ImageError, MemoryError) as error:
-      return _failed(task, error)
-    except OSError as error:
-      return _failed_write(task, error, notes)
-    return Outcome(task.record.relative, None, notes, facts)
-
-  def _identity(self, task: Task, photo: Photo) -> photo_records.Facts:
-    """Says what became what, and by which settings."""
-    return {
-      "photo": os.path.abspath(task.record.path),
-      "relative": task.record.relative,
-      "output": task.output.relative_to(self.job.out).as_posix(),
-      "source_sha256": photo.sha256,
-      "settings": self.job.settings,
-      "size": _width_first(photo.pixels.shape[:2]),
-      "encoding": dataclasses.asdict(self.job.photos.encoding),
-      "epsilon": float(self.job.photos.attack.epsilon),
-    }
+    except BrokenNetworkError as error:
+      raise SettingsError(str(error)) from error
+    except (
+      MemoryError,
+      OSError,
+      ValueError,
+    ) as error:  # ValueError: no photo, or a judge has no answer
+      return _failed(task, error, notes)
+    return Outcome(task.relative, None, notes, facts)
 
 
 class _Flow:
@@ -211,13 +189,11 @@ class _Flow:
     devices: Sequence[concurrent.futures.Executor],
   ) -> None:
     self._worker, self._host, self._on_devices = worker, host, devices
-    self._events: queue.SimpleQueue[tuple[Callable, concurrent.futures.Future]] = (
-      queue.SimpleQueue()
-    )
+    self._events = queue.SimpleQueue()  # of a future that is done and what follows it
     self._weights: dict[str, int] = {}  # pixels of each photo under way, by name
     self._reading = 0
-    self._waiting: dict[tuple[int, int], list[_Read]] = collections.defaultdict(list)
-    self._free = _STARTED_A_DEVICE * list(range(worker.num_devices))
+    self._waiting: dict[tuple[int, int], list[_Source]] = collections.defaultdict(list)
+    self._free = _STARTED_A_DEVICE * list(range(len(devices)))
 
   def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
     """Yields one outcome a photo."""
@@ -245,12 +221,12 @@ class _Flow:
     while not self._events.empty():
       yield self._events.get()
 
-  def _fits(self, opened: _Opened) -> bool:
+  def _fits(self, opened: _Source) -> bool:
     if not self._weights:
       return True
-    worker, pixels = self._worker, opened.photo.size[0] * opened.photo.size[1]
-    many = len(self._weights) >= _BATCHES_A_DEVICE * worker.num_devices * worker.largest_batch
-    return not many and sum(self._weights.values()) + pixels <= MOST_PIXELS * worker.num_devices
+    devices, pixels = len(self._on_devices), opened.photo.size[0] * opened.photo.size[1]
+    many = len(self._weights) >= _BATCHES_A_DEVICE * devices * self._worker.largest_batch
+    return not many and sum(self._weights.values()) + pixels <= MOST_PIXELS * devices
 
   def _start(
     self, pool: concurrent.futures.Executor, then: Callable, work: Callable, *arguments: Any
@@ -258,26 +234,26 @@ class _Flow:
     future = pool.submit(work, *arguments)
     future.add_done_callback(lambda done: self._events.put((then, done)))
 
-  def _start_reading(self, opened: _Opened) -> None:
-    self._weights[opened.task.record.relative] = opened.photo.size[0] * opened.photo.size[1]
+  def _start_reading(self, opened: _Source) -> None:
+    self._weights[opened.task.relative] = opened.photo.size[0] * opened.photo.size[1]
     self._reading += 1
     self._start(self._host, self._was_read, self._worker.read, opened)
 
-  def _was_read(self, read: _Read | Outcome) -> Iterator[Outcome]:
+  def _was_read(self, read: _Source | Outcome) -> Iterator[Outcome]:
     self._reading -= 1
     if isinstance(read, Outcome):
       yield read
       return
     # At the networks' size only the number of photos counts from here on.
     if self._worker.job.photos.size == "network":
-      self._weights[read.task.record.relative] = 0
-    self._waiting[self._worker.shape_of(read)].append(read)
+      self._weights[read.task.relative] = 0
+    self._waiting[self._worker.protectors[0].shape_of(read.photo)].append(read)
 
   def _start_attacks(self, more: bool) -> None:
     """Gives whole batches to the devices; others to idle ones, once no more can be read."""
     while self._free and self._waiting:
       device = max(self._free, key=self._free.count)  # the one with the least to do
-      sizes = {shape: self._worker.batch_size(shape) for shape in self._waiting}
+      sizes = {shape: self._worker.attacks[0].batch_size(shape) for shape in self._waiting}
       shape = max(sizes, key=lambda each: len(self._waiting[each]) / sizes[each])
       size, waiting = sizes[shape], self._waiting[shape]
       idle = self._free.count(device) == _STARTED_A_DEVICE
@@ -309,28 +285,23 @@ def _start_threads(count: int, name: str) -> concurrent.futures.ThreadPoolExecut
   return pool
 
 
-def _failed(task: Task, error: ValueError | MemoryError) -> Outcome:
-  """Says why a photo could not be done; the others can."""
-  path, why = task.record.path, str(error)
+def _failed(task: Task, error: Exception, notes: Sequence[str] = ()) -> Outcome:
+  """Says why a photo could not be done; raises JobError where no other could be either."""
+  path, why = task.path, str(error)
   if isinstance(error, MemoryError):
     where = "device" if isinstance(error, OutOfMemoryError) else "computer"
     why = (
       f"{path} does not fit into the {where}'s memory; it is left out. --max-megapixels leaves "
       "such photos out from the start; fewer or smaller networks, or another device, may take it."
     )
+  elif isinstance(error, OSError):
+    why = f"{task.output} could not be written: {error.strerror or error}."
+    if error.errno in _FATAL:
+      remedy = "Make room or name another disk; the same command then goes on."
+      raise JobError(f"{why} {remedy}") from error
   elif not isinstance(error, ImageError):  # which names the file itself
     why = f"{path}: {why}"
-  return Outcome(task.record.relative, why)
-
-
-def _failed_write(task: Task, error: OSError, notes: Sequence[str]) -> Outcome:
-  """Says why a photo's file could not be written; raises JobError where no other could be."""
-  why = f"{task.output} could not be written: {error.strerror or error}"
-  if error.errno in _FATAL:
-    raise JobError(
-      f"{why}. Make room or name another disk; the same command then goes on."
-    ) from error
-  return Outcome(task.record.relative, f"{why}.", tuple(notes))
+  return Outcome(task.relative, why, tuple(notes))
 
 
 def _width_first(size: tuple[int, int] | None) -> list[int] | None:

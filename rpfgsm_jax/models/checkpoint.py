@@ -7,7 +7,6 @@ nothing; every length is checked against the file before memory is taken.
 
 import dataclasses
 import io
-import math
 import os
 import pathlib
 import struct
@@ -16,12 +15,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from rpfgsm_jax.models.torch_names import ELEMENTS
 from rpfgsm_jax.models.torch_objects import (
-  STORAGE_TYPES,
   CheckpointError,
+  Described,
   Storage,
   Tensor,
   escaped,
+  item_size,
 )
 from rpfgsm_jax.models.torch_pickle import run_pickle
 
@@ -54,11 +55,11 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     file.seek(0)
     try:
       if start.startswith(b"PK\x03\x04"):
-        root, arrays = _read_archive(file, size)
+        root, contents = _read_archive(file, size)
       else:
         _refuse_other_formats(start)
-        root, arrays = _read_legacy(file, size)
-      return _collect(root, arrays)
+        root, contents = _read_legacy(file, size)
+      return _collect(root, contents)
     except CheckpointError as error:
       raise CheckpointError(f"{path}: {error}") from error
 
@@ -78,7 +79,7 @@ def _refuse_other_formats(start: bytes) -> None:
     raise CheckpointError(f"this is not a PyTorch checkpoint; {remedy}.")
 
 
-def _read_legacy(file: BinaryIO, size: int) -> tuple[Any, dict[str, np.ndarray]]:
+def _read_legacy(file: BinaryIO, size: int) -> tuple[Any, dict[str, bytes]]:
   if run_pickle(file) != _MAGIC:
     raise CheckpointError(
       "this is a pickle, but not a PyTorch checkpoint; torch's magic is missing."
@@ -98,13 +99,13 @@ def _read_legacy(file: BinaryIO, size: int) -> tuple[Any, dict[str, np.ndarray]]
     raise CheckpointError(
       f"the {len(keys)} storages listed and the {len(storages)} that tensors use must be the same."
     )
-  arrays = {key: _read_storage(file, size, storages[key]) for key in keys}
+  contents = {key: _read_storage(file, size, storages[key]) for key in keys}
   if file.tell() != size:
     raise CheckpointError(f"{size - file.tell()} bytes follow the last storage; expected none.")
-  return root, arrays
+  return root, contents
 
 
-def _read_storage(file: BinaryIO, size: int, storage: Storage) -> np.ndarray:
+def _read_storage(file: BinaryIO, size: int, storage: Storage) -> bytes:
   name = f"storage {escaped(storage.key)}"
   header = file.read(8)
   if len(header) < 8:
@@ -112,16 +113,16 @@ def _read_storage(file: BinaryIO, size: int, storage: Storage) -> np.ndarray:
   (count,) = struct.unpack("<q", header)
   if count != storage.total:
     raise CheckpointError(f"{name} must hold {storage.total} numbers, but announces {count}.")
-  needed = count * np.dtype(STORAGE_TYPES[storage.kind]).itemsize
+  needed = count * item_size(storage.kind)
   left = size - file.tell()
   if needed > left:
     raise CheckpointError(
       f"the file is cut off: {name} needs {needed} bytes, {left} are left; download it again."
     )
-  return _decode(file.read(needed), storage)
+  return file.read(needed)
 
 
-def _read_archive(file: BinaryIO, size: int) -> tuple[Any, dict[str, np.ndarray]]:
+def _read_archive(file: BinaryIO, size: int) -> tuple[Any, dict[str, bytes]]:
   # zipfile looks for the directory anywhere near the end; ours must be the very end of the file.
   file.seek(max(0, size - _ARCHIVE_END))
   end = file.read()
@@ -142,7 +143,7 @@ def _read_archive(file: BinaryIO, size: int) -> tuple[Any, dict[str, np.ndarray]
           "must be the same."
         )
       return root, {
-        key: _decode(archive.read(records[f"data/{key}"]), storage)
+        key: _whole(archive.read(records[f"data/{key}"]), storage)
         for key, storage in storages.items()
       }
   except CheckpointError:
@@ -173,17 +174,13 @@ def _records(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
   return records
 
 
-def _decode(content: bytes, storage: Storage) -> np.ndarray:
-  dtype = np.dtype(STORAGE_TYPES[storage.kind])
-  if len(content) != storage.total * dtype.itemsize:
+def _whole(content: bytes, storage: Storage) -> bytes:
+  needed = storage.total * item_size(storage.kind)
+  if len(content) != needed:
     raise CheckpointError(
-      f"storage {escaped(storage.key)} must have {storage.total * dtype.itemsize} bytes, got "
-      f"{len(content)}."
+      f"storage {escaped(storage.key)} must have {needed} bytes, got {len(content)}."
     )
-  numbers = np.frombuffer(content, dtype)
-  if storage.kind == "BFloat16Storage":
-    return (numbers.astype("<u4") << 16).view("<f4")
-  return numbers.astype(np.bool_) if storage.kind == "BoolStorage" else numbers
+  return content
 
 
 def _storages(root: Any) -> dict[str, Storage]:
@@ -192,6 +189,8 @@ def _storages(root: Any) -> dict[str, Storage]:
   pending, seen = [root], set()
   while pending:
     value = pending.pop()
+    if isinstance(value, Described):
+      value = value.parts
     if isinstance(value, dict | list | tuple):
       if id(value) not in seen:  # a pickle can make a container hold itself
         seen.add(id(value))
@@ -206,23 +205,54 @@ def _storages(root: Any) -> dict[str, Storage]:
   return found
 
 
+_USUAL_ENTRIES = ("state_dict", "model_state_dict")  # where they are, others are not the weights
+
+
 def _weights(root: Any) -> dict[str, Tensor]:
   if not isinstance(root, dict):
-    raise CheckpointError(f"expected a dictionary of weights, got a {type(root).__name__}.")
-  state = root.get("state_dict", root)
+    raise CheckpointError(
+      f"expected a dictionary of weights, got a {_kind(root)}; save the state_dict alone."
+    )
+  entry = _entry_of_weights(root)
+  state = root if entry is None else root[entry]
   if not isinstance(state, dict) or not state:
     raise CheckpointError("the weights (the entry state_dict, if there is one) are no dictionary.")
   for name, value in state.items():
     if not isinstance(name, str) or not isinstance(value, Tensor):
       raise CheckpointError(
-        f"every weight must be a named tensor, got a {type(value).__name__} as {escaped(name)}."
+        f"every weight must be a named tensor, got a {_kind(value)} as {escaped(name)}; save a "
+        "state_dict of plain tensors (dense, not quantized) alone."
       )
   return state
 
 
-def _collect(root: Any, arrays: dict[str, np.ndarray]) -> Checkpoint:
+def _kind(value: Any) -> str:
+  return value.name if isinstance(value, Described) else type(value).__name__
+
+
+def _entry_of_weights(root: dict[Any, Any]) -> str | None:
+  """Returns the entry that holds the weights, by its usual name or because no other does."""
+  for name in _USUAL_ENTRIES:
+    if name in root:
+      return name
+  found = [
+    name
+    for name, value in root.items()
+    if isinstance(name, str) and isinstance(value, dict) and value
+    if all(isinstance(each, Tensor) for each in value.values())
+  ]
+  if len(found) > 1:
+    shown = ", ".join(escaped(name) for name in found[:9])
+    raise CheckpointError(
+      f"the file holds several sets of weights: {shown}; save the one that you mean alone: "
+      f'torch.save(torch.load(FILE)["{escaped(found[0])}"], NEW_FILE).'
+    )
+  return found[0] if found else None
+
+
+def _collect(root: Any, contents: dict[str, bytes]) -> Checkpoint:
   tensors = {
-    name: _window(tensor, arrays[tensor.storage.key]) for name, tensor in _weights(root).items()
+    name: _window(tensor, contents[tensor.storage.key]) for name, tensor in _weights(root).items()
   }
   entries = {
     name: value
@@ -232,18 +262,20 @@ def _collect(root: Any, arrays: dict[str, np.ndarray]) -> Checkpoint:
   return Checkpoint(tensors=tensors, entries=entries)
 
 
-def _window(tensor: Tensor, storage: np.ndarray) -> np.ndarray:
+def _window(tensor: Tensor, content: bytes) -> np.ndarray:
   # np.ndarray checks the window against the buffer once more. The strides of sides of length one
   # mean nothing, and may be too large for it.
-  if not math.prod(tensor.shape):
-    return np.empty(tensor.shape, storage.dtype)
-  item = storage.itemsize
-  sides = zip(tensor.shape, tensor.strides, strict=True)
-  window = np.ndarray(
-    tensor.shape,
-    storage.dtype,
-    buffer=storage,
-    offset=(tensor.storage.start + tensor.offset) * item,
-    strides=tuple(stride * item if length > 1 else 0 for length, stride in sides),
-  )
-  return np.array(window, order="C")
+  dtype, item = np.dtype(ELEMENTS[tensor.kind]), item_size(tensor.kind)
+  numbers = np.empty(tensor.shape, dtype)
+  if numbers.size:
+    sides = zip(tensor.shape, tensor.strides, strict=True)
+    numbers[...] = np.ndarray(
+      tensor.shape,
+      dtype,
+      buffer=content,
+      offset=tensor.storage.start * item_size(tensor.storage.kind) + tensor.offset * item,
+      strides=tuple(stride * item if length > 1 else 0 for length, stride in sides),
+    )
+  if tensor.kind == "bfloat16":
+    return np.asarray(numbers.astype("<u4") << 16).view("<f4")
+  return numbers.astype(np.bool_) if tensor.kind == "bool" else numbers

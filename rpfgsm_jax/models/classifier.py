@@ -7,11 +7,13 @@ folding happen inside, so that nothing outside ever sees another range than 0..2
 import dataclasses
 import functools
 import numbers
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from rpfgsm_jax.models.convolution import prepare_convolutions
@@ -104,10 +106,10 @@ class Classifier:
     params: Any,
     *,
     class_names: Sequence[str] | int,
-    image_size: tuple[int, int],
+    image_size: tuple[int, int] | int,
     name: str = "custom",
-    mean: Sequence[float] = (0.0,),
-    deviation: Sequence[float] = (1.0 / 255.0,),
+    mean: Sequence[float] | float = (0.0,),
+    deviation: Sequence[float] | float = (1.0 / 255.0,),
   ) -> "Classifier":
     """Wraps anybody's JAX network.
 
@@ -118,45 +120,38 @@ class Classifier:
         anew for every new function object.
       params: any pytree of arrays.
       class_names: D names, in the order of the logits; or D itself, for the names "0", "1", ….
-      image_size: (height, width) that the network takes, pixels.
+      image_size: (height, width) that the network takes, pixels; one number for a square.
       name: how reports call it.
-      mean: of images / 255, one value or one a channel.
+      mean: of images / 255, so in 0..1; one value or one a channel.
       deviation: likewise, positive.
 
     Returns:
       The classifier.
 
     Raises:
-      ValueError: `apply` does not give one logit a class name, names repeat or are missing, or a
-        deviation is not positive.
+      ValueError: an argument breaks its rule, or `apply` does not return one array with a logit of
+        floating dtype for each class name.
     """
-    if isinstance(class_names, numbers.Integral):
-      class_names = range(class_names)
-    class_names = tuple(str(each) for each in class_names)
-    height, width = (int(side) for side in image_size)
-    if len(class_names) < 2 or len(set(class_names)) != len(class_names):
+    class_names = _different_names(class_names)
+    height, width = _two_sides(image_size)
+    mean, deviation = _per_channel("mean", mean), _per_channel("deviation", deviation)
+    if not all(0 <= value <= 1 for value in mean):
       raise ValueError(
-        f"class_names must be at least two different names, got {len(class_names)} names, "
-        f"{len(set(class_names))} of them different."
+        f"mean must be of images / 255, in 0..1, got {mean}; divide by 255 what is of gray levels, "
+        "deviation likewise."
       )
     if min(deviation) <= 0:
-      raise ValueError(f"deviation must be positive, got {tuple(deviation)}.")
+      raise ValueError(f"deviation must be positive, got {deviation}.")
     classifier = cls(
       params=params,
       apply=apply,
       name=name,
       class_names=class_names,
       image_size=(height, width),
-      mean=tuple(float(value) for value in mean),
-      deviation=tuple(float(value) for value in deviation),
+      mean=mean,
+      deviation=deviation,
     )
-    image = jax.ShapeDtypeStruct((2, height, width, 3), jnp.float32)
-    logits = jax.eval_shape(apply, params, image)
-    if logits.shape != (2, len(class_names)):
-      raise ValueError(
-        f"apply must return one logit for each of the {len(class_names)} class names, shape "
-        f"(B, {len(class_names)}), got {logits.shape} for B = 2."
-      )
+    _check_apply(apply, params, (height, width), len(class_names))
     return classifier
 
   @classmethod
@@ -165,10 +160,10 @@ class Classifier:
     module: nnx.Module,
     *,
     class_names: Sequence[str] | int,
-    image_size: tuple[int, int],
+    image_size: tuple[int, int] | int,
     name: str = "custom",
-    mean: Sequence[float] = (0.0,),
-    deviation: Sequence[float] = (1.0 / 255.0,),
+    mean: Sequence[float] | float = (0.0,),
+    deviation: Sequence[float] | float = (1.0 / 255.0,),
   ) -> "Classifier":
     """Wraps one of our networks, or any `flax.nnx` module, for inference.
 
@@ -185,7 +180,17 @@ class Classifier:
 
     Returns:
       The classifier, its parameters a flat dictionary of dotted names.
+
+    Raises:
+      ValueError: an argument breaks its rule, see `from_function`.
     """
+    if not isinstance(module, nnx.Module):
+      given = f"the class {module.__name__}" if isinstance(module, type) else type(module).__name__
+      raise ValueError(
+        f"module must be a flax.nnx.Module, made of its class, got {given}; of a Linen module or "
+        "another library's take Classifier.from_function(lambda variables, images: "
+        "module.apply(variables, images), variables, …)."
+      )
     module = prepare_convolutions(fold_batch_norm(module))
     module.eval()
     graph, state = nnx.split(module)
@@ -199,6 +204,85 @@ class Classifier:
       name=name,
       mean=mean,
       deviation=deviation,
+    )
+
+
+def _different_names(class_names: Sequence[str] | int) -> tuple[str, ...]:
+  if isinstance(class_names, str):
+    raise ValueError(f"class_names must be several names or their number, got {class_names!r}.")
+  if isinstance(class_names, numbers.Integral):
+    class_names = range(class_names)
+  names = tuple(str(each) for each in class_names)
+  if len(names) < 2 or len(set(names)) != len(names):
+    raise ValueError(
+      f"class_names must be at least two different names, got {len(names)} names, "
+      f"{len(set(names))} of them different."
+    )
+  return names
+
+
+def _two_sides(image_size: tuple[int, int] | int) -> tuple[int, int]:
+  sides = (image_size, image_size) if np.ndim(image_size) == 0 else tuple(image_size)
+  try:
+    height, width = (operator.index(side) for side in sides)
+  except (TypeError, ValueError):
+    height = width = 0
+  if min(height, width) < 1:
+    raise ValueError(
+      f"image_size must be (height, width), whole pixels >= 1, got {image_size!r}; one number is a "
+      "square."
+    )
+  return height, width
+
+
+def _per_channel(name: str, value: Sequence[float] | float) -> tuple[float, ...]:
+  try:
+    values = np.atleast_1d(np.asarray(value, np.float64))
+  except (TypeError, ValueError):
+    values = np.empty(0)
+  if values.shape not in ((1,), (3,)) or not np.isfinite(values).all():
+    raise ValueError(f"{name} must be one finite number or one a channel, three, got {value!r}.")
+  return tuple(values.tolist())
+
+
+def _check_apply(apply: ApplyFn, params: Any, size: tuple[int, int], num_classes: int) -> None:
+  """Checks what a network returns of two images, without computing it."""
+  if not callable(apply):
+    raise ValueError(
+      f"apply must be a function (params, images) -> logits, got a {type(apply).__name__}; of a "
+      "Linen module take lambda variables, images: module.apply(variables, images)."
+    )
+
+  def checked(params: Any, images: Images) -> Logits:
+    logits = apply(params, images)
+    _check_logits(logits, (len(images), num_classes))
+    return logits
+
+  jax.eval_shape(checked, params, jax.ShapeDtypeStruct((2, *size, 3), jnp.float32))
+
+
+def _check_logits(logits: Any, wanted: tuple[int, int]) -> None:
+  if not isinstance(logits, jax.Array | np.ndarray):
+    parts = {
+      jax.tree_util.keystr(path): np.shape(leaf)
+      for path, leaf in jax.tree_util.tree_leaves_with_path(logits)
+    }
+    fitting = [path for path, shape in parts.items() if shape == wanted]
+    shown = ", ".join(f"{path} {shape}" for path, shape in list(parts.items())[:9])
+    remedy = f"return its part {fitting[0]}" if len(fitting) == 1 else "return the logits alone"
+    raise ValueError(
+      f"apply must return one array, the logits (B, {wanted[1]}), got a {type(logits).__name__}: "
+      f"{shown or 'no array'} for B = 2; {remedy}, by a function or module around the network."
+    )
+  if logits.shape != wanted:
+    raise ValueError(
+      f"apply must return one logit for each of the {wanted[1]} class names, shape "
+      f"(B, {wanted[1]}), got {logits.shape} for B = 2."
+    )
+  if not jnp.issubdtype(logits.dtype, jnp.floating):
+    raise ValueError(
+      f"apply must return logits of a floating dtype, got {logits.dtype}; an attack follows their "
+      "gradient, and classes or counts have none."
     )
 
 

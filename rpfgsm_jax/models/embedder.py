@@ -199,6 +199,12 @@ class Embedder:
     )
 
 
+Network = Classifier | Embedder
+
+Answer = Array | tuple[Array, ...]
+"""Of a classifier logits `(B, D)`, of an embedder the features of each layer, `(B, F)`."""
+
+
 def similarity(features: tuple[Array, ...], others: tuple[Array, ...]) -> Array:
   """Returns the cosine of features of length one, averaged over the layers, `(...)`."""
   cosines = [jnp.sum(a * b, axis=-1) for a, b in zip(features, others, strict=True)]

@@ -43,6 +43,17 @@ class _InterruptedError(DownloadError):
   """A fault that another attempt may not meet."""
 
 
+def cache_for_downloads() -> pathlib.Path:
+  """Returns the user's cache; without one there is no place for a download."""
+  cache = cache_directory()
+  if cache is None:
+    raise DownloadError(
+      "a download needs a folder to stay in, and this user has no home; set RPFGSM_CACHE to a "
+      "folder."
+    )
+  return cache
+
+
 def download(
   address: str,
   path: str | os.PathLike[str],
@@ -96,11 +107,12 @@ def fetch_places365(
   The download stays in the cache beside its SHA-256; delete `downloads` there to save the space.
   What is not the network it should be is removed. Returns the network's folder.
   """
-  directory = cache_directory() / "weights" / "places365" / arch
+  cache = cache_for_downloads()
+  directory = cache / "weights" / "places365" / arch
   if (directory / CONFIG_FILE).is_file():
     return directory
   source = f"{address}/{PLACES365_FILES[arch]}"
-  path = cache_directory() / "downloads" / "places365" / PLACES365_FILES[arch]
+  path = cache / "downloads" / "places365" / PLACES365_FILES[arch]
   try:
     download(source, path, attempts=attempts, pause=pause, progress=progress)
   except DownloadError as error:
@@ -202,7 +214,7 @@ def _resume_headers(
 def _write_note(note: pathlib.Path, address: str, response: requests.Response) -> None:
   tag = response.headers.get("ETag", "")
   strong = tag if tag.startswith('"') else response.headers.get("Last-Modified")
-  atomic.write_text(note, json.dumps({"address": address, "validator": strong}) + "\n")
+  atomic.write_text(note, atomic.strict_json({"address": address, "validator": strong}) + "\n")
 
 
 def _reason(error: Exception) -> str:
@@ -250,7 +262,7 @@ def _check_recorded(path: pathlib.Path) -> str:
   digest, record = sha256(path), _record_path(path)
   if not record.exists():
     atomic.write_text(record, f"{digest}  {path.name}\n")
-  elif record.read_text(encoding="utf-8").split()[:1] != [digest]:
+  elif atomic.read_text(record).split()[:1] != [digest]:
     raise DownloadError(
       f"{path} has changed since it was downloaded: its SHA-256 is {digest}, not the one in "
       f"{record.name}; delete both to download it again."

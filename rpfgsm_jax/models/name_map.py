@@ -3,12 +3,14 @@
 Every rule is an anchored pattern. A tensor that no rule knows, a second tensor for a slot, a slot
 that stays empty, a wrong shape and a number that is not finite are all faults, and all faults are
 reported in one error. The only tensors that may be left over are `num_batches_tracked` counters,
-which say nothing about the function computed.
+which say nothing about the function computed. The names that wrappers of networks put before or
+into others are dropped where that is unambiguous.
 """
 
 import functools
+import itertools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -19,8 +21,12 @@ from rpfgsm_jax.models.densenet import DenseNetConfig
 from rpfgsm_jax.models.torch_objects import CheckpointError, escaped
 from rpfgsm_jax.models.weights import expected_shapes
 
+_MAX_DEPTH = 5  # parts of a prefix under which a network is looked for
 _NORM_LEAVES = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
 _COUNTER = "num_batches_tracked"
+_WRAPPERS = {  # of DataParallel, torch.compile, Lightning, FSDP: no layer is called so
+  *("module", "_orig_mod", "_forward_module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+}
 
 Rule = tuple[str, Callable[[re.Match[str]], str | None]]
 """A pattern for a whole name, and what makes our name of the match (`None`: a counter)."""
@@ -29,8 +35,9 @@ Rule = tuple[str, Callable[[re.Match[str]], str | None]]
 def slot_name(name: str, config: Config) -> str | None:
   """Returns our dotted name of a torchvision tensor; None for a counter, KeyError for no tensor.
 
-  A leading `module.`, AlexNet's `features.module.`, and DenseNet's old `norm.1` are understood.
+  DenseNet's old `norm.1` is understood; parts such as `module`, of wrappers, say nothing.
   """
+  name = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
   matches = [
     (rule, match) for rule in _rules(config) if (match := re.fullmatch(rule[0], name, re.ASCII))
   ]
@@ -50,13 +57,14 @@ def map_tensors(tensors: Mapping[str, np.ndarray], config: Config) -> dict[str, 
   channel last. All faults are named at once: unknown, doubled, missing, mis-shaped, non-finite.
   """
   expected = expected_shapes(config)
+  prefix = _common_prefix(tensors, config)
   filled: dict[str, str] = {}
   parameters: dict[str, np.ndarray] = {}
   faults: list[str] = []
   for name, tensor in tensors.items():
     shown = escaped(name)
     try:
-      slot = slot_name(name, config)
+      slot = slot_name(name.removeprefix(prefix), config)
     except KeyError:
       slot = ""
     if slot is None:
@@ -78,8 +86,26 @@ def map_tensors(tensors: Mapping[str, np.ndarray], config: Config) -> dict[str, 
     if slot not in filled
   ]
   if faults:
-    raise CheckpointError(_report(tensors, config, faults))
+    inner = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    raise CheckpointError(_report(inner, config, faults))
   return {slot: parameters[slot] for slot in expected}
+
+
+def _common_prefix(names: Iterable[str], config: Config) -> str:
+  """Returns what stands before all names, such as `model.`, if no name is known with it."""
+  if any(_is_known(name, config) for name in names):
+    return ""
+  parts = zip(*(name.split(".")[:-1] for name in names), strict=False)
+  shared = [each[0] for each in itertools.takewhile(lambda each: len(set(each)) == 1, parts)]
+  return "".join(f"{part}." for part in shared)
+
+
+def _is_known(name: str, config: Config) -> bool:
+  try:
+    slot_name(name, config)
+  except KeyError:
+    return False
+  return True
 
 
 def _fault(tensor: np.ndarray, shape: tuple[int, ...]) -> tuple[str, str] | None:
@@ -140,28 +166,25 @@ _ONE_UP = "[1-9][0-9]{0,2}"
 
 
 def _resnet_rules() -> list[Rule]:
-  root = r"(?:module\.)?"
-  block = rf"{root}layer(?P<stage>{_ONE_UP})\.(?P<block>{_NUMBER})"
+  block = rf"layer(?P<stage>{_ONE_UP})\.(?P<block>{_NUMBER})"
 
   def inside(suffix: str) -> Callable[[re.Match[str]], str]:
     return lambda m: f"layers.{_below('stage', m)}.{m['block']}.{m.expand(suffix)}"
 
   return [
-    _conv(rf"{root}conv1", lambda m: "stem_conv"),
-    *_norm(rf"{root}bn1", lambda m: "stem_norm"),
+    _conv("conv1", lambda m: "stem_conv"),
+    *_norm("bn1", lambda m: "stem_norm"),
     _conv(rf"{block}\.conv(?P<index>[123])", inside(r"conv\g<index>")),
     *_norm(rf"{block}\.bn(?P<index>[123])", inside(r"norm\g<index>")),
     _conv(rf"{block}\.downsample\.0", inside("shortcut_conv")),
     *_norm(rf"{block}\.downsample\.1", inside("shortcut_norm")),
-    *_with_bias(rf"{root}fc", lambda m: "head"),
+    *_with_bias("fc", lambda m: "head"),
   ]
 
 
 def _densenet_rules(config: DenseNetConfig) -> list[Rule]:
-  root = r"(?:module\.)?"
-  features = rf"{root}features"
-  layer = rf"{features}\.denseblock(?P<stage>{_ONE_UP})\.denselayer(?P<layer>{_ONE_UP})"
-  transition = rf"{features}\.transition(?P<stage>{_ONE_UP})"
+  layer = rf"features\.denseblock(?P<stage>{_ONE_UP})\.denselayer(?P<layer>{_ONE_UP})"
+  transition = rf"features\.transition(?P<stage>{_ONE_UP})"
 
   def inside(kind: str) -> Callable[[re.Match[str]], str]:
     return lambda m: f"blocks.{_below('stage', m)}.{_below('layer', m)}.{kind}{m['index']}"
@@ -170,15 +193,15 @@ def _densenet_rules(config: DenseNetConfig) -> list[Rule]:
     return lambda m: f"transitions.{_below('stage', m)}.{kind}"
 
   return [
-    _conv(rf"{features}\.conv0", lambda m: "stem_conv"),
-    *_norm(rf"{features}\.norm0", lambda m: "stem_norm"),
+    _conv(r"features\.conv0", lambda m: "stem_conv"),
+    *_norm(r"features\.norm0", lambda m: "stem_norm"),
     # Until 2018 these were `norm.1`, `conv.2`.
     _conv(rf"{layer}\.conv\.?(?P<index>[12])", inside("conv")),
     *_norm(rf"{layer}\.norm\.?(?P<index>[12])", inside("norm")),
     _conv(rf"{transition}\.conv", between("conv")),
     *_norm(rf"{transition}\.norm", between("norm")),
-    *_norm(rf"{features}\.norm{len(config.stage_sizes) + 1}", lambda m: "final_norm"),
-    *_with_bias(rf"{root}classifier", lambda m: "head"),
+    *_norm(rf"features\.norm{len(config.stage_sizes) + 1}", lambda m: "final_norm"),
+    *_with_bias("classifier", lambda m: "head"),
   ]
 
 
@@ -187,15 +210,13 @@ _ALEXNET_DENSE = {"1": "dense1", "4": "dense2", "6": "head"}
 
 
 def _alexnet_rules() -> list[Rule]:
-  # DataParallel wrapped only the convolutions, so `module.` stands in the middle of their names.
-  root = r"(?:module\.)?"
   return [
     *_with_bias(
-      rf"{root}features\.(?:module\.)?(?P<place>{'|'.join(_ALEXNET_CONVOLUTIONS)})",
+      rf"features\.(?P<place>{'|'.join(_ALEXNET_CONVOLUTIONS)})",
       lambda m: _ALEXNET_CONVOLUTIONS[m["place"]],
     ),
     *_with_bias(
-      rf"{root}classifier\.(?P<place>{'|'.join(_ALEXNET_DENSE)})",
+      rf"classifier\.(?P<place>{'|'.join(_ALEXNET_DENSE)})",
       lambda m: _ALEXNET_DENSE[m["place"]],
     ),
   ]
@@ -225,13 +246,35 @@ def _report(tensors: Mapping[str, np.ndarray], config: Config, faults: list[str]
   if classes not in (None, config.num_classes):
     network = "; it looks like a network trained on ImageNet" if classes == 1000 else ""
     hint = f" Its last layer has {classes} classes, not {config.num_classes}{network}."
+  hint += _networks_inside(tensors, config)
   count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
   return f"the tensors do not fit {wanted}: {count}.{hint}\n  " + "\n  ".join(faults)
 
 
-def _names_fit(tensors: Mapping[str, np.ndarray], config: Config) -> bool:
+def _networks_inside(names: Iterable[str], config: Config) -> str:
+  """Returns which networks lie under prefixes, such as `student.`, beside other tensors, if any."""
+  below: dict[str, list[str]] = {}
+  for name in names:
+    parts = name.split(".")
+    for depth in range(1, min(len(parts), _MAX_DEPTH)):
+      below.setdefault("".join(f"{part}." for part in parts[:depth]), []).append(name)
+  found: dict[tuple[str, ...], str] = {}  # of several prefixes of the same tensors the shortest
+  for prefix, inner in below.items():
+    if _names_fit([name.removeprefix(prefix) for name in inner], config):
+      found.setdefault(tuple(inner), prefix)
+  if not found:
+    return ""
+  prefixes = [escaped(prefix) for prefix in found.values()]
+  weights = f'name.removeprefix("{prefixes[0]}"): w for name, w in weights.items()'
+  return (
+    f" A network lies under {' and one under '.join(prefixes)} beside other tensors; save the one "
+    f'that you mean alone: torch.save({{{weights} if name.startswith("{prefixes[0]}")}}, FILE).'
+  )
+
+
+def _names_fit(names: Iterable[str], config: Config) -> bool:
   try:
-    slots = {slot_name(name, config) for name in tensors} - {None}
+    slots = {slot_name(name, config) for name in names} - {None}
   except KeyError:
     return False
   return bool(slots) and slots == set(expected_shapes(config))

@@ -3,19 +3,21 @@
 A pickle is a program: loading one with `pickle` runs whatever its author wrote. Here the opcodes
 that torch needs (of protocol 2, and 4 on request) are interpreted; a global is only ever compared
 with a closed list and never imported, and the few "calls" on that list (`torch_objects`) build
-dictionaries and descriptions of tensors.
+dictionaries, numbers and descriptions of tensors and of what no weights need.
 """
 
 import io
 import pickletools
+import re
 import struct
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from rpfgsm_jax.models.torch_names import DESCRIBED, TYPES
 from rpfgsm_jax.models.torch_objects import (
   CALLABLES,
-  STORAGE_TYPES,
   CheckpointError,
+  Described,
   Global,
   escaped,
   make_storage,
@@ -25,7 +27,7 @@ from rpfgsm_jax.models.torch_objects import (
 
 _MAX_OPCODES = 5_000_000  # DenseNet161 needs about 40,000
 _MAX_READ = 1 << 26  # bytes of one argument; a name is the longest that is needed
-_GLOBALS = {*CALLABLES, *(f"torch.{kind}" for kind in STORAGE_TYPES)}
+_NAMES = {*CALLABLES, *DESCRIBED, *TYPES}
 _MARK = object()
 
 
@@ -94,12 +96,14 @@ class _Machine:
   def push_global(self, name: str) -> None:
     """Takes the text "module name"."""
     name = name.replace(" ", ".", 1)
-    if name not in _GLOBALS:
+    known = re.sub(r"^__builtin__\.", "builtins.", name)  # as Python 2 called it
+    if known not in _NAMES:
       malformed(
         f"the file asks for {escaped(name)}, which no plain checkpoint needs; nothing was run. "
-        "Do not load it with other tools unless you trust its author"
+        "Do not load it with other tools unless you trust its author; if you do, load it where it "
+        "was made and save the state_dict alone: torch.save(model.state_dict(), FILE)"
       )
-    self.stack.append(Global(name))
+    self.stack.append(Global(known))
 
   def stack_global(self, _: Any) -> None:
     name, module = self.pop(str), self.pop(str)
@@ -112,13 +116,18 @@ class _Machine:
   def reduce(self, _: Any) -> None:
     arguments = self.pop(tuple)
     function = self.pop(Global).name
-    if function not in CALLABLES:
-      malformed(f"the file calls {function}, which is a type of storage; nothing was run")
-    self.stack.append(CALLABLES[function](*arguments))
+    if function in CALLABLES:
+      self.stack.append(CALLABLES[function](*arguments))
+    elif function in DESCRIBED:
+      self.stack.append(Described(function, list(arguments)))
+    else:
+      malformed(f"the file calls {function}, which is a type of storage or number; nothing was run")
 
   def build(self, _: Any) -> None:
     # torch hangs a `_metadata` dictionary on its state dictionaries; the weights do not need it.
     state = self.pop()
+    if self.stack and isinstance(self.stack[-1], Described):
+      return self.stack[-1].parts.append(state)
     self.top(dict)
     if not isinstance(state, dict):
       malformed("an object other than a state dictionary has attributes")
@@ -142,6 +151,10 @@ class _Machine:
     items = self.pop_to_mark()
     self.top(list).extend(items)
 
+  def add(self, _: Any) -> None:
+    items = self.pop_to_mark()
+    self.top(Described).parts.extend(items)
+
   def put(self, index: int) -> None:
     if not self.stack or self.stack[-1] is _MARK:
       malformed("the pickle remembers nothing")
@@ -162,6 +175,7 @@ class _Machine:
 _LITERALS = {
   *("BININT", "BININT1", "BININT2", "INT", "LONG1", "BINFLOAT"),
   *("SHORT_BINSTRING", "BINSTRING", "BINUNICODE", "SHORT_BINUNICODE"),
+  *("SHORT_BINBYTES", "BINBYTES"),
 }
 _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
   "PROTO": lambda machine, version: None,
@@ -179,6 +193,8 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
   "TUPLE3": lambda machine, _: machine.tuple_of(3),
   "SETITEM": _Machine.set_item,
   "SETITEMS": lambda machine, _: machine.set_items(machine.pop_to_mark()),
+  "EMPTY_SET": lambda machine, _: machine.stack.append(Described("builtins.set", [])),
+  "ADDITEMS": _Machine.add,
   "APPEND": _Machine.append,
   "APPENDS": _Machine.extend,
   "BINPUT": _Machine.put,
@@ -190,6 +206,7 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
   "STACK_GLOBAL": _Machine.stack_global,
   "INST": _Machine.instantiate,
   "REDUCE": _Machine.reduce,
+  "NEWOBJ": _Machine.reduce,
   "BUILD": _Machine.build,
   "BINPERSID": _Machine.persistent,
 }
@@ -198,8 +215,8 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
 def run_pickle(file: BinaryIO) -> Any:
   """Interprets one pickle; the file is left right behind it.
 
-  Returns dictionaries, lists, tuples, strings, numbers, None, `Storage`s and `Tensor`s; containers
-  may be shared and may hold themselves.
+  Returns dictionaries, lists, tuples, strings, bytes, numbers, None, `Storage`s, `Tensor`s and what
+  is `Described`; containers may be shared and may hold themselves.
   """
   try:
     return _Machine().run(file)

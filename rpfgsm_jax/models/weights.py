@@ -23,6 +23,7 @@ from flax import nnx
 from rpfgsm_jax import atomic
 from rpfgsm_jax.models import architectures
 from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.user_folders import user_folder
 
 FORMAT = 1
 WEIGHTS_FILE = "model.safetensors"
@@ -57,11 +58,9 @@ class Network:
   card: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def cache_directory() -> pathlib.Path:
-  """Returns the user's folder for fetched weights: `$RPFGSM_CACHE`, or the system's place."""
-  import platformdirs
-
-  return pathlib.Path(os.environ.get("RPFGSM_CACHE") or platformdirs.user_cache_dir("rpfgsm-jax"))
+def cache_directory() -> pathlib.Path | None:
+  """Returns the user's folder for fetched weights; None where there is no home to have it in."""
+  return user_folder("cache", "RPFGSM_CACHE")
 
 
 def flatten(module: nnx.Module) -> dict[str, np.ndarray]:
@@ -154,7 +153,7 @@ def save_network(directory: str | os.PathLike, network: Network, *, dtype: str =
     "sha256": digest,
     "card": network.card,
   }
-  content = json.dumps(description, indent=2) + "\n"
+  content = atomic.strict_json(description, indent=2) + "\n"
   directory.mkdir(parents=True, exist_ok=True)
   atomic.write_bytes(weights, payload)
   atomic.write_text(directory / CONFIG_FILE, content)
@@ -197,7 +196,8 @@ def load_network(directory: str | os.PathLike) -> Network:
 def available_networks() -> dict[str, pathlib.Path]:
   """Returns name -> folder of every bundled and every fetched network, bundled ones first."""
   found: dict[str, pathlib.Path] = {}
-  for root in (BUNDLED, cache_directory() / "weights"):
+  cache = cache_directory()
+  for root in (BUNDLED, *([] if cache is None else [cache / "weights"])):
     for file in sorted(root.glob(f"*/*/{CONFIG_FILE}")):
       found.setdefault(file.parent.relative_to(root).as_posix(), file.parent)
   return found
@@ -220,7 +220,7 @@ def load_classifier(name: str | os.PathLike) -> Classifier:
   directory = networks.get(os.fspath(name))
   if directory is None:
     directory = pathlib.Path(name)
-    if not directory.is_dir():
+    if not os.fspath(name) or not directory.is_dir():  # "" would be the current folder
       raise WeightsError(_unknown_name(os.fspath(name), networks))
   network = load_network(directory)
   return Classifier.from_module(
@@ -245,7 +245,7 @@ def identify_network(name: str) -> NetworkIdentity:
   folder = available_networks().get(name)
   if folder is None:
     folder = pathlib.Path(os.path.abspath(name))
-    if not folder.is_dir():
+    if not name or not folder.is_dir():
       raise WeightsError(
         f"must be a known network or a folder, got {name!r}; `rpfgsm weights list` lists them."
       )

@@ -5,9 +5,11 @@ from typing import Literal
 
 import numpy as np
 
+from rpfgsm_jax.attacks import inputs
 from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig
+from rpfgsm_jax.checks import as_int
 from rpfgsm_jax.data import images
-from rpfgsm_jax.data.photo_files import MIN_SIDE, Encoding
+from rpfgsm_jax.data.photo_files import Encoding, SideLimits
 from rpfgsm_jax.photos.strength import STRENGTHS
 
 Size = Literal["photo", "network"]
@@ -98,16 +100,19 @@ class PhotoConfig:
         f'preprocess must be "paper" where photos keep their size, got {self.preprocess!r}; leave '
         'it out, or take size="network".'
       )
-    pixels = self.working_pixels
-    if pixels is not None and (not isinstance(pixels, int) or pixels < 2**12):
-      raise ValueError(
-        f"working_pixels must be an integer of at least {2**12}, or None for each photo's own "
-        f"size, got {pixels!r}."
-      )
+    if self.working_pixels is not None:
+      pixels = as_int(self.working_pixels)
+      if pixels is None or pixels < 2**12:
+        raise ValueError(
+          f"working_pixels must be an integer of at least {2**12}, or None for each photo's own "
+          f"size, got {self.working_pixels!r}."
+        )
+      object.__setattr__(self, "working_pixels", pixels)  # of whatever kind it was given
     if self.shrink is not None and not 0.1 <= self.shrink <= 100:
       raise ValueError(
         f"shrink must be in 0.1..100 times the networks' side, or None, got {self.shrink!r}."
       )
+    inputs.check_config("attack", self.attack, RPFGSMConfig)
     if np.ndim(self.attack.epsilon):
       raise ValueError(
         f"attack.epsilon must be one number, got shape {np.shape(self.attack.epsilon)}; texture "
@@ -119,6 +124,6 @@ class PhotoConfig:
       )
 
   @property
-  def min_side(self) -> int:
-    """Pixels that both sides of a photo must have."""
-    return MIN_SIDE if self.size == "photo" else 1
+  def limits(self) -> SideLimits:
+    """What is asked of a photo's sides."""
+    return SideLimits(format=self.encoding.format) if self.size == "photo" else SideLimits(1)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rpfgsm_jax.data.photo_files import Photo
-from rpfgsm_jax.engine import OutOfMemoryError
+from rpfgsm_jax.engine.protector import OutOfMemoryError
 from rpfgsm_jax.photos.protector import PhotoProtector
 
 _FEWEST_PIXELS = 2**14  # of a working size that is taken because a larger one does not fit

@@ -11,10 +11,12 @@ import numpy as np
 from PIL import Image
 
 from rpfgsm_jax.data.images import preprocess
+from rpfgsm_jax.data.photo_files import LONGEST_SIDES
+from rpfgsm_jax.models.answers import are_finite, check_answers, probe_picture
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.photos.verdict import AS_WRITTEN, NetworkVerdict, Verdict, judge
 from rpfgsm_jax.quality import psnr, ssim
-from rpfgsm_jax.typing import Images, Logits
+from rpfgsm_jax.typing import Array, Images, Logits
 
 QUALITIES = (90, 75, 50)
 SHARED_SIDE = 1080
@@ -28,7 +30,8 @@ _SSIM_WINDOW = 11
 def conditioned(photo: np.ndarray, condition: str) -> np.ndarray:
   """Returns a photo, `(H, W, 3)` uint8, after one of `CONDITIONS`.
 
-  "JPEG 75": coded anew at its own size, 4:2:0; "1080 px": its longer side shrunk to 1080 pixels
+  "JPEG 75": coded anew at its own size, 4:2:0, or shrunk to the longest side that a JPEG can have,
+  as whoever codes it must; "1080 px": its longer side shrunk to 1080 pixels
   (Lanczos), unchanged where it is smaller.
   """
   if condition == AS_WRITTEN:
@@ -38,13 +41,20 @@ def conditioned(photo: np.ndarray, condition: str) -> np.ndarray:
   number, unit = sorted(condition.split(), key=str.isalpha)
   if unit == "JPEG":
     coded = io.BytesIO()
-    Image.fromarray(photo).save(coded, "JPEG", quality=int(number), subsampling="4:2:0")
+    _at_most(photo, LONGEST_SIDES["jpeg"]).save(
+      coded, "JPEG", quality=int(number), subsampling="4:2:0"
+    )
     return np.asarray(Image.open(coded))
-  longest = max(photo.shape[:2])
-  if longest <= SHARED_SIDE:
-    return photo
-  height, width = (max(round(side * SHARED_SIDE / longest), 1) for side in photo.shape[:2])
-  return np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.LANCZOS))
+  return photo if max(photo.shape[:2]) <= SHARED_SIDE else np.asarray(_at_most(photo, SHARED_SIDE))
+
+
+def _at_most(photo: np.ndarray, longest: int) -> Image.Image:
+  """A photo whose longer side has at most so many pixels."""
+  picture, scale = Image.fromarray(photo), longest / max(photo.shape[:2])
+  if scale >= 1:
+    return picture
+  width, height = (max(round(side * scale), 1) for side in picture.size)
+  return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def judge_photo(
@@ -81,14 +91,28 @@ def judge_photo(
   )
 
 
+def check_judges(networks: Sequence[Classifier]) -> None:
+  """Refuses broken networks, by the very program that will judge a photo."""
+  for network in networks:
+    _asked(network, np.stack([probe_picture(network.image_size)] * (1 + len(CONDITIONS))))
+
+
+def _asked(network: Classifier, shown: np.ndarray) -> np.ndarray:
+  """Returns the probabilities `(N, D)` of pictures `(N, H, W, 3)` of a network's own size."""
+  probabilities, finite = jax.device_get(_probabilities(network, shown))
+  check_answers([network], shown, finite[:, None])
+  return probabilities
+
+
 @jax.jit
-def _probabilities(classifier: Classifier, images: Images) -> Logits:
-  return jax.nn.softmax(classifier(images))
+def _probabilities(classifier: Classifier, images: Images) -> tuple[Logits, Array]:
+  logits = classifier(images)
+  return jax.nn.softmax(logits), are_finite(logits)
 
 
 def _network_verdict(network: Classifier, shown: np.ndarray, held_out: bool) -> NetworkVerdict:
   """The original comes first, then every condition in order."""
-  probabilities = np.asarray(_probabilities(network, shown))
+  probabilities = _asked(network, shown)
   first = probabilities.argmax(axis=-1)
 
   def most_likely(row: np.ndarray) -> tuple[tuple[str, float], ...]:

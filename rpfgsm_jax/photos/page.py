@@ -71,8 +71,8 @@ def _summary(counts: Mapping[Status, int]) -> str:
 
 def _strength(entries: Sequence[Entry]) -> str:
   names = {epsilon: f"{name}, " for name, epsilon in STRENGTHS.items()}
-  found = collections.Counter(float(entry.epsilon) for entry in entries)
-  formats = sorted({entry.file_format.upper() for entry in entries})
+  found = collections.Counter(float(entry.record["epsilon"]) for entry in entries)
+  formats = sorted({entry.record["encoding"]["format"].upper() for entry in entries})
   each = [
     f"{names.get(epsilon, '')}at most {epsilon:g} gray levels of 255"
     + (f" ({_photos(count)})" if len(found) > 1 else "")

@@ -4,6 +4,7 @@ Files are read here once more, and shown only if they are still those that were 
 """
 
 import dataclasses
+import functools
 import hashlib
 import io
 import os
@@ -40,38 +41,19 @@ WORDS: dict[Status, tuple[str, Tone]] = {
 """A verdict as it is shown."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class Entry:
-  """One photo of a run, its settings and what became of it."""
+  """One photo of a run and what became of it."""
 
   relative: str  # its name for people
   original: pathlib.Path
   output: pathlib.Path  # the file that was written
-  written_as: str  # that file's name for people
-  file_format: str  # "png", "jpeg" or "webp"
-  verdict: Verdict
-  source_sha256: str  # of the two files, when they were judged
-  output_sha256: str
-  size: Sequence[int]  # (width, height), pixels
-  working_size: Sequence[int] | None  # likewise, of what was attacked; None: the photo itself
-  epsilon: float  # largest change, gray levels
-  notes: Sequence[str]  # on how the photo was read
+  record: dict[str, Any]  # what was written down when it was judged; JSON values
 
-  @classmethod
-  def of(
-    cls, relative: str, original: pathlib.Path, output: pathlib.Path, record: dict[str, Any]
-  ) -> "Entry":
-    """Returns the entry of a photo's private record; KeyError or TypeError where it is none."""
-    same = ("source_sha256", "output_sha256", "size", "working_size", "epsilon", "notes")
-    return cls(
-      relative=relative,
-      original=original,
-      output=output,
-      written_as=record["output"],
-      file_format=record["encoding"]["format"],
-      verdict=Verdict.from_json(record["verdict"]),
-      **{name: record[name] for name in same},
-    )
+  @functools.cached_property
+  def verdict(self) -> Verdict:
+    """What networks made of the file."""
+    return Verdict.from_json(self.record["verdict"])
 
   @property
   def name(self) -> str:
@@ -108,10 +90,10 @@ def _read(entry: Entry) -> tuple[np.ndarray, np.ndarray]:
     if not os.path.exists(path):
       raise ImageError(f"the {whose} is not there any more.")
   photo = read_photo(entry.original, max_pixels=images.MAX_PIXELS)
-  if photo.sha256 != entry.source_sha256:
+  if photo.sha256 != entry.record["source_sha256"]:
     raise ImageError("the original has changed since it was protected.")
   content = images.read_file(entry.output)
-  if hashlib.sha256(content).hexdigest() != entry.output_sha256:
+  if hashlib.sha256(content).hexdigest() != entry.record["output_sha256"]:
     raise ImageError("the result has changed since it was judged.")
   return photo.seen(), decode_photo(content, entry.output)
 
@@ -157,15 +139,15 @@ def _encode(pixels: np.ndarray, quality: int) -> bytes:
 
 
 def _facts(entry: Entry) -> list[tuple[str, str]]:
-  verdict, working = entry.verdict, entry.working_size
+  verdict, working = entry.verdict, entry.record["working_size"]
   return [
     ("PSNR", f"{verdict.psnr:.1f} dB" if verdict.psnr < float("inf") else "identical"),
     ("SSIM", "n/a" if verdict.ssim is None else f"{verdict.ssim:.3f}"),
     ("largest change", f"{verdict.largest_change} of 255"),
-    ("size", _pixels(entry.size)),
+    ("size", _pixels(entry.record["size"])),
     ("attacked at", "its own size" if working is None else _pixels(working)),
-    ("written as", entry.written_as.translate(_LINE_ENDS)),
-    *(("note", note) for note in entry.notes),
+    ("written as", entry.record["output"].translate(_LINE_ENDS)),
+    *(("note", note) for note in entry.record["notes"]),
   ]
 
 

@@ -8,20 +8,24 @@ import secrets
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
+from PIL import Image
 
-from rpfgsm_jax import atomic
-from rpfgsm_jax.attacks.goals import Network
+from rpfgsm_jax import atomic, result_folder
+from rpfgsm_jax.attacks import inputs
 from rpfgsm_jax.data import images
 from rpfgsm_jax.data.folders import image_id
 from rpfgsm_jax.data.photo_files import (
   Encoding,
   Photo,
-  check_encodable,
+  Source,
   check_sides,
   decode_photo,
+  file_of,
   open_photo,
 )
 from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.models.embedder import Network
 from rpfgsm_jax.photos.config import PhotoConfig
 from rpfgsm_jax.photos.protector import PhotoProtector
 from rpfgsm_jax.photos.verdict import Verdict
@@ -47,7 +51,7 @@ class ProtectedPhoto:
 
 
 def protect_photo(
-  photo: str | os.PathLike[str] | np.ndarray,
+  photo: Source | ArrayLike,
   classifiers: Sequence[Network],
   config: PhotoConfig | None = None,
   *,
@@ -67,7 +71,9 @@ def protect_photo(
     'protected'
 
   Args:
-    photo: a file, or `(H, W, 3)` uint8 in sRGB; both sides at least 32 pixels.
+    photo: a file, by its name, opened (a `BytesIO` too) or as its bytes; a picture that Pillow has
+      opened; or an array, NumPy's or JAX's, `(H, W, 3)` uint8 in sRGB. Both sides have at least 32
+      pixels.
     classifiers: the networks to mislead, of the same classes.
     config: settings; None: `PhotoConfig()`.
     held_out: networks that only judge.
@@ -82,17 +88,17 @@ def protect_photo(
 
   Raises:
     ImageError: the photo cannot be read, or is too long for the format.
-    ValueError: an argument breaks its rule; `out` is the photo itself.
+    ValueError: an argument breaks its rule, or a network is broken; `out` is the photo itself, or
+      in a folder that cannot be made or written to.
     FileExistsError: `out` exists.
     OutOfMemoryError: it does not fit into the device's memory at this working size.
     OSError: `out` could not be written; an older file is untouched.
   """
-  config = PhotoConfig() if config is None else config
+  config = inputs.config_or_default(config, PhotoConfig)
   target = None if out is None else _check_out(out, photo, config.encoding, overwrite)
   seed = secrets.randbits(64) if seed is None else seed
   protecting = PhotoProtector(classifiers, config, held_out=held_out, seed=seed)
   read = protecting.prepare(_photo_of(photo, config))
-  check_encodable(read, config.encoding)  # before minutes of work
   content = protecting.encode(read, protecting.attack(read, image_id(read.seen().tobytes())))
   with contextlib.nullcontext() if target is None else atomic.replacing(target) as temporary:
     if temporary is not None:
@@ -107,17 +113,19 @@ def protect_photo(
   )
 
 
-def _photo_of(photo: str | os.PathLike[str] | np.ndarray, config: PhotoConfig) -> Photo:
-  if isinstance(photo, str | os.PathLike):
-    return open_photo(photo, min_side=config.min_side).decode()
+def _photo_of(photo: Source | ArrayLike, config: PhotoConfig) -> Photo:
+  if isinstance(photo, str | os.PathLike | bytes | Image.Image) or hasattr(photo, "read"):
+    return open_photo(photo, limits=config.limits).decode()
+  if hasattr(photo, "__array__"):
+    photo = np.asarray(photo)
   images.check_pixels(photo, channels=(3,))
-  check_sides("photo", photo.shape[:2], config.min_side)
+  check_sides("photo", photo.shape[:2], config.limits)
   return Photo(pixels=photo)
 
 
 def _check_out(
   out: str | os.PathLike[str],
-  photo: str | os.PathLike[str] | np.ndarray,
+  photo: Source | ArrayLike,
   encoding: Encoding,
   overwrite: bool,
 ) -> pathlib.Path:
@@ -126,10 +134,11 @@ def _check_out(
     raise ValueError(
       f"out must end in {encoding.suffix}, got {target}; or choose another config.encoding."
     )
-  of_file = isinstance(photo, str | os.PathLike)
-  if of_file and target.resolve() == pathlib.Path(photo).resolve():
+  file = file_of(photo)
+  if file is not None and target.resolve() == file.resolve():
     raise ValueError(f"out must not be the photo itself, got {target}; originals stay untouched.")
   _check_free(target, overwrite)
+  result_folder.check_writable(target.absolute().parent, "out")
   return target
 
 

@@ -13,15 +13,15 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from rpfgsm_jax import engine
 from rpfgsm_jax.attacks import inputs
-from rpfgsm_jax.attacks.goals import Network
 from rpfgsm_jax.attacks.rp_fgsm import rp_fgsm
 from rpfgsm_jax.attacks.steps import iterations_for
 from rpfgsm_jax.data import images
 from rpfgsm_jax.data.photo_files import Photo, decode_photo, encode_photo
 from rpfgsm_jax.defenses import encoded_bank, shrunk_bank
+from rpfgsm_jax.engine.protector import root_key, watching_memory
 from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.models.embedder import Network
 from rpfgsm_jax.photos import judging
 from rpfgsm_jax.photos.config import PhotoConfig, Size
 from rpfgsm_jax.photos.lift import lift, working_size
@@ -53,18 +53,10 @@ class PhotoProtector:
   ) -> None:
     """Keeps networks and settings; nothing is compiled before the first photo.
 
-    Args:
-      classifiers: the networks to mislead; each is shown photos at its own image size. With
-        `config.size` "network" that is one size; a targeted attack needs the same classes.
-      config: how photos are protected; None: the defaults.
-      held_out: networks that only judge.
-      seed: 0..2^64-1. Who knows it can compute the draws.
-      device: that computes; None: JAX's default.
-
-    Raises:
-      ValueError: an argument breaks its rule, or a network both attacks and is held out.
+    See `protect_photo` for the arguments; `device` computes, None: JAX's default. Each network is
+    shown photos at its own image size; with `config.size` "network" that is one size.
     """
-    self.config = PhotoConfig() if config is None else config
+    self.config = inputs.config_or_default(config, PhotoConfig)
     own_size = self.config.size == "photo"
     self._classifiers = inputs.check_classifiers(classifiers, same_size=not own_size, mixed=True)
     self._held_out = (held_out,) if isinstance(held_out, Classifier) else tuple(held_out)
@@ -73,7 +65,8 @@ class PhotoProtector:
       if network.name in named:
         raise ValueError(
           f"held_out must be networks that the attack does not use, got {network.name}, which is "
-          "one of the classifiers; leave it out of one of them."
+          "one of the classifiers; leave it out of one of them, or give two networks two names: "
+          "dataclasses.replace(network, name=…)."
         )
     # Embedders are attacked, but have no scene to name.
     self._seen = tuple(each for each in self._classifiers if isinstance(each, Classifier))
@@ -82,8 +75,8 @@ class PhotoProtector:
         "classifiers must have one with classes, to judge the photos, got embedders alone; add "
         "one, or give one as held_out."
       )
-    self._key = engine.root_key(seed)
-    self._device = device
+    self._key = root_key(seed)
+    self._device, self._judges_known = device, False
     attack = self.config.attack
     if attack.targeted:
       inputs.check_goal("rp_fgsm", True, None, None, 1, self._classifiers)
@@ -140,6 +133,7 @@ class PhotoProtector:
       `(H, W, 3)` uint8, what a classifier is to be shown.
 
     Raises:
+      ValueError: a network is broken, or has no finite answer to this photo.
       OutOfMemoryError: it does not fit into the device's memory at this working size.
     """
     return self.attack_together([photo], [image_id])[0]
@@ -159,7 +153,8 @@ class PhotoProtector:
       For each `(H, W, 3)` uint8, what a classifier is to be shown.
 
     Raises:
-      ValueError: there is none, or they have different working sizes.
+      ValueError: there is none, they have different working sizes, or a network is broken or has
+        no finite answer to one.
       OutOfMemoryError: they do not fit into the device's memory at this working size.
     """
     seen = [photo.seen() for photo in photos]
@@ -232,9 +227,12 @@ class PhotoProtector:
     views = [view_at(classifier, shape) for classifier in self._classifiers]
     ids = [int(image_ids[row]) for row in rows]
     with (
-      engine.watching_memory(functools.partial(_too_large, work, self.config.size)),
+      watching_memory(functools.partial(_too_large, work, self.config.size)),
       jax.default_device(self._device),
     ):
+      if not self._judges_known:  # the others are asked by the attack
+        judging.check_judges(self._held_out)
+        self._judges_known = True
       result = rp_fgsm(self._key, work[rows], views, config, image_ids=ids)
       return np.asarray(result.adversarial)[:count].astype(np.uint8)
 
@@ -263,12 +261,13 @@ class PhotoProtector:
 
     Raises:
       ImageError: these bytes are no photo.
+      ValueError: a network is broken, or has no finite answer to the photo.
       OutOfMemoryError: the device has no memory left for the networks that judge.
     """
     if isinstance(written, bytes):
       written = decode_photo(written, photo.path)
     too_large = "judging it does not fit into the device's memory."
-    with engine.watching_memory(lambda: too_large), jax.default_device(self._device):
+    with watching_memory(lambda: too_large), jax.default_device(self._device):
       return judging.judge_photo(photo.seen(), written, self._seen, self._held_out)
 
 

@@ -6,9 +6,9 @@ its parameters are the network itself.
 
 import dataclasses
 
-from rpfgsm_jax.attacks.goals import Answer, Network
 from rpfgsm_jax.defenses.resize import resize
 from rpfgsm_jax.models.classifier import GRAY_LEVELS
+from rpfgsm_jax.models.embedder import Answer, Network
 from rpfgsm_jax.typing import Images
 
 

@@ -8,6 +8,7 @@ Everything is float64 on the host: in flat areas Eq. 1 divides differences of ne
 which float32 keeps no digit, and a library must not switch JAX to 64 bits for its user.
 """
 
+import codecs
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -83,8 +84,16 @@ def load_brisque_model(path: str | os.PathLike[str] | None = None) -> BrisqueMod
     ModelNotFoundError: that folder lacks a file; no other one is tried.
     ValueError: a file is damaged; names its first bad line.
   """
-  folder = pathlib.Path(path or os.environ.get(VARIABLE) or cache_directory() / "brisque")
-  lacking = [name for name in (MODEL_FILE, RANGE_FILE) if not (folder / name).is_file()]
+  cache = cache_directory()
+  named = path or os.environ.get(VARIABLE) or (cache and cache / "brisque")
+  if named is None:
+    raise ModelNotFoundError(
+      f"there is no home folder to find LIVE's model in; set {VARIABLE} to the folder that has "
+      f"{MODEL_FILE} and {RANGE_FILE}."
+    )
+  folder = pathlib.Path(named)
+  # os.path, because a home that is somebody else's may not be looked into.
+  lacking = [name for name in (MODEL_FILE, RANGE_FILE) if not os.path.isfile(folder / name)]
   if lacking:
     raise ModelNotFoundError(
       f"{folder} lacks {' and '.join(lacking)}; run 'rpfgsm weights fetch brisque', or copy "
@@ -275,7 +284,8 @@ def _read_ranges(path: pathlib.Path) -> dict:
 
 
 def _read_lines(path: pathlib.Path) -> list[str]:
-  text = path.read_bytes().decode("ascii", errors="replace")
+  content = path.read_bytes().removeprefix(codecs.BOM_UTF8)  # editors add it
+  text = content.decode("ascii", errors="replace")
   if not text.endswith("\n"):
     raise ValueError(f"{path} is cut off, its last line has no end; copy it again.")
   return text.splitlines()

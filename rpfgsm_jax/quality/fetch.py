@@ -3,8 +3,7 @@
 import pathlib
 
 from rpfgsm_jax.models.convert import sha256
-from rpfgsm_jax.models.fetch import DownloadError, Progress, download
-from rpfgsm_jax.models.weights import cache_directory
+from rpfgsm_jax.models.fetch import DownloadError, Progress, cache_for_downloads, download
 from rpfgsm_jax.quality.brisque import MODEL_FILE, RANGE_FILE
 
 ADDRESS = "https://raw.githubusercontent.com/utlive/BRISQUE/master/MATLAB"
@@ -26,7 +25,7 @@ def fetch_brisque_model(
 
   Mittal, Moorthy, Bovik, "BRISQUE Software Release" (2011); whoever reports scores is to cite it.
   """
-  folder = cache_directory() / "brisque"
+  folder = cache_for_downloads() / "brisque"
   for name, digest in DIGESTS.items():
     path = folder / name
     if path.is_file() and sha256(path) == digest:

@@ -243,3 +243,13 @@ def test_protect_takes_it(name, results):
   case, whole = CASES[name], results(name)
   protected = rp.protect(IMAGES, case.nets, case.config, attack=case.attack, batch_size=7)
   np.testing.assert_array_equal(protected, np.asarray(whole.adversarial).astype(np.uint8))
+
+
+@EVERY
+def test_refuses_the_settings_of_another_attack(name):
+  case = CASES[name]
+  own = type(case.config)
+  others = {type(other.config) for other in CASES.values()} - {own}
+  for other in (*(each() for each in others), own, {"epsilon": 4.0}, rp.PhotoConfig()):
+    with pytest.raises(ValueError, match=f"config must be a {own.__name__} here, got "):
+      dataclasses.replace(case, config=other).run()

@@ -14,7 +14,7 @@ import toy_classifiers as toys
 import rpfgsm_jax as rp
 from rpfgsm_jax.attacks.transfer import (
   accumulate,
-  check_transfer,
+  checked_transfer,
   look_ahead,
   smooth,
   step_sizes,
@@ -250,6 +250,6 @@ def test_a_schedule_without_a_larger_first_step_is_refused():
 def test_bad_options_are_named(change, message):
   transfer = dataclasses.replace(rp.TransferOptions(), **change)
   with pytest.raises(ValueError, match=message):
-    check_transfer(transfer)
+    checked_transfer(transfer)
   with pytest.raises(ValueError, match=message):
     rp.u_fgsm(jax.random.key(0), IMAGES, [NET], rp.FGSMConfig(transfer=transfer))

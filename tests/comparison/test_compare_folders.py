@@ -3,80 +3,30 @@
 Two linear networks of different sizes and classes; their answers are computed here in float64.
 """
 
-import io
 import math
-import pathlib
+import unicodedata
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.ndimage
 import skimage.metrics
-from PIL import Image
+from compared_folders import (
+  BATCH,
+  MODEL,
+  NAMES,
+  NETWORKS,
+  changed,
+  compare,
+  logits,
+  make,
+  picture,
+  rank,
+  write,
+)
 
 from rpfgsm_jax import quality
 from rpfgsm_jax.comparison import ComparisonError, compare_folders, pair_folders
+from rpfgsm_jax.data.result_names import output_names
 from rpfgsm_jax.models.classifier import Classifier
-
-SIZE = (60, 52)  # of the files
-BATCH = 3
-FIRST_CLASSES = ("attic", "beach", "cave", "dam", "elevator", "farm", "garden")
-SECOND_CLASSES = ("garden", "hall", "beach", "attic", "igloo")  # as few as make top-5 meaningless
-NAMES = ("attic/a", "attic/b", "beach/c", "dam/d", "garden/e", "garden/f", "zoo/g")
-MODEL = quality.BrisqueModel(
-  support_vectors=np.linspace(-1, 1, 72).reshape(2, 36),
-  coefficients=np.array([30.0, -12.0]),
-  gamma=0.05,
-  rho=-20.0,
-  feature_min=np.full(36, -1.0),
-  feature_max=np.linspace(1, 4, 36),
-  low=-1.0,
-  high=1.0,
-)
-
-
-def _apply(params, images):
-  return images.reshape(images.shape[0], -1) @ params
-
-
-def linear(seed: int, name: str, classes: tuple[str, ...], size: tuple[int, int]) -> Classifier:
-  shape = (3 * size[0] * size[1], len(classes))
-  params = jnp.asarray(np.random.default_rng(seed).normal(size=shape) / 200, jnp.float32)
-  return Classifier.from_function(_apply, params, class_names=classes, image_size=size, name=name)
-
-
-NETWORKS = (
-  linear(1, "first", FIRST_CLASSES, (12, 10)),
-  linear(2, "second", SECOND_CLASSES, (16, 20)),
-)
-
-
-def picture(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
-  coarse = np.random.default_rng(seed).integers(0, 256, (5, 4, 3), dtype=np.uint8)
-  return np.asarray(Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BICUBIC))
-
-
-def write(path: pathlib.Path, image: np.ndarray) -> None:
-  path.parent.mkdir(parents=True, exist_ok=True)
-  Image.fromarray(image).save(path)
-
-
-def changed(image: np.ndarray, seed: int) -> np.ndarray:
-  """Blended with another picture, since noise alone is gone at the networks' sizes."""
-  noise = np.random.default_rng(100 + seed).integers(-20, 21, image.shape)
-  mixed = 0.5 * image + 0.5 * picture(900 + seed, image.shape[:2]) + noise
-  return np.clip(mixed, 0, 255).astype(np.uint8)
-
-
-def make(folder: pathlib.Path, names=NAMES) -> tuple[pathlib.Path, pathlib.Path]:
-  for seed, name in enumerate(names):
-    write(folder / "original" / f"{name}.bmp", picture(seed))
-    write(folder / "protected" / f"{name}.png", changed(picture(seed), seed))
-  return folder / "original", folder / "protected"
-
-
-def compare(folders, **options):
-  return compare_folders(*folders, NETWORKS, batch_size=BATCH, **options)
 
 
 @pytest.fixture(scope="module")
@@ -94,35 +44,6 @@ def found(folders):
 
 
 # ---- the oracle ----
-
-
-def jpeg(image, number):
-  buffer = io.BytesIO()
-  Image.fromarray(image).save(buffer, format="JPEG", quality=number)
-  return np.asarray(Image.open(buffer))
-
-
-def defended(image: np.ndarray) -> list[np.ndarray]:
-  """The image as it is, 1..7 bits, median 2, 3, 5, JPEG 25, 50, 75, 100."""
-  levels = [2**bits - 1 for bits in range(1, 8)]
-  return [
-    image,
-    *(np.rint(image / 255 * level) / level * 255 for level in levels),
-    *(scipy.ndimage.median_filter(image, size=(k, k, 1)) for k in (2, 3, 5)),
-    *(jpeg(image, number) for number in (25, 50, 75, 100)),
-  ]
-
-
-def logits(network: Classifier, image: np.ndarray) -> np.ndarray:
-  """`(15, D)` float64."""
-  height, width = network.image_size
-  small = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-  flat = np.stack([np.asarray(each, np.float64).ravel() for each in defended(small)])
-  return flat @ np.asarray(network.params, np.float64)
-
-
-def rank(values: np.ndarray, label: int) -> np.ndarray:
-  return (values > values[:, [label]]).sum(axis=1)
 
 
 def expected_ranks(network: Classifier, changed_too: bool, true_class: bool) -> np.ndarray:
@@ -278,66 +199,6 @@ def test_progress_counts_photographs_up_to_all(folders):
   assert [done for done, _ in seen] == sorted({done for done, _ in seen})
 
 
-# ---- what is left out ----
-
-
-def test_a_pair_of_two_sizes_has_no_quality_but_is_judged(tmp_path):
-  folders = make(tmp_path)
-  write(folders[1] / "attic/b.png", picture(1, (22, 18)))
-  found = compare(folders)
-  photo = found.photos[1]
-  assert (photo.original_size, photo.protected_size) == ((60, 52), (22, 18))
-  assert set(photo.measures.values()) == {None}
-  assert found.networks[0].ranks.shape == (2, len(NAMES), 15)
-  small = logits(NETWORKS[0], picture(1, (22, 18)))
-  own = int(logits(NETWORKS[0], picture(1))[0].argmax())
-  np.testing.assert_array_equal(found.networks[0].ranks[1, 1], rank(small, own))
-  assert found.values("psnr").size == len(NAMES) - 1
-
-
-def test_damaged_files_are_reported_and_left_out(tmp_path):
-  folders = make(tmp_path)
-  whole = (folders[1] / "attic/b.png").read_bytes()
-  (folders[1] / "attic/b.png").write_bytes(whole[: len(whole) // 2])
-  (folders[0] / "dam/d.bmp").write_bytes(b"no picture")
-  found = compare(folders)
-  assert [photo.name for photo in found.photos] == [
-    n for n in NAMES if n not in ("attic/b", "dam/d")
-  ]
-  assert len(found.failures) == 2
-  assert "b.png" in found.failures[0]
-  assert "d.bmp" in found.failures[1]
-  # Labels follow the photographs, not the places of the files.
-  assert [FIRST_CLASSES[label] for label in found.networks[0].labels[:4]] == [
-    "attic",
-    "beach",
-    "garden",
-    "garden",
-  ]
-  assert found.networks[0].labels[4] == -1
-  # So do examples: here all that could be read.
-  assert [example.place for example in found.examples] == list(range(5))
-  np.testing.assert_array_equal(found.examples[1].before, picture(2))
-
-
-def test_an_unchanged_photo_has_no_finite_psnr(tmp_path):
-  folders = make(tmp_path)
-  write(folders[1] / "attic/b.png", picture(1))
-  found = compare(folders)
-  assert found.photos[1].unchanged
-  assert found.photos[1].measures["psnr"] is None
-  assert found.photos[1].measures["ssim"] == 1
-  assert math.isfinite(found.mean("psnr"))
-
-
-def test_no_readable_pair_is_an_error(tmp_path):
-  folders = make(tmp_path)
-  for name in NAMES:
-    (folders[1] / f"{name}.png").write_bytes(b"no picture")
-  with pytest.raises(ComparisonError, match=r"none of 7: .*a\.png must be a JPEG"):
-    compare(folders)
-
-
 # ---- which file belongs to which ----
 
 
@@ -368,6 +229,29 @@ def test_of_several_files_of_one_name_only_equal_ones_are_paired(tmp_path):
     "protected: b.bmp",
     "protected: b.gif",
   )
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".jpg"])
+def test_results_are_found_under_the_names_that_protect_gives_them(tmp_path, suffix):
+  originals = ["a.jpg", "a.png", "IMG.HEIC", "IMG.jpg", "x/b.gif", "r.dng", "r.jpg", "m.mpo"]
+  originals += ["w.jpg", "w.jpg.png", "w.png", "B.jpg", "b.jpg", "caf\u00e9.jpg"]
+  for name in originals:
+    write(tmp_path / "original" / f"{name}.png", picture(0))
+    (tmp_path / "original" / f"{name}.png").rename(tmp_path / "original" / name)
+  results = dict(zip(originals, output_names(originals, suffix), strict=True))
+  del results["r.dng"]  # which has none
+  for name in results.values():
+    place = tmp_path / "protected" / unicodedata.normalize("NFD", name)
+    write(place.with_suffix(".png"), picture(1))
+    place.with_suffix(".png").rename(place)
+  found = pair_folders(tmp_path / "original", tmp_path / "protected")
+  assert {pair.original.relative: pair.protected.relative for pair in found.pairs} == {
+    name: unicodedata.normalize("NFD", result) for name, result in results.items()
+  }
+  assert [pair.name for pair in found.pairs] == sorted(
+    name.removesuffix(suffix) for name in results.values()
+  )
+  assert (found.only_original, found.only_protected, found.ambiguous) == (("r.dng",), (), ())
 
 
 def test_a_folder_inside_the_other_is_not_part_of_it(tmp_path):
@@ -411,7 +295,10 @@ REFUSED = {
   ),
   "no-network": (lambda folder: {"networks": []}, "networks must be a list of at least one"),
   "name": (lambda folder: {"networks": "first"}, "networks must be a list"),
-  "twice": (lambda folder: {"networks": [NETWORKS[0]] * 2}, "different names, got first more"),
+  "twice": (
+    lambda folder: {"networks": [NETWORKS[0]] * 2},
+    "different names, got first more than once; drop one, or give it another: dataclasses",
+  ),
   "training": (
     lambda folder: {"training": folder / "original"},
     "training and the compared folders must lie apart",

@@ -23,7 +23,8 @@ SCRIPT = ROOT / "converters" / "places365.py"
 
 def run_script(*arguments) -> subprocess.CompletedProcess:
   command = [sys.executable, SCRIPT, *map(str, arguments)]
-  environment = os.environ | {"PYTHONPATH": str(ROOT)}  # works from an uninstalled checkout, too
+  # Works from an uninstalled checkout, too, and where the terminal lacks a folder's name.
+  environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "cp1252"}
   return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
@@ -31,15 +32,21 @@ def test_converts_a_full_size_file(tmp_path):
   state = numpy_state_dict(shapes_of("resnet18"), seed=2)
   file = tmp_path / "resnet18_places365.pth.tar"
   file.write_bytes(places365_style(state, "resnet18"))
-  done = run_script(file, "--arch", "resnet18", "--out", tmp_path / "net")
+  done = run_script(file, "--arch", "resnet18", "--out", tmp_path / "網")
   assert done.returncode == 0, done.stderr
-  network = load_network(tmp_path / "net")
+  network = load_network(tmp_path / "網")
   assert network.config == PAPER["resnet18"]
   assert network.class_names == places365_class_names()
   assert network.card["source"] == (
     "http://places2.csail.mit.edu/models_places365/resnet18_places365.pth.tar"
   )
   np.testing.assert_array_equal(network.parameters["head.kernel"], state["fc.weight"].T)
+
+
+def test_an_empty_out_is_not_the_current_folder(tmp_path):
+  failed = run_script(tmp_path / "file", "--arch", "resnet18", "--out", "")
+  assert failed.returncode == 2
+  assert "--out must not be empty" in failed.stderr
 
 
 def test_a_failure_is_one_line(tmp_path):

@@ -120,3 +120,41 @@ def save(path: pathlib.Path, photo: np.ndarray) -> pathlib.Path:
   if kind == "jpg":  # a phone's film of the moment before
     path.write_bytes(path.read_bytes() + b"\0\0\0\x18ftypmp42trailer-secret")
   return path
+
+
+def box(kind: bytes, *content: bytes) -> bytes:
+  """Returns a box of a HEIF file, or of a film."""
+  inner = b"".join(content)
+  return struct.pack(">I", 8 + len(inner)) + kind + inner
+
+
+def with_film(content: bytes, handler: bytes = b"pict") -> bytes:
+  """Returns a HEIC file with a track that shows its picture three times.
+
+  Args:
+    content: a HEIC file of one picture.
+    handler: of the track: "pict", or "soun" for sound.
+
+  Returns:
+    The file.
+  """
+
+  def full(kind: bytes, *fields: int, more: bytes = b"") -> bytes:
+    return box(kind, bytes(4), struct.pack(f">{len(fields)}I", *fields), more)
+
+  place = content.index(b"hvcC") - 4
+  coding = content[place : place + struct.unpack_from(">I", content, place)[0]]
+  data = content.index(b"mdat") + 4
+  entry = struct.pack(">6xH16xHH50x", 1, 64, 64) + coding
+  table = box(
+    b"stbl",
+    full(b"stsd", 1, more=box(b"hvc1", entry)),
+    full(b"stts", 1, 3, 10),
+    full(b"stsc", 1, 1, 1, 1),
+    full(b"stsz", len(content) - data, 3),
+    full(b"stco", 3, data, data, data),
+  )
+  kind = full(b"hdlr", 0, more=handler + bytes(13))
+  media = box(b"mdia", full(b"mdhd", 0, 0, 1000, 0, 0), kind, box(b"minf", table))
+  track = box(b"trak", full(b"tkhd", 0, 0, 1, more=bytes(68)), media)
+  return content + box(b"moov", full(b"mvhd", 0, 0, 1000, 0, more=bytes(80)), track)

@@ -1,28 +1,16 @@
 """Reading, resizing and writing one picture, against Pillow, NumPy and the files' own meaning."""
 
-import os
 import struct
 import zlib
 
 import numpy as np
 import pytest
+from picture_files import png_chunk as _png_chunk
+from picture_files import read as _read
+from picture_files import save as _save
 from PIL import Image
 
-from rpfgsm_jax.data import images
-from rpfgsm_jax.data.images import ImageError, preprocess, read_image, resize, write_png
-
-
-def _save(path, array, mode=None, **options):
-  picture = Image.fromarray(array)
-  (picture if mode is None else picture.convert(mode)).save(path, **options)
-  return path
-
-
-def _read(path):
-  """The picture and its notes."""
-  notes = []
-  return read_image(path, notes=notes), notes
-
+from rpfgsm_jax.data.images import ImageError, read_image, resize
 
 # What every file must give
 
@@ -100,11 +88,6 @@ def test_exif_orientation_of_a_jpeg(tmp_path, photo, orientation):
   np.testing.assert_array_equal(read_image(path), _UPRIGHT.get(orientation, _UPRIGHT[1])(stored))
 
 
-def _png_chunk(kind, content):
-  body = kind + content
-  return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
-
-
 def _insert_before_end(path, chunk):
   """Adds a PNG chunk after the pixels."""
   content = path.read_bytes()
@@ -116,116 +99,6 @@ def test_png_orientation_after_the_pixels(tmp_path, photo):
   path = _save(tmp_path / "late.png", photo)
   _insert_before_end(path, _png_chunk(b"eXIf", _exif(6).tobytes()[6:]))
   np.testing.assert_array_equal(read_image(path), np.rot90(photo, -1))
-
-
-# Kinds of pixels
-
-
-def test_gray_becomes_three_equal_channels(tmp_path, photo):
-  gray = photo[..., 1]
-  image, notes = _read(_save(tmp_path / "gray.png", gray))
-  np.testing.assert_array_equal(image, np.repeat(gray[..., None], 3, -1))
-  assert notes == []
-
-
-def test_one_bit_is_black_and_white(tmp_path):
-  bits = np.array([[True, False, True], [False, False, True]])
-  image, _ = _read(_save(tmp_path / "bits.png", bits))
-  np.testing.assert_array_equal(image, np.where(bits, 255, 0)[..., None].repeat(3, -1))
-
-
-def test_palette(tmp_path, photo):
-  picture = Image.fromarray(photo).quantize(17)
-  picture.save(tmp_path / "palette.png")
-  image, notes = _read(tmp_path / "palette.png")
-  colors = np.array(picture.getpalette()).reshape(-1, 3)
-  np.testing.assert_array_equal(image, colors[np.asarray(picture)])
-  assert notes == []
-
-
-def _ramp16():
-  """All multiples of 16 levels in 16 bits and both ends: 4,097 gray values."""
-  return np.append(np.arange(0, 65536, 16), 65535).astype(np.uint16).reshape(17, 241)
-
-
-@pytest.mark.parametrize("suffix", [".png", ".tif", ".pgm"])
-def test_sixteen_bit_gray_is_scaled_not_clipped(tmp_path, suffix):
-  ramp = _ramp16()
-  image, notes = _read(_save(tmp_path / f"deep{suffix}", ramp))
-  expected = np.round(ramp / 65535 * 255)  # no exact halves: 65535 is odd
-  np.testing.assert_array_equal(image, expected[..., None].repeat(3, -1))
-  assert len(notes) == 1
-  assert "rounded to 8 bits" in notes[0]
-  assert str(tmp_path) in notes[0]
-
-
-def test_sixteen_bit_big_endian_tiff(tmp_path):
-  ramp = _ramp16()
-  header = struct.pack(">2sHI", b"MM", 42, 8)
-  tags = [(256, 241), (257, 17), (258, 16), (259, 1), (262, 1), (273, 122), (277, 1), (278, 17)]
-  tags += [(279, ramp.size * 2)]
-  directory = struct.pack(">H", len(tags))
-  for tag, value in tags:
-    directory += struct.pack(">HHII", tag, 4, 1, value)
-  content = header + directory + struct.pack(">I", 0)
-  assert len(content) == 122
-  (tmp_path / "big.tif").write_bytes(content + ramp.astype(">u2").tobytes())
-  expected = np.round(ramp / 65535 * 255)[..., None].repeat(3, -1)
-  np.testing.assert_array_equal(read_image(tmp_path / "big.tif"), expected)
-
-
-def test_sixteen_bit_tiff_where_zero_is_white(tmp_path):
-  ramp = _ramp16()
-  picture = Image.fromarray(ramp)
-  picture.save(tmp_path / "negative.tif", tiffinfo={262: 0})
-  expected = 255 - np.round(ramp / 65535 * 255)[..., None].repeat(3, -1)
-  np.testing.assert_array_equal(read_image(tmp_path / "negative.tif"), expected)
-
-
-def test_sixteen_bit_color_keeps_the_upper_byte(tmp_path):
-  codes = np.arange(0, 65536, 1024, dtype=np.uint16).repeat(3).reshape(8, 8, 3)
-  codes[..., 1] = 65535 - codes[..., 1]
-  rows = b"".join(b"\x00" + row.astype(">u2").tobytes() for row in codes)
-  header = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
-  content = b"\x89PNG\r\n\x1a\n" + _png_chunk(b"IHDR", header)
-  content += _png_chunk(b"tRNS", struct.pack(">HHH", 1024, 64511, 1024))
-  content += _png_chunk(b"IDAT", zlib.compress(rows)) + _png_chunk(b"IEND", b"")
-  (tmp_path / "deep.png").write_bytes(content)
-  image, notes = _read(tmp_path / "deep.png")
-  np.testing.assert_array_equal(image, codes >> 8)
-  assert [note for note in notes if "transparent color" in note]
-
-
-def test_sixteen_bit_gray_with_a_transparent_code(tmp_path):
-  ramp = np.array([[0, 1000, 40000]], np.uint16)
-  _save(tmp_path / "deep.png", ramp, transparency=1000)
-  image, _ = _read(tmp_path / "deep.png")
-  np.testing.assert_array_equal(image[0, :, 0], [0, 255, round(40000 / 65535 * 255)])
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.int32])
-def test_pixels_of_unknown_range_are_refused(tmp_path, dtype):
-  path = _save(tmp_path / "deep.tif", np.arange(6, dtype=dtype).reshape(2, 3))
-  with pytest.raises(ImageError, match=r"deep\.tif must have .* save it as an 8-bit"):
-    read_image(path)
-
-
-def test_cmyk_lossless(tmp_path, photo):
-  # All four channels vary, so that a swapped or an inverted one shows.
-  cmyk = np.concatenate([photo[:40, :30], photo[40:80, 50:80, :1] // 2], -1)
-  Image.fromarray(cmyk, "CMYK").save(tmp_path / "ink.tif")
-  image, notes = _read(tmp_path / "ink.tif")
-  ink = cmyk.astype(np.float64)
-  expected = (255 - ink[..., :3]) * (255 - ink[..., 3:]) / 255
-  assert np.abs(image - expected).max() <= 1  # Pillow's integer arithmetic
-  assert len(notes) == 1
-  assert "CMYK" in notes[0]
-
-
-def test_cmyk_jpeg(tmp_path, photo):
-  path = _save(tmp_path / "ink.jpg", photo, "CMYK", quality=95)
-  image, _ = _read(path)
-  assert np.abs(image.astype(int) - photo).mean() < 3  # not inverted; JPEG's loss
 
 
 # Transparency
@@ -314,108 +187,7 @@ def test_a_phone_photo_with_a_preview_is_no_animation(tmp_path, photo):
   Image.fromarray(photo).save(path, "MPO", save_all=True, append_images=[preview])
   image, notes = _read(path)
   assert image.shape == photo.shape
-  assert notes == []
-
-
-# Color profiles
-
-
-def _profile(name, primaries_to_xyz, gamma, space=b"RGB "):
-  """A small ICC v2 matrix profile; columns of the matrix are the D50 primaries."""
-
-  def fixed(value):
-    return struct.pack(">i", round(value * 65536))
-
-  def xyz(values):
-    return b"XYZ \0\0\0\0" + b"".join(fixed(value) for value in values)
-
-  text = name.encode() + b"\0"
-  curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
-  tags = {
-    b"desc": b"desc\0\0\0\0" + struct.pack(">I", len(text)) + text + bytes(78),
-    b"wtpt": xyz((0.9642, 1.0, 0.8249)),
-    **{key: curve for key in (b"rTRC", b"gTRC", b"bTRC", b"kTRC")},
-    **{
-      key: xyz(column)
-      for key, column in zip(
-        (b"rXYZ", b"gXYZ", b"bXYZ"), np.transpose(primaries_to_xyz), strict=True
-      )
-    },
-  }
-  offset = 128 + 4 + 12 * len(tags)
-  table, body = struct.pack(">I", len(tags)), b""
-  for key, content in tags.items():
-    table += key + struct.pack(">II", offset + len(body), len(content))
-    body += content + bytes(-len(content) % 4)
-  header = struct.pack(">I4sI4s4s4s", offset + len(body), b"", 0x02100000, b"mntr", space, b"XYZ ")
-  header += struct.pack(">6H4s", 2024, 1, 1, 0, 0, 0, b"acsp")
-  header += bytes(68 - len(header)) + b"".join(map(fixed, (0.9642, 1.0, 0.8249)))
-  return header + bytes(128 - len(header)) + table + body
-
-
-_SRGB_TO_XYZ_D50 = np.array(
-  [[0.4360747, 0.3850649, 0.1430804], [0.2225045, 0.7168786, 0.0606169],
-   [0.0139322, 0.0971045, 0.7141733]]
-)  # fmt: skip
-_WIDE_TO_XYZ_D50 = np.array(
-  [[0.6097559, 0.2052401, 0.1492240], [0.3111242, 0.6256560, 0.0632197],
-   [0.0194811, 0.0608902, 0.7448387]]
-)  # fmt: skip
-
-
-def _wide_to_srgb(image, gamma=2.2):
-  """The conversion in NumPy: gamma, matrices, the sRGB curve."""
-  light = (image / 255.0) ** gamma
-  light = light @ (np.linalg.inv(_SRGB_TO_XYZ_D50) @ _WIDE_TO_XYZ_D50).T
-  light = np.clip(light, 0, 1)
-  curved = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-  return 255 * curved
-
-
-def test_a_color_profile_is_applied(tmp_path, photo):
-  profile = _profile("wide", _WIDE_TO_XYZ_D50, 2.2)
-  image, notes = _read(_save(tmp_path / "wide.png", photo, icc_profile=profile))
-  difference = np.abs(image - _wide_to_srgb(photo))
-  assert np.abs(image.astype(int) - photo).mean() > 3  # it does something
-  # LittleCMS interpolates curves in 16 bits; the darkest gamma values differ most.
-  assert difference.mean() < 0.6
-  assert difference.max() < 4
-  assert notes == [f"{tmp_path / 'wide.png'}: colors converted to sRGB from the profile wide"]
-
-
-def test_a_color_profile_under_transparency(tmp_path, photo):
-  profile, alpha = _profile("wide", _WIDE_TO_XYZ_D50, 2.2), _alpha(photo.shape[:2])
-  rgba = np.concatenate([photo, alpha[..., None]], -1)
-  image, notes = _read(_save(tmp_path / "wide.png", rgba, icc_profile=profile))
-  expected = _over_white(_wide_to_srgb(photo), alpha)
-  assert np.abs(image - expected).max() < 4
-  assert len(notes) == 2
-
-
-def test_a_color_profile_on_a_gray_picture(tmp_path, photo):
-  profile = _profile("wide", _WIDE_TO_XYZ_D50, 1.8)
-  image, _ = _read(_save(tmp_path / "gray.png", photo[..., 0], icc_profile=profile))
-  expected = _wide_to_srgb(photo[..., :1].repeat(3, -1), 1.8)
-  assert np.abs(image - expected).max() < 4
-
-
-def test_an_srgb_profile_changes_no_pixel(tmp_path, photo):
-  profile = _profile("sRGB by any maker", _SRGB_TO_XYZ_D50, 2.2)
-  image, notes = _read(_save(tmp_path / "photo.png", photo, icc_profile=profile))
-  np.testing.assert_array_equal(image, photo)
-  assert notes == []
-
-
-@pytest.mark.parametrize(
-  "profile",
-  [b"no profile at all", _profile("gray", _SRGB_TO_XYZ_D50, 2.2, b"GRAY")],
-  ids=["garbage", "other-pixels"],
-)
-def test_an_unusable_profile_is_ignored_with_a_note(tmp_path, photo, profile):
-  image, notes = _read(_save(tmp_path / "photo.png", photo, icc_profile=profile))
-  np.testing.assert_array_equal(image, photo)
-  assert len(notes) == 1
-  assert "color profile ignored" in notes[0]
+  assert notes == [f"{path}: further pictures (previews or views) left out"]
 
 
 # Files that are none
@@ -430,7 +202,7 @@ def test_a_text_file_with_an_image_suffix(tmp_path):
 def test_a_format_that_starts_programs_is_not_tried(tmp_path, photo):
   Image.fromarray(photo[:8, :8]).save(tmp_path / "script.eps")
   (tmp_path / "script.eps").rename(tmp_path / "script.jpg")
-  with pytest.raises(ImageError, match="something else"):
+  with pytest.raises(ImageError, match="a PostScript document"):
     read_image(tmp_path / "script.jpg")
 
 
@@ -494,134 +266,3 @@ def test_no_wrong_size_is_taken(tmp_path, photo):
   for size in [(0, 4), (4,), 7, (4.5, 4), "ab", (4, 4, 3), (4, None)]:
     with pytest.raises(ValueError, match=r"must be \(height, width\)"):
       read_image(path, size)
-
-
-# Sizes
-
-
-@pytest.mark.parametrize("size", [(64, 96), (219, 331), (400, 500), (1, 1)])
-def test_paper_is_pillows_bilinear_resize(photo, size):
-  expected = Image.fromarray(photo).resize(size[::-1], Image.Resampling.BILINEAR)
-  np.testing.assert_array_equal(preprocess(photo, size, "paper"), np.asarray(expected))
-
-
-def test_resize_is_antialiased(photo):
-  """Shrinking eightfold is a triangle-weighted mean over 16 pixels, not two neighbors."""
-  stripes = np.zeros((64, 64, 3), np.uint8)
-  stripes[:, ::2] = 254
-  shrunk = resize(stripes, (8, 8))[:, 1:-1]
-  assert np.abs(shrunk.astype(int) - 127).max() <= 1
-
-
-@pytest.mark.parametrize("turned", [False, True], ids=["wide", "tall"])
-@pytest.mark.parametrize("side", [224, 128, 101])
-def test_places365_is_resize_of_the_shorter_side_and_center_crop(photo, side, turned):
-  image = np.ascontiguousarray(photo.swapaxes(0, 1)) if turned else photo
-  height, width = image.shape[:2]
-  short = round(side * 256 / 224)
-  scaled = (short, int(short * width / height)) if width > height else (
-    int(short * height / width), short)  # fmt: skip
-  whole = Image.fromarray(image).resize(scaled[::-1], Image.Resampling.BILINEAR)
-  top, left = round((scaled[0] - side) / 2), round((scaled[1] - side) / 2)
-  expected = np.asarray(whole)[top : top + side, left : left + side]
-  np.testing.assert_array_equal(preprocess(image, (side, side), "places365"), expected)
-
-
-def test_places365_covers_a_rectangle(photo):
-  image = preprocess(photo, (50, 200), "places365")
-  assert image.shape == (50, 200, 3)
-  # 331 x 219 must cover 229 x 57: the width decides; the center is kept.
-  wide = Image.fromarray(photo).resize((229, int(229 * 219 / 331)), Image.Resampling.BILINEAR)
-  np.testing.assert_array_equal(image, np.asarray(wide)[50:100, 14:214])
-
-
-def test_places365_takes_the_center_of_a_long_strip():
-  strip = np.zeros((2, 200_000, 3), np.uint8)
-  strip[:, 99_999:100_001] = 200
-  image = preprocess(strip, (64, 64), "places365")
-  assert (image[:, 31:33] == 200).all()
-  np.testing.assert_array_equal(image, image[:, ::-1])
-
-
-@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 10_000_000, 3), (9000, 2, 3)])
-def test_places365_takes_any_shape(shape):
-  image = preprocess(np.full(shape, 77, np.uint8), (32, 48), "places365")
-  np.testing.assert_array_equal(image, np.full((32, 48, 3), 77))
-
-
-def test_an_unknown_preprocessing_is_refused(photo):
-  with pytest.raises(ValueError, match="how must be one of paper, places365, got 'crop'"):
-    preprocess(photo, (8, 8), "crop")
-
-
-@pytest.mark.parametrize(
-  "image",
-  [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), np.zeros((1, 4, 4, 3), np.uint8), [[1]]],
-  ids=["float", "gray", "batch", "list"],
-)
-@pytest.mark.parametrize("how", ["paper", "places365"])
-def test_preprocess_refuses_other_arrays(image, how):
-  with pytest.raises(ValueError, match="image must be"):
-    preprocess(image, (8, 8), how)
-
-
-# Writing
-
-
-def test_written_pictures_come_back_exactly(tmp_path, photo):
-  write_png(tmp_path / "new" / "photo.png", photo)
-  np.testing.assert_array_equal(read_image(tmp_path / "new" / "photo.png"), photo)
-  assert os.listdir(tmp_path / "new") == ["photo.png"]
-
-
-@pytest.mark.parametrize("index", [np.s_[..., :1], np.s_[..., 0]], ids=["(H,W,1)", "(H,W)"])
-def test_gray_is_written_as_gray(tmp_path, photo, index):
-  write_png(tmp_path / "gray.png", photo[index])
-  with Image.open(tmp_path / "gray.png") as picture:
-    assert picture.mode == "L"
-    np.testing.assert_array_equal(np.asarray(picture), photo[..., 0])
-
-
-def test_views_that_are_not_contiguous_are_written_right(tmp_path, photo):
-  write_png(tmp_path / "view.png", photo[::-2, ::3])
-  np.testing.assert_array_equal(read_image(tmp_path / "view.png"), photo[::-2, ::3])
-
-
-@pytest.mark.parametrize(
-  "image",
-  [
-    np.zeros((4, 4, 3), np.float32),
-    np.full((4, 4, 3), 300, np.int32),
-    np.zeros((4, 4, 3), bool),
-    np.zeros((4, 4, 4), np.uint8),
-    np.zeros((2, 4, 4, 3), np.uint8),
-    np.zeros((0, 4, 3), np.uint8),
-    np.zeros(4, np.uint8),
-  ],
-  ids=["float", "int", "bool", "four-channels", "batch", "empty", "flat"],
-)
-def test_wrong_arrays_are_not_written(tmp_path, image):
-  with pytest.raises(ValueError, match="image must be"):
-    write_png(tmp_path / "new.png", image)
-  assert os.listdir(tmp_path) == []
-
-
-def test_another_suffix_is_not_written(tmp_path, photo):
-  with pytest.raises(ValueError, match=r"path must end in \.png, got .*new\.jpg"):
-    write_png(tmp_path / "new.jpg", photo)
-
-
-def test_a_failure_while_encoding_keeps_the_old_picture(tmp_path, photo, monkeypatch):
-  path = tmp_path / "photo.png"
-  write_png(path, photo)
-
-  def fail_midway(self, file, format=None):
-    file.write_bytes(b"\x89PNG half")
-    raise OSError("disk full")
-
-  monkeypatch.setattr(Image.Image, "save", fail_midway)
-  with pytest.raises(OSError, match="disk full"):
-    write_png(path, photo[::2])
-  monkeypatch.undo()
-  np.testing.assert_array_equal(images.read_image(path), photo)
-  assert os.listdir(tmp_path) == ["photo.png"]

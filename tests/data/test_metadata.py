@@ -8,14 +8,12 @@ import re
 import struct
 
 import exifread
-import numpy as np
 import phone_files
 import pytest
 from exifread.tags.exif import EXIF_TAGS, GPS_TAGS
 from PIL import Image, PngImagePlugin
 
-from rpfgsm_jax.data import metadata
-from rpfgsm_jax.data.images import ImageError
+from rpfgsm_jax.data import exif
 from rpfgsm_jax.data.photo_files import Encoding, Photo, encode_photo, read_photo
 
 SUFFIXES = (".jpg", ".png", ".webp", ".avif", ".tif", ".heic", ".gif")
@@ -172,7 +170,7 @@ def _tiff(order, main, exif=(), gps=()):
 def _kept(tiff, size=(30, 40)):
   picture = Image.new("RGB", size[::-1])
   picture.info["exif"] = tiff
-  return metadata.kept_exif(picture, b"", size)
+  return exif.kept_exif(picture, b"", size)
 
 
 def _directories(exif):
@@ -336,23 +334,3 @@ def test_with_nothing_to_keep_there_is_none():
   assert _kept(_tiff("<", [(0x0112, 3, 1, b"\6"), (0x0201, 4, 1, b"\1")])) is None
   assert _kept(_tiff("<", [], [(0xA002, 4, 1, b"\1")])) is None
   assert _kept(_tiff("<", [], [], [(0x0002, 2, 2, b"n")])) is not None  # a place is something
-
-
-def test_a_canons_raw_file_is_told_by_its_mark(tmp_path):
-  """Pillow would read the preview in its first directory."""
-  pixels = np.full((40, 48, 3), 77, np.uint8).tobytes()
-  table = 16 + 2 + 12 * 8 + 4
-  entries = [
-    (0x0100, 4, 1, 48), (0x0101, 4, 1, 40), (0x0102, 3, 1, 8), (0x0106, 3, 1, 2),
-    (0x0111, 4, 1, table), (0x0115, 3, 1, 3), (0x0116, 4, 1, 40), (0x0117, 4, 1, len(pixels)),
-  ]  # fmt: skip
-  body = struct.pack("<H", len(entries))
-  body += b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
-  for mark, raw in ((b"CR\2\0", True), (b"\0\0\0\0", False)):
-    path = tmp_path / f"{raw}.tif"
-    path.write_bytes(b"II*\0" + struct.pack("<I", 16) + mark + bytes(4) + body + pixels)
-    if raw:
-      with pytest.raises(ImageError, match="camera's raw file"):
-        read_photo(path)
-    else:
-      assert np.all(read_photo(path).pixels == 77)

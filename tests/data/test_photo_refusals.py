@@ -7,6 +7,7 @@ import sys
 import zlib
 
 import numpy as np
+import phone_files
 import pillow_heif
 import pytest
 from PIL import Image
@@ -30,15 +31,65 @@ def _refused(path, read=read_photo, **options):
   [
     (b"", "got 0 bytes; copy it again"),
     (b"Dear Sir or Madam,\n" * 9, "something else starting with b'Dear Sir'; convert"),
-    (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "something else"),
     (b"\xff\xd8\xff\xe0", "truncated or damaged|something else"),
   ],
-  ids=["empty", "text", "cr3", "cut"],
+  ids=["empty", "text", "cut"],
 )
 def test_files_that_are_no_pictures(tmp_path, content, reason):
   (tmp_path / "photo.jpg").write_bytes(content)
   with pytest.raises(ImageError, match=reason):
     read_photo(tmp_path / "photo.jpg")
+
+
+def _jpeg(marker, bits=8):
+  """A JPEG that says it is coded otherwise."""
+  file = io.BytesIO()
+  Image.new("RGB", (64, 48), (9, 99, 199)).save(file, "JPEG")
+  content = bytearray(file.getvalue())
+  place = content.index(b"\xff\xc0")
+  content[place + 1], content[place + 4] = marker, bits
+  return bytes(content)
+
+
+def _sequence():
+  """A film of pictures without a picture beside it."""
+  file = io.BytesIO()
+  pillow_heif.from_pillow(Image.new("RGB", (64, 64))).save(file)
+  content = phone_files.with_film(file.getvalue())
+  return phone_files.box(b"ftyp", b"msf1\0\0\0\0msf1hevc") + content[content.index(b"moov") - 4 :]
+
+
+def _coded_otherwise():
+  file = io.BytesIO()
+  Image.new("RGB", (64, 64)).save(file, "AVIF")
+  return file.getvalue().replace(b"avif", b"mif1")
+
+
+@pytest.mark.parametrize(
+  ("content", "kind"),
+  [
+    (_jpeg(0xC1, 12), "a JPEG of 12 bits a channel"),
+    (_jpeg(0xC2, 12), "a JPEG of 12 bits a channel"),
+    (_jpeg(0xC3), "a lossless JPEG"),
+    (_jpeg(0xC3, 16), "a lossless JPEG of 16 bits a channel"),
+    (_jpeg(0xC5), "a hierarchical JPEG"),
+    (_jpeg(0xF7), "a JPEG-LS picture"),
+    (_sequence(), "an image sequence"),
+    (_coded_otherwise(), "a HEIF picture coded by AV1"),
+    (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "a camera's raw file"),
+    (b"FUJIFILMCCD-RAW 0201", "a camera's raw file"),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL picture"),
+    (b"RIFF\0\0\0\0AVI LIST", "a film"),
+    (b"<!DOCTYPE html><html>404", "a web page"),
+    (bytes(5000), "nothing but zero bytes"),
+  ],
+)
+def test_pictures_of_other_kinds_are_named(tmp_path, content, kind):
+  (tmp_path / "photo.jpg").write_bytes(content)
+  message = _refused(tmp_path / "photo.jpg")
+  assert f"got {kind}" in message
+  assert "convert it to JPEG or PNG" in message
+  assert "damaged" not in message
 
 
 def test_the_content_decides_and_not_the_suffix(tmp_path, photo):
@@ -54,17 +105,23 @@ def test_truncated_files(tmp_path, photo, suffix):
   assert "truncated or damaged" in _refused(path)
 
 
-@pytest.mark.parametrize("suffix", [".gif", ".png", ".webp", ".tif", ".heic"])
+@pytest.mark.parametrize("suffix", [".gif", ".png", ".webp", ".tif", ".avif", ".heic"])
 def test_several_frames_are_refused(tmp_path, photo, suffix):
   path = tmp_path / f"film{suffix}"
   frames = [Image.fromarray(each) for each in (photo, photo[::-1].copy(), 255 - photo)]
   if suffix == ".heic":
-    film = pillow_heif.from_pillow(frames[0])
-    film.add_from_pillow(frames[1])
-    film.save(path)
+    pillow_heif.from_pillow(frames[0]).save(path)
+    path.write_bytes(phone_files.with_film(path.read_bytes()))
   else:
     frames[0].save(path, save_all=True, append_images=frames[1:])
   assert "single still picture, got several frames" in _refused(path, open_photo)
+
+
+def test_a_heic_with_sound_is_a_photo(tmp_path, photo):
+  path = tmp_path / "loud.heic"
+  pillow_heif.from_pillow(Image.fromarray(photo)).save(path)
+  path.write_bytes(phone_files.with_film(path.read_bytes(), b"soun"))
+  assert read_photo(path).notes == ()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (31, 400), (400, 31)])
@@ -198,3 +255,23 @@ def test_heic_without_its_reader_names_the_remedy(tmp_path, photo, monkeypatch):
   pillow_heif.from_pillow(Image.fromarray(photo)).save(path)
   monkeypatch.setitem(sys.modules, "pillow_heif", None)
   assert "run pip install 'rpfgsm-jax[heic]', or convert" in _refused(path)
+
+
+def test_a_canons_raw_file_is_told_by_its_mark(tmp_path):
+  """Pillow would read the preview in its first directory."""
+  pixels = np.full((40, 48, 3), 77, np.uint8).tobytes()
+  table = 16 + 2 + 12 * 8 + 4
+  entries = [
+    (0x0100, 4, 1, 48), (0x0101, 4, 1, 40), (0x0102, 3, 1, 8), (0x0106, 3, 1, 2),
+    (0x0111, 4, 1, table), (0x0115, 3, 1, 3), (0x0116, 4, 1, 40), (0x0117, 4, 1, len(pixels)),
+  ]  # fmt: skip
+  body = struct.pack("<H", len(entries))
+  body += b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+  for mark, raw in ((b"CR\2\0", True), (b"\0\0\0\0", False)):
+    path = tmp_path / f"{raw}.tif"
+    path.write_bytes(b"II*\0" + struct.pack("<I", 16) + mark + bytes(4) + body + pixels)
+    if raw:
+      with pytest.raises(ImageError, match="camera's raw file"):
+        read_photo(path)
+    else:
+      assert np.all(read_photo(path).pixels == 77)

@@ -187,6 +187,13 @@ def test_settings_are_no_defense_and_every_member_in_order():
   assert [each.parameter for each in settings] == [0, 25, 50, 75, 100, 1, 2, 3, 4, 5, 6, 7]
 
 
+def test_the_papers_bank_has_fourteen_settings_beside_none():
+  names = [setting.name for setting in measure.settings_of(defenses.paper_bank())]
+  assert len(names) == 15
+  assert names[:2] == ["none", "requantize 1"]
+  assert names[-1] == "jpeg 100"
+
+
 def test_padding_repeats_the_last_image_and_full_batches_stay():
   np.testing.assert_array_equal(measure.pad(IMAGES[:2], 4), IMAGES[[0, 1, 1, 1]])
   np.testing.assert_array_equal(measure.pad(IMAGES, 4), IMAGES)

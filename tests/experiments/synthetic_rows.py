@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from experiments import rows
+from experiments import journal, rows
 from experiments.lineup import StudyNetwork
 from experiments.results import Results
 from experiments.variants import Setup
@@ -109,9 +109,9 @@ def header(setup: Setup, **changes: object) -> rows.Row:
     "kind": "run",
     "reference": setup.reference.title,
     "epsilon": setup.epsilon,
-    "networks": [
-      {"name": each.name, "title": each.title, "seen": each.seen} for each in setup.networks
-    ],
+    "budget": setup.budget,
+    "bank": journal.as_json(setup.bank),
+    "networks": [each.describe() for each in setup.networks],
     "settings": [
       {"name": each.name, "family": None if each.family is None else families[each.family]}
       for each in measure.settings_of(setup.bank)

@@ -141,7 +141,7 @@ def test_a_smaller_epsilon_without_rows_cannot_stand_in(planted):
 
 def verdicts(results):
   """Setting and passes, at equal eps and at equal PSNR."""
-  table = show_passes.tables(results, SETUP)[0]
+  table = show_passes.tables(results)[0]
   return [(row[1], row[3].value if row[3] else None) for row in table.rows]
 
 
@@ -160,7 +160,7 @@ def test_of_equally_many_passes_the_one_ahead_wins(planted):
 def test_none_is_said_where_none_protects_as_well(planted):
   results, _ = planted({PAPER: 0.8, "rp-fgsm+n90": 0.9, "rp-fgsm+n45": 0.75})
   fewer = [each for each in SETTINGS.values() if each.contender.passes < 60]
-  table = show_passes.tables(results, SETUP)[0]
+  table = show_passes.tables(results)[0]
   assert table.rows[0][1] == f"none of {len(fewer)}; 1 not clear"
   assert verdicts(results)[1][1] is None
 
@@ -200,7 +200,7 @@ def test_every_line_has_the_rates_and_differences_of_its_rows(tmp_path):
     for name in names
   }
   results = synthetic.read(tmp_path / "rows.jsonl", SETUP, attacks)
-  _, table, _ = show_passes.tables(results, SETUP)
+  _, table, _ = show_passes.tables(results)
   assert table.note.startswith("40 photos. ")
 
   def columns(name):
@@ -231,8 +231,8 @@ def test_every_line_has_the_rates_and_differences_of_its_rows(tmp_path):
 def test_photos_that_one_setting_lacks_are_left_out_of_all(planted):
   short = {STRONG.smaller.name: PHOTOS[3:20]}
   results, _ = planted({}, photos=short)
-  assert passes.shared_photos(results, SETUP) == PHOTOS[3:20]
-  assert all("17 photos. " in each.note for each in show_passes.tables(results, SETUP))
+  assert passes.shared_photos(results) == PHOTOS[3:20]
+  assert all("17 photos. " in each.note for each in show_passes.tables(results))
 
 
 @pytest.mark.parametrize(
@@ -242,13 +242,13 @@ def test_photos_that_one_setting_lacks_are_left_out_of_all(planted):
 )
 def test_without_the_papers_passes_or_a_comparison_nothing_is_shown(planted, tmp_path, names):
   results, _ = planted({}, names)
-  assert show_passes.tables(results, SETUP) == []
-  assert show_passes.figure(results, SETUP, tmp_path) is None
+  assert show_passes.tables(results) == []
+  assert show_passes.figure(results) is None
 
 
 def test_the_catalog_shows_them(planted):
   results, _ = planted({PAPER: 0.8})
-  tables = catalog.EXPERIMENTS["passes"].tables(results, SETUP)
+  tables = catalog.EXPERIMENTS["passes"].tables(results)
   assert [table.title for table in tables] == [
     "The fewest passes that protect as well as the paper's",
     "RP-FGSM by passes, at equal eps",
@@ -261,7 +261,7 @@ def test_the_catalog_shows_them(planted):
 
 def test_the_figure_has_a_line_an_option_and_a_joined_point_a_setting(planted, tmp_path):
   results, _ = planted({PAPER: 0.8, FEW: 0.4, STRONG.contender.name: 0.7})
-  figure = show_passes.figure(results, SETUP, tmp_path)
+  figure = show_passes.figure(results)
   top_1, _, top_5, quality = figure.axes
   plain, momentum = top_5.lines[:2]
   assert plain.get_xdata().tolist() == [10, 15, 20, 30, 45, 60, 90, 120]
@@ -278,14 +278,14 @@ def test_the_figure_has_a_line_an_option_and_a_joined_point_a_setting(planted, t
 def test_a_setting_that_changed_nothing_has_no_place_against_psnr(planted, tmp_path):
   results, _ = planted({PAPER: 0.8, FEW: 0.4})
   results.outcomes[FEW].numbers["psnr"][:] = np.nan
-  top_1, quality, *_ = show_passes.figure(results, SETUP, tmp_path).axes
+  top_1, quality, *_ = show_passes.figure(results).axes
   assert top_1.lines[0].get_ydata()[2] == pytest.approx(40)
   plain = [line for line in quality.lines if line.get_color() == top_1.lines[0].get_color()]
   assert [len(line.get_xdata()) for line in plain] == [1, 1, 0, 1, 1, 1, 1, 1]
 
 
 def test_the_first_option_has_its_wilson_intervals_shaded(planted, tmp_path):
-  figure = show_passes.figure(planted({FEW: 0.4})[0], SETUP, tmp_path)
+  figure = show_passes.figure(planted({FEW: 0.4})[0])
   corners = figure.axes[0].collections[0].get_paths()[0].vertices
   expected = scipy.stats.binomtest(16, 40).proportion_ci(method="wilson")
   found = sorted(set(corners[corners[:, 0] == 20, 1].round(6)))

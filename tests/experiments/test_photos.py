@@ -268,3 +268,11 @@ def test_tfds_is_asked_for_its_folder_and_for_all_images(monkeypatch, folder, pl
 def test_a_photo_is_frozen(folder):
   with pytest.raises(dataclasses.FrozenInstanceError):
     open_source(folder).photos[0].label = 3
+
+
+def test_png_names_never_meet():
+  names = ["a.jpg", "a.png", "A.gif", "b/c.jpg", "a.jpg.png", "d.png", "D.PNG"]
+  found = [name.lower() for name in photos._png_names(names)]
+  assert len(set(found)) == len(names)
+  assert all(name.endswith(".png") for name in found)
+  assert photos._png_names(["x/y.jpeg"]) == ["x/y.png"]

@@ -69,7 +69,7 @@ def shown(request, tmp_path_factory):
   effects = {True: [], False: []}
   for first, second in pairs(SETUP):
     effects[first.config.targeted].append(hits[first.name] - hits[second.name])
-  return request.param, table(results, SETUP), list(effects.values())
+  return request.param, table(results), list(effects.values())
 
 
 def values(row):
@@ -119,7 +119,7 @@ def test_stars_stand_where_chance_hardly_takes_an_effect_away(shown):
 def test_without_training_photos_there_is_no_detection(tmp_path):
   attacks, _ = make_attacks(variants.choice_pairs(SETUP))
   results = synthetic.read(tmp_path / "rows.jsonl", SETUP, attacks)
-  table = show_effects.table6(results, SETUP)[0]
+  table = show_effects.table6(results)[0]
   assert len(table.columns) == 18
   assert table.columns[-1] == "densenet161 +D top-5"
 
@@ -130,7 +130,7 @@ def test_photos_that_one_attack_lacks_are_left_out_of_all(tmp_path):
   assert [hits[each.name] for each in pairs[0]] == [6, 0]
   attacks[pairs[3][1].name] = make_facts(0, TITLES[:3], PHOTOS[2:9])
   results = synthetic.read(tmp_path / "rows.jsonl", SETUP, attacks)
-  table = show_effects.table6(results, SETUP)[0]
+  table = show_effects.table6(results)[0]
   assert table.note.startswith("7 photos. ")
   np.testing.assert_allclose(values(table.rows[0]), 4 / 7 * COLUMNS[:-1], atol=1e-12)
 
@@ -138,11 +138,11 @@ def test_photos_that_one_attack_lacks_are_left_out_of_all(tmp_path):
 def test_pairs_that_are_not_there_are_left_out_and_no_pair_is_no_table(tmp_path):
   attacks, _ = make_attacks(list(variants.choice_pairs(SETUP))[:1])
   results = synthetic.read(tmp_path / "rows.jsonl", SETUP, attacks)
-  targeted, untargeted = show_effects.table6(results, SETUP)
+  targeted, untargeted = show_effects.table6(results)
   assert [row[:2] for row in targeted.rows] == [["none", "resnet18 + resnet50"]]
   assert untargeted.rows == []
-  assert show_effects.table7(results, SETUP) == []
-  assert show_effects.defaults(results, SETUP) == []
+  assert show_effects.table7(results) == []
+  assert show_effects.defaults(results) == []
 
 
 # What the paper leaves open
@@ -155,7 +155,7 @@ def choices(tmp_path):
   attacks = {each.name: make_facts(0, TITLES[:3]) for pair in pairs for each in pair}
   attacks[pairs[0][0].name] = make_facts(5, TITLES[:3])
   attacks = {"original": make_facts(0)} | attacks
-  (table,) = show_effects.defaults(synthetic.read(tmp_path / "rows.jsonl", SETUP, attacks), SETUP)
+  (table,) = show_effects.defaults(synthetic.read(tmp_path / "rows.jsonl", SETUP, attacks))
   return table, pairs
 
 
@@ -194,6 +194,6 @@ def test_a_half_without_photos_is_not_available(tmp_path):
   }
   attacks = {"original": make_facts(0, (), PHOTOS[:1])} | attacks
   results = synthetic.read(tmp_path / "rows.jsonl", SETUP, attacks)
-  (table,) = show_effects.defaults(results, SETUP)
+  (table,) = show_effects.defaults(results)
   assert [row[3] for row in table.rows[:2]] == ["1", "0"]
   assert {cell.text for cell in table.rows[1][4:]} == {"n/a"}

@@ -88,7 +88,7 @@ def test_candidates_have_dots_beyond_2_7_standard_deviations(tmp_path):
   original.extra = {
     photo: {"candidates": row.tolist()} for photo, row in zip(original.photos, counts, strict=True)
   }
-  figure = show_figures.figure3(read(tmp_path, {"original": original}), SETUP, tmp_path)
+  figure = show_figures.figure3(read(tmp_path, {"original": original}))
   (axes,) = figure.axes
   for found, (_, expected) in zip(boxes(axes), columns, strict=False):
     assert found == pytest.approx(expected)
@@ -111,7 +111,7 @@ def test_runtimes_have_whiskers_to_the_smallest_and_the_largest(tmp_path):
   counts = [each.name for each in variants.network_counts(SETUP)]
   seconds = {name: [3.0] for name in counts} | {"jsma": [1, 2, 3, 40], "u-fgsm": [0.2]}
   others = timings(seconds | {"rp-fgsm": [0.5, 0.7]})
-  figure = show_figures.figure6(read(tmp_path, {}, others=others), SETUP, tmp_path)
+  figure = show_figures.figure6(read(tmp_path, {}, others=others))
   first, second = figure.axes
   expected = [(1.75, 2.5, 12.25, 1, 40), (0.2,) * 5, (0.55, 0.6, 0.65, 0.5, 0.7)]
   np.testing.assert_allclose(boxes(first), expected)
@@ -130,7 +130,7 @@ def test_runtimes_have_whiskers_to_the_smallest_and_the_largest(tmp_path):
 
 def test_runtimes_alike_still_have_two_labeled_ticks(tmp_path):
   results = read(tmp_path, {}, others=timings({"jsma": [1, 1, 1]}))
-  (axes,) = show_figures.figure6(results, SETUP, tmp_path).axes
+  (axes,) = show_figures.figure6(results).axes
   axes.figure.canvas.draw()
   assert axes.get_ylim() == (1, 10)
   assert {"1", "10"} <= {label.get_text() for label in axes.get_yticklabels()}
@@ -165,7 +165,7 @@ def trade_offs(tmp_path):
 
   def draw(**options):
     results = read(tmp_path, attacks, **options)
-    return show_figures.figure4(results, SETUP, tmp_path)
+    return show_figures.figure4(results)
 
   return draw
 
@@ -213,9 +213,7 @@ def test_attacks_are_told_apart_by_color_fill_and_the_papers_shapes(tmp_path):
   attacks = {name: make_facts() for name in ATTACKS}
   for name in ("di-fgsm-targeted", "rp-fgsm-targeted"):
     attacks[name].numbers["target"] = np.zeros(10)
-  figure = show_figures.figure4(
-    read(tmp_path, {"sign-noise": make_facts(used=[])} | attacks), SETUP, tmp_path
-  )
+  figure = show_figures.figure4(read(tmp_path, {"sign-noise": make_facts(used=[])} | attacks))
   shown = {
     handle.get_label(): (
       handle.get_marker(),
@@ -259,7 +257,7 @@ def sweep(tmp_path):
 
 
 def test_a_sweep_has_the_rates_of_the_attacked_network_or_of_the_reference(sweep, tmp_path):
-  figure = show_figures.figure5(sweep, SETUP, tmp_path)
+  figure = show_figures.figure5(sweep)
   seen, unseen, defended, _, detected, psnr = figure.axes
   lines = {line.get_label(): line.get_xydata() for line in seen.lines}
   np.testing.assert_allclose(lines["res_$18"], [[2, 10], [8, 40], [32, 100]])
@@ -278,7 +276,7 @@ def test_a_sweep_has_the_rates_of_the_attacked_network_or_of_the_reference(sweep
 
 
 def test_a_sweep_shades_wilson_intervals(sweep, tmp_path):
-  figure = show_figures.figure5(sweep, SETUP, tmp_path)
+  figure = show_figures.figure5(sweep)
   corners = figure.axes[0].collections[0].get_paths()[0].vertices
   for epsilon, hits in ((2, 1), (8, 4), (32, 10)):
     found = sorted(set(corners[corners[:, 0] == epsilon, 1].round(6)))
@@ -291,4 +289,4 @@ def test_a_sweep_shades_wilson_intervals(sweep, tmp_path):
 
 @pytest.mark.parametrize("number", [4, 5, 6])
 def test_without_their_rows_there_is_no_figure(tmp_path, number):
-  assert getattr(show_figures, f"figure{number}")(read(tmp_path, {}), SETUP, tmp_path) is None
+  assert getattr(show_figures, f"figure{number}")(read(tmp_path, {})) is None

@@ -69,7 +69,7 @@ def no_formulas(figure):
 
 
 def test_maps_are_the_absolute_change_summed_over_channels_on_one_scale(make, tmp_path):
-  figure = show_pictures.figure1(make(), SETUP, tmp_path)
+  figure = show_pictures.figure1(make())
   grid = np.reshape(figure.axes[:6], (2, 3))
   assert [axes.get_title() for axes in grid[0]] == ["original", "CW", "RP-FGSM"]
   for row, photo in zip(grid, PHOTOS[::-1], strict=True):  # the best known scene first
@@ -88,7 +88,7 @@ def test_maps_are_the_absolute_change_summed_over_channels_on_one_scale(make, tm
 def test_photographs_of_common_sizes_keep_their_pixels(make, tmp_path):
   generator = np.random.default_rng(3)
   images = {key: generator.integers(0, 256, (150, 224, 3), np.uint8) for key in IMAGES}
-  figure = show_pictures.figure1(make(images=images), SETUP, tmp_path)
+  figure = show_pictures.figure1(make(images=images))
   for axes in figure.axes[:6]:
     width, height = axes.get_position().size * figure.bbox_inches.size * plots.DPI
     assert (width, height) == pytest.approx((224, 150))
@@ -97,12 +97,12 @@ def test_photographs_of_common_sizes_keep_their_pixels(make, tmp_path):
 def test_kept_images_of_another_shape_are_refused(make, tmp_path):
   results = make(images=IMAGES | {("cw", PHOTOS[0]): IMAGES["cw", PHOTOS[0]][1:]})
   with pytest.raises(ValueError, match=r"original's shape \(11, 17, 3\), got \(10, 17, 3\)"):
-    show_pictures.figure1(results, SETUP, tmp_path)
+    show_pictures.figure1(results)
 
 
 @pytest.mark.parametrize("draw", [show_pictures.figure1, show_pictures.table4])
 def test_without_kept_images_there_is_no_figure(make, tmp_path, draw):
-  assert draw(make(images={}), SETUP, tmp_path) is None
+  assert draw(make(images={})) is None
 
 
 # Table IV
@@ -148,7 +148,7 @@ def shaded(axes):
 
 
 def test_classes_are_written_beside_their_probability_in_the_network_s_column(make, tmp_path):
-  figure = show_pictures.table4(make(), SETUP, tmp_path)
+  figure = show_pictures.table4(make())
   (axes,) = figure.axes
   lines = written(axes)
   assert "Blue: the true class;" in lines[0][0]
@@ -179,14 +179,14 @@ def test_classes_are_written_beside_their_probability_in_the_network_s_column(ma
 def test_the_scene_is_blue(make, tmp_path, labeled, marked):
   """The second photograph's class is 5, which no network names; else each network's first."""
   assert synthetic.label_of(PHOTOS[1]) == 5
-  figure = show_pictures.table4(make(labeled=labeled), SETUP, tmp_path)
+  figure = show_pictures.table4(make(labeled=labeled))
   assert shaded(figure.axes[0]) == marked
 
 
 def test_photographs_are_undistorted_and_from_the_top(make, tmp_path):
   tall = {key: np.swapaxes(image, 0, 1) for key, image in IMAGES.items()}
   for images, ratio, photo in ((IMAGES, 17 / 11, PHOTOS[1]), (tall, 11 / 17, PHOTOS[1])):
-    figure = show_pictures.table4(make(images=images), SETUP, tmp_path)
+    figure = show_pictures.table4(make(images=images))
     figure.canvas.draw()
     shown = figure.axes[0].images
     for each, attack in zip(shown, CLASSES, strict=True):

@@ -10,7 +10,7 @@ import numpy as np
 
 from rpfgsm_jax.data.images import preprocess
 from rpfgsm_jax.data.photo_files import decode_photo, encode_photo
-from rpfgsm_jax.engine import OutOfMemoryError
+from rpfgsm_jax.engine.protector import OutOfMemoryError
 from rpfgsm_jax.photos.verdict import NetworkVerdict, Verdict, judge
 
 FEWEST = 110  # pixels of a photo

@@ -22,23 +22,13 @@ from rpfgsm_jax.data import images, list_images
 from rpfgsm_jax.data.folders import image_id
 from rpfgsm_jax.data.photo_files import Encoding
 from rpfgsm_jax.defenses.bank import no_defenses
-from rpfgsm_jax.jobs import (
-  FolderError,
-  Job,
-  JobError,
-  SettingsError,
-  Shard,
-  engines,
-  ledger,
-  open_job,
-  preview,
-  run,
-  spec,
-)
-from rpfgsm_jax.jobs.spec import NetworkIdentity
+from rpfgsm_jax.jobs import engines, ledger, run, spec
+from rpfgsm_jax.jobs.run import open_job, preview
+from rpfgsm_jax.jobs.spec import Job, JobError, NetworkIdentity, SettingsError, Shard
 from rpfgsm_jax.photos.config import PhotoConfig, photo_attack
 from rpfgsm_jax.photos.protector import PhotoProtector
 from rpfgsm_jax.photos.verdict import Verdict
+from rpfgsm_jax.result_folder import FolderError
 
 NETWORKS = {f"toys/{index}": toys.linear(index, name=f"toys/{index}") for index in range(3)}
 SIZES = {"a.png": (36, 34), "b.jpg": (50, 33), "sub/c.png": (32, 81), "sub/c.bmp": (34, 35)}
@@ -79,7 +69,7 @@ def order(album, name="out", **changes):
 def work(asked):
   with open_job(asked) as running:
     outcomes = list(running)
-  return running.summary(), {each.relative: each for each in outcomes}
+  return running, {each.relative: each for each in outcomes}
 
 
 def files(folder):
@@ -98,7 +88,7 @@ def only_failure(asked):
 
 def test_each_photo_keeps_its_size_and_has_a_record_of_the_file_that_was_written(album):
   summary, outcomes = work(order(album, seed=2**40 + 3))
-  assert (summary.done, summary.failures, summary.left) == (4, (), 0)
+  assert (summary.done, summary.failures, summary.left) == (4, [], 0)
   assert summary.verdicts == {"protected": 4}
   out = album.parent / "out"
   names = ["a.png", "b.png", "sub/c.bmp.png", "sub/c.png.png"]
@@ -150,7 +140,7 @@ def test_a_photo_that_moved_is_known_by_its_content(album):
   work(order(album))
   album.rename(album.parent / "moved")
   summary, _ = work(order(album.parent / "moved"))
-  assert (summary.done, summary.skipped, summary.failures) == (0, 4, ())
+  assert (summary.done, summary.skipped, summary.failures) == (0, 4, [])
 
 
 def test_a_photo_that_was_only_touched_is_done(album):
@@ -240,7 +230,7 @@ def test_other_settings_are_refused_or_do_all_again(album, monkeypatch):
     outcomes = iter(running)
     first = next(outcomes).relative
     outcomes.close()
-  done = running.summary().done
+  done = running.done
   assert done >= 1
   assert json.loads((out / ".rpfgsm/job.json").read_text())["seed"] == 3
   # Without the option nothing more is replaced, and the others say why.
@@ -457,8 +447,8 @@ def test_a_job_at_the_networks_size_is_protect_photo_by_photo(album, monkeypatch
   monkeypatch.setattr(engines, "PhotoProtector", PhotoProtector)
   asked = small(album, seed=11, batch_size=batch_size)
   summary, outcomes = work(asked)
-  assert (summary.done, summary.skipped, summary.left, summary.failures) == (4, 0, 0, ())
-  assert summary.seconds > 0
+  assert (summary.done, summary.skipped, summary.left, summary.failures) == (4, 0, 0, [])
+  assert summary.rate > 0
   assert (summary.verdicts, outcomes["a.png"].facts["verdict"]) == ({}, None)
   names = ["a", "b", "sub/c.bmp", "sub/c.png"]
   assert sorted(files(asked.out)) == [f"{name}.png" for name in names]
@@ -498,7 +488,12 @@ def test_when_all_is_done_no_network_is_loaded(album, monkeypatch):
   work(order(album))
   monkeypatch.setattr(engines, "load_classifier", None)
   summary, outcomes = work(order(album))
-  assert (summary.skipped, summary.done, outcomes, summary.idle_share) == (4, 0, {}, None)
+  assert (summary.skipped, summary.done, outcomes, summary.to_json()["idle_share"]) == (
+    4,
+    0,
+    {},
+    None,
+  )
 
 
 def test_photos_added_later_change_no_other(album):
@@ -553,11 +548,10 @@ def test_what_was_not_come_to_is_left(album, monkeypatch):
     outcomes = iter(running)
     next(outcomes)
     outcomes.close()
-  summary = running.summary()
   written = len(files(album.parent / "out"))
-  assert 1 <= summary.done == written < 4
-  assert summary.left == summary.to_json()["left"] == 4 - written
-  assert f"{4 - written} left" in summary.to_text()
+  assert 1 <= running.done == written < 4
+  assert running.left == running.to_json()["left"] == 4 - written
+  assert f"{4 - written} left" in running.to_text()
 
 
 def test_networks_that_differ_on_a_worker_are_refused(album, monkeypatch):

@@ -199,12 +199,12 @@ def test_new_settings_take_the_place_of_old_ones_only_where_that_was_asked(tmp_p
 
 def test_reading_finds_what_beginning_would_and_writes_nothing(tmp_path):
   assert record.read_seed(tmp_path, SETTINGS, seed=None, overwrite=False) is None
-  assert record.read_settings(tmp_path / "absent") == {}
+  assert record.read(tmp_path / "absent") is None
   assert not list(tmp_path.iterdir())
   seed, _ = begin(tmp_path)
   before = content(tmp_path)
   assert record.read_seed(tmp_path, SETTINGS, seed=None, overwrite=False) == seed
-  assert record.read_settings(tmp_path) == SETTINGS
+  assert record.read(tmp_path)["settings"] == SETTINGS
   other = SETTINGS | {"how": "places365"}
   with pytest.raises(FolderError, match="how = paper, got places365"):
     record.read_seed(tmp_path, other, seed=None, overwrite=False)

@@ -12,11 +12,12 @@ from jobs.fake_protector import FakePhotoProtector
 from jobs.interrupted import interrupt
 from PIL import Image
 
-from rpfgsm_jax import cli, cli_protect_options, jobs, process
+from rpfgsm_jax import cli, cli_protect_options, process
 from rpfgsm_jax.data.photo_files import Encoding
-from rpfgsm_jax.jobs import engines
+from rpfgsm_jax.jobs import engines, run, spec
 from rpfgsm_jax.photos.config import PhotoConfig
 from rpfgsm_jax.photos.strength import STRENGTHS
+from rpfgsm_jax.report import is_page
 
 
 @pytest.fixture(autouse=True)
@@ -124,10 +125,10 @@ WRONG = {
   "epsilon twice": (["--strength", "strong", "--epsilon", "3"], "--strength and --epsilon say the"),
   "strength": (["--strength", "huge"], "'huge' is neither gentle, medium, strong nor a number"),
   "too strong": (["--strength", "256"], "nor a number in 1..255"),
-  "quality of png": (["--quality", "80"], "--quality is JPEG's; add --format jpeg"),
+  "quality of png": (["--quality", "80"], "--quality belongs to --format jpeg; leave"),
   "subsampling of webp": (
     ["--format", "webp", "--subsampling", "4:4:4"],
-    "--subsampling is JPEG's",
+    "--subsampling belongs to --format jpeg",
   ),
   "preprocess": (["--preprocess", "places365"], "--preprocess belongs to --size network"),
   "batches": (["--batch-size", "0"], "Invalid value for '--batch-size'"),
@@ -160,9 +161,9 @@ def given(rpfgsm, monkeypatch):
 
     def stop(job, engine):
       found.append(job)
-      raise jobs.JobError("stopped here.")
+      raise spec.JobError("stopped here.")
 
-    monkeypatch.setattr(jobs, "open_job", stop)
+    monkeypatch.setattr(run, "open_job", stop)
     result = rpfgsm(*options, "--out", "o")
     assert result.stderr == "Error: stopped here.\n"
     return found[0]
@@ -195,7 +196,7 @@ def test_options_reach_the_job(given):
   assert (job.max_pixels, job.overwrite, job.photos.keep_metadata) == (20_000_000, True, True)
   # A network of one's own has no judge unless one is named.
   assert (job.networks, job.held_out, job.seed) == (("n",), (), 2**63)
-  assert (job.devices, job.shard) == (2, jobs.Shard(1, 2))
+  assert (job.devices, job.shard) == (2, spec.Shard(1, 2))
 
 
 def test_what_the_options_say_is_so(rpfgsm):
@@ -262,6 +263,42 @@ def test_a_file_in_the_pages_place_stays_but_an_older_page_is_made_anew(rpfgsm, 
   (album / "broken.jpg").unlink()
   assert rpfgsm(*arguments).exit_code == 0
   assert "Not done" not in place.read_text()
+
+
+@pytest.mark.parametrize("where", ["out/page.html", "pages/new/page.html", "in/page.html"])
+def test_the_page_lies_where_the_user_says(rpfgsm, album, where):
+  result = rpfgsm("--report", where, "in", "--out", "out")
+  assert result.exit_code == 0, result.output
+  assert is_page(where)
+  assert ("do not publish it" in result.stderr) == where.startswith("out")
+  assert not pathlib.Path("out-report.html").exists()
+
+
+def test_a_source_after_report_is_a_source(rpfgsm, album):
+  assert rpfgsm("--report", "in", "--out", "out").exit_code == 0
+  assert is_page("out-report.html")
+
+
+LATE = {
+  "no page": (["out", "--report=page.txt"], "--report must end in .html"),
+  "a file above": (["out", "--report", "in/a.png/p.html"], "a.png is in the way"),
+  "a folder": (["out", "--report", "there.html"], "there.html' is a directory"),
+  "a folder beside": (["far"], "got the folder"),
+  "too long": (["o" * 250], "File name too long); name another place, --report PAGE.html"),
+  "nothing beside": (["/"], "nothing lies beside /; name another place, --report PAGE.html"),
+  "empty": (["out", "--report="], "--report must not be empty"),
+}
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_a_page_that_cannot_be_written_is_found_out_before_the_photos(rpfgsm, album, name):
+  for folder in ("there.html", "far-report.html"):
+    pathlib.Path(folder).mkdir()
+  (out, *report), says = LATE[name]
+  result = rpfgsm("in", "--out", out, *(report or ["--report"]), "--overwrite")
+  assert result.exit_code == 2
+  assert says in " ".join(result.stderr.split())
+  assert sorted(os.listdir()) == ["far-report.html", "in", "there.html"]
 
 
 # Interrupted between the first photo and the last, by a real signal to a real process, whose device

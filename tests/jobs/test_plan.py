@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from rpfgsm_jax import atomic
-from rpfgsm_jax.data.folders import ImageRecord, image_id
+from rpfgsm_jax.data.folders import image_id
 from rpfgsm_jax.data.result_names import output_names
 from rpfgsm_jax.jobs import plan
 from rpfgsm_jax.jobs.plan import Task
@@ -34,27 +34,26 @@ def test_every_photo_has_a_name_of_its_own(name):
   assert output_names(relatives) == expected
 
 
-def records(*relatives):
-  return [ImageRecord(pathlib.Path("in") / each, each, image_id(each)) for each in relatives]
-
-
 def tasks(out, *relatives):
-  names = output_names(relatives)
-  return [Task(each, out / name) for each, name in zip(records(*relatives), names, strict=True)]
+  return [
+    Task(pathlib.Path("in") / each, each, image_id(each), out / name)
+    for each, name in zip(relatives, output_names(relatives), strict=True)
+  ]
 
 
 def test_shards_part_the_photos_and_new_files_move_none():
   names = [f"photo {index}.jpg" for index in range(100)]
+  out = pathlib.Path("out")
   shares = [
-    {each.relative for each in records(*names) if Shard(index, 3).holds(each.image_id)}
+    {each.relative for each in plan.share(tasks(out, *names), Shard(index, 3))}
     for index in range(3)
   ]
   assert sorted(set.union(*shares)) == sorted(names)
   assert sum(map(len, shares)) == 100
   assert min(map(len, shares)) > 15
-  later = records("new.jpg", *names)
+  later = tasks(out, "new.jpg", *names)
   for index, share in enumerate(shares):
-    assert share <= {each.relative for each in later if Shard(index, 3).holds(each.image_id)}
+    assert share <= {each.relative for each in plan.share(later, Shard(index, 3))}
 
 
 @pytest.mark.parametrize("text", ["3/3", "1", "a/2", "-1/2", "1/0", "1/2/3", " 0/1", ""])
@@ -118,4 +117,4 @@ def test_a_plan_names_the_photos_in_their_order(tmp_path):
   made = plan.make_plan(job)
   outputs = [task.output.relative_to(tmp_path / "out").as_posix() for task in made.tasks]
   assert outputs == ["b.png", "sub/a.png"]
-  assert [task.record.image_id for task in made.tasks] == [image_id("b.jpg"), image_id("sub/a.jpg")]
+  assert [task.image_id for task in made.tasks] == [image_id("b.jpg"), image_id("sub/a.jpg")]

@@ -14,10 +14,10 @@ import time
 import pytest
 from jobs.small_job import PHOTOS
 
-from rpfgsm_jax.data.folders import ImageRecord
-from rpfgsm_jax.jobs import ray_address, ray_engine, tries
+from rpfgsm_jax.jobs import ray_engine
 from rpfgsm_jax.jobs.messages import Outcome
 from rpfgsm_jax.jobs.photo_records import OutputState
+from rpfgsm_jax.jobs.plan import Task
 from rpfgsm_jax.jobs.spec import Job, JobError, SettingsError
 from rpfgsm_jax.models.weights import WeightsError
 
@@ -137,17 +137,27 @@ def address_of(server) -> str:
   return f"127.0.0.1:{server.getsockname()[1]}"
 
 
+@pytest.mark.jobs
+def test_a_device_that_the_workers_lack_is_one_message(job, ray_is_installed, monkeypatch):
+  monkeypatch.setenv("JAX_PLATFORMS", "nonsense")
+  process = job.start("absent", *TWO)
+  said = process.communicate(timeout=240)[1].decode()
+  assert process.returncode == 1
+  assert "the workers of Ray cannot begin: JAX_PLATFORMS=nonsense names a device" in said
+  assert "Traceback" not in said
+
+
 def test_an_address_where_nobody_listens_is_named():
   with socket.create_server(("127.0.0.1", 0)) as server:
     address = address_of(server)
   with pytest.raises(JobError, match=f"no Ray cluster at {address} .*refused.*leave --address out"):
-    ray_address.check_answers(address)
+    ray_engine.check_answers(address)
 
 
 def test_an_address_that_does_not_answer_is_given_up_in_time(listener, monkeypatch):
-  monkeypatch.setattr(ray_address, "ANSWER_WITHIN", 0.2)
+  monkeypatch.setattr(ray_engine, "ANSWER_WITHIN", 0.2)
   with pytest.raises(JobError, match="no answer within 0 s"):
-    ray_address.check_answers(address_of(listener))
+    ray_engine.check_answers(address_of(listener))
 
 
 @pytest.mark.parametrize(
@@ -166,10 +176,10 @@ def test_a_server_is_known_by_its_first_word(listener, says, is_ray):
   thread.start()
   try:
     if is_ray:
-      ray_address.check_answers(address_of(listener))
+      ray_engine.check_answers(address_of(listener))
     else:
       with pytest.raises(JobError, match="but something else"):
-        ray_address.check_answers(address_of(listener))
+        ray_engine.check_answers(address_of(listener))
   finally:
     thread.join()
 
@@ -177,7 +187,7 @@ def test_a_server_is_known_by_its_first_word(listener, says, is_ray):
 @pytest.mark.parametrize("address", ["", "auto", ":6379", "host:", "host:port"])
 def test_an_address_is_host_and_port(address):
   with pytest.raises(SettingsError, match="--address must be HOST:PORT, got"):
-    ray_address.check_answers(address)
+    ray_engine.check_answers(address)
 
 
 def order(folder):
@@ -199,8 +209,7 @@ def test_what_stops_a_worker_stops_the_job_under_its_own_name(monkeypatch, tmp_p
 
 def test_names_that_are_not_unicode_travel():
   path = pathlib.Path(os.fsdecode(b"/in/caf\xe9.jpg"))
-  record = ray_engine.ImageRecord(path, path.name, 7)
-  task = ray_engine.Task(record, pathlib.Path(os.fsdecode(b"/out/caf\xe9.png")))
+  task = Task(path, path.name, 7, pathlib.Path(os.fsdecode(b"/out/caf\xe9.png")))
   text = ray_engine._encode(task)
   assert text.isascii()
   assert ray_engine._decode_task(text) == task
@@ -222,23 +231,23 @@ class Mortal:
     self.ran = []
 
   def run(self, tasks):
-    self.ran.append([task.record.relative for task in tasks])
+    self.ran.append([task.relative for task in tasks])
     for task in tasks:
-      if "killer" in task.record.relative:
+      if "killer" in task.relative:
         raise DiedError
       task.output.touch()
-      yield Outcome(task.record.relative, None)
+      yield Outcome(task.relative, None)
 
 
 def until_it_ends(monkeypatch, folder, make):
   """Does one block as Ray does: again and again, with a new worker each time."""
-  records = [ImageRecord(folder / name, name, 0) for name in ("a.jpg", "killer.jpg", "z.jpg")]
-  tasks = [ray_engine.Task(each, folder / f"{each.relative}.png") for each in records]
+  names = ("a.jpg", "killer.jpg", "z.jpg")
+  tasks = [Task(folder / name, name, 0, folder / f"{name}.png") for name in names]
   rows = {"task": [ray_engine._encode(task) for task in tasks]}
   monkeypatch.setattr(ray_engine.process, "prepare", lambda: None)
   monkeypatch.setattr(ray_engine, "make_worker", lambda order, count: make())
   monkeypatch.setattr(
-    ray_engine,
+    ray_engine.photo_records,
     "output_state",
     lambda job, task: OutputState({"verdict": None} if task.output.exists() else None),
   )
@@ -259,7 +268,7 @@ def test_a_photo_that_ends_every_worker_is_given_up_and_the_others_are_done(monk
   assert "killer.jpg has ended 3 workers, 2 of them while" in outcomes["killer.jpg"].failure
   assert worker.ran == [["a.jpg", "killer.jpg", "z.jpg"], ["killer.jpg"], ["killer.jpg"], ["z.jpg"]]
   # The marks are gone; a new run begins anew.
-  tries.forget(tmp_path)
+  ray_engine.forget_tries(tmp_path)
   assert not list((tmp_path / ".rpfgsm").iterdir())
 
 
@@ -276,6 +285,6 @@ def test_workers_that_never_start_end_the_job(monkeypatch, tmp_path):
 def test_an_error_is_no_death(monkeypatch, tmp_path):
   for _ in range(5):
     (tmp_path / ".rpfgsm").mkdir(exist_ok=True)
-    with pytest.raises(ZeroDivisionError), tries.trying(tmp_path, "work") as deaths:
+    with pytest.raises(ZeroDivisionError), ray_engine.trying(tmp_path, "work") as deaths:
       raise ZeroDivisionError
     assert deaths == 0

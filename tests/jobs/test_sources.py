@@ -1,11 +1,12 @@
 """Which photos are meant: names for folders, files and patterns; what is left out or refused."""
 
 import os
+import pathlib
 
 import pytest
 
-from rpfgsm_jax.jobs import sources
-from rpfgsm_jax.jobs.spec import SettingsError
+from rpfgsm_jax.jobs import plan
+from rpfgsm_jax.jobs.spec import Job, SettingsError
 from rpfgsm_jax.result_folder import FolderError
 
 
@@ -24,8 +25,12 @@ def album(tmp_path, monkeypatch):
   return tmp_path
 
 
+def found_in(*given):
+  return plan.make_plan(Job(sources=given, out=pathlib.Path("out"), networks=()))
+
+
 def names(*given):
-  return {each.relative: str(each.path) for each in sources.find(given, "out").records}
+  return {each.relative: str(each.path) for each in found_in(*given).tasks}
 
 
 NAMED = {
@@ -112,8 +117,25 @@ def test_a_pattern_may_begin_at_home(album, monkeypatch):
 def test_other_files_are_counted(album):
   (album / "trip" / "film.MOV").touch()
   (album / "trip" / "film2.mov").touch()
-  (note,) = sources.find(["trip"], "out").notes
+  (note,) = found_in("trip").notes
   assert note == "files that are no photos were left out: 2 .mov, 1 .txt"
+
+
+def test_copies_that_servers_and_systems_keep_are_no_photos(album):
+  for name in ("trip/@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg", "trip/day 1/@eaDir/b.jpg/T.jpg",
+               "trip/#recycle/old.jpg", "trip/@Recycle/old.jpg", "trip/__MACOSX/a.jpg",
+               "trip/$RECYCLE.BIN/S-1/a.jpg", "trip/Trip Previews.lrdata/a.jpg"):  # fmt: skip
+    (album / name).parent.mkdir(parents=True)
+    (album / name).touch()
+  found = found_in("trip")
+  assert [each.relative for each in found.tasks] == list(NAMED["a folder"][1])
+  note = found.notes[1]
+  assert note.startswith("folders of thumbnails, deleted files or the like were left out: 2 @eaDir")
+  assert names("trip/**/*.*g") == NAMED["all below"][1]
+  assert list(names("trip/@eaDir/**")) == ["SYNOPHOTO_THUMB_XL.jpg"]
+  assert names("trip/@eaDir") == {
+    "a.jpg/SYNOPHOTO_THUMB_XL.jpg": "trip/@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg"
+  }
 
 
 REFUSED = {
@@ -137,7 +159,7 @@ def test_what_holds_no_photos_is_refused(album, name):
   (album / "out/sub/a.png").touch()
   given, message = REFUSED[name]
   with pytest.raises((SettingsError, FolderError), match=message):
-    sources.find(given, "out")
+    found_in(*given)
 
 
 def test_a_file_beside_the_results_is_fine(album):
@@ -147,8 +169,8 @@ def test_a_file_beside_the_results_is_fine(album):
 def test_results_below_a_folder_of_photos_are_left_out_and_named(album):
   (album / "trip" / "protected" / ".rpfgsm").mkdir(parents=True)
   (album / "trip" / "protected" / "a.png").touch()
-  found = sources.find(["trip"], "out")
-  assert not [each for each in found.records if "protected" in each.relative]
+  found = found_in("trip")
+  assert not [each for each in found.tasks if "protected" in each.relative]
   assert found.failures == [
     (
       "trip/protected",
@@ -168,24 +190,24 @@ def test_links_are_followed_once(album):
 
 
 def test_a_folder_that_cannot_be_read_costs_its_own_photos_only(album, monkeypatch):
-  real = sources.pathlib.Path.iterdir
+  real = pathlib.Path.iterdir
 
   def refuse(self):
     if self.name == "day 1":  # permissions do not bind the superuser, who may run this
       raise PermissionError(13, "Permission denied")
     return real(self)
 
-  monkeypatch.setattr(sources.pathlib.Path, "iterdir", refuse)
-  found = sources.find(["trip"], "out")
-  assert [each.relative for each in found.records] == ["B.JPEG", "a.jpg"]
+  monkeypatch.setattr(pathlib.Path, "iterdir", refuse)
+  found = found_in("trip")
+  assert [each.relative for each in found.tasks] == ["B.JPEG", "a.jpg"]
   ((name, reason),) = found.failures
   assert name == os.path.join("trip", "day 1")
   assert "must be a readable folder, got Permission denied; change its permissions" in reason
 
 
 def test_ids_come_from_names(album):
-  first = {each.relative: each.image_id for each in sources.find(["trip"], "out").records}
+  first = {each.relative: each.image_id for each in found_in("trip").tasks}
   (album / "trip" / "0.jpg").touch()
-  later = {each.relative: each.image_id for each in sources.find(["trip"], "out").records}
+  later = {each.relative: each.image_id for each in found_in("trip").tasks}
   assert later.pop("0.jpg") not in first.values()
   assert later == first

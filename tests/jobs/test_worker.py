@@ -41,7 +41,10 @@ def save(folder, pixels):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(each).save(path)
   records = list_images(folder / "in")
-  return [Task(each, folder / "out" / each.relative) for each in records]
+  return [
+    Task(each.path, each.relative, each.image_id, folder / "out" / each.relative)
+    for each in records
+  ]
 
 
 @pytest.fixture
@@ -67,8 +70,8 @@ def micro_batch(count, **changes):
 
 def check(tasks, size=None):
   for task in tasks:
-    original = images.read_image(task.record.path, size)[None]
-    wanted = expected(original, np.array([task.record.image_id]), seed=3)[0]
+    original = images.read_image(task.path, size)[None]
+    wanted = expected(original, np.array([task.image_id]), seed=3)[0]
     np.testing.assert_array_equal(images.read_image(task.output), wanted)
 
 
@@ -94,7 +97,7 @@ NETWORK = micro_batch(2, size="network")
 )
 def test_every_photo_becomes_its_file(photos, config, shape, size, log):
   outcomes = list(make(photos, config=config, batch_size=size).run(photos))
-  assert sorted(each.relative for each in outcomes) == [each.record.relative for each in photos]
+  assert sorted(each.relative for each in outcomes) == [each.relative for each in photos]
   assert {each.failure for each in outcomes} == {None}
   assert {each.facts["verdict"] is None for each in outcomes} == {shape is not None}
   assert len(whole(photos, shape)) == COUNT
@@ -175,34 +178,34 @@ def test_photos_under_way_are_bounded(photos, monkeypatch, most, batch_size, at_
 
 
 def test_a_bad_photo_is_named_and_the_rest_goes_on(photos):
-  photos[3].record.path.write_bytes(b"no picture")
-  photos[4].record.path.unlink()
-  Image.new("RGB", (31, 33)).save(photos[5].record.path)
-  photos[6].record.path.write_bytes(photos[6].record.path.read_bytes()[:-900])
-  Image.new("RGBA", (33, 34), (200, 10, 10, 100)).save(photos[7].record.path, "ICO")
+  photos[3].path.write_bytes(b"no picture")
+  photos[4].path.unlink()
+  Image.new("RGB", (31, 33)).save(photos[5].path)
+  photos[6].path.write_bytes(photos[6].path.read_bytes()[:-900])
+  Image.new("RGBA", (33, 34), (200, 10, 10, 100)).save(photos[7].path, "ICO")
   failures = {each.relative: each.failure for each in make(photos).run(photos) if each.failure}
   messages = ("must be a", "none", "at least 32 pixels", "damaged", "must be a")
   for index, message in enumerate(messages, start=3):
-    reason = failures[photos[index].record.relative]
+    reason = failures[photos[index].relative]
     assert message in reason
-    assert str(photos[index].record.path) in reason
+    assert str(photos[index].path) in reason
   assert len(failures) == 5
   assert len(whole(photos)) == COUNT - 5
 
 
 def test_what_was_lost_in_reading_is_told_with_its_photo(photos):
-  Image.new("I;16", (40, 36)).save(photos[5].record.path)
+  Image.new("I;16", (40, 36)).save(photos[5].path)
   notes = {each.relative: each.notes for each in make(photos, batch_size=8).run(photos)}
-  (note,) = notes.pop(photos[5].record.relative)
-  assert note.startswith(f"{photos[5].record.path}: ")
+  (note,) = notes.pop(photos[5].relative)
+  assert note.startswith(f"{photos[5].path}: ")
   assert set(notes.values()) == {()}
 
 
 def test_transparency_that_the_networks_size_has_no_place_for_is_told(photos):
-  Image.new("RGBA", (40, 36), (200, 10, 10, 100)).save(photos[5].record.path)
+  Image.new("RGBA", (40, 36), (200, 10, 10, 100)).save(photos[5].path)
   protector = PhotoProtector([toys.linear(1)], NETWORK)
-  prepared = protector.prepare(open_photo(photos[5].record.path).decode())
-  assert prepared.notes == (f"{photos[5].record.path}: transparent pixels laid over white",)
+  prepared = protector.prepare(open_photo(photos[5].path).decode())
+  assert prepared.notes == (f"{photos[5].path}: transparent pixels laid over white",)
   assert prepared.pixels.shape == (*toys.SIZE, 3)
 
 
@@ -218,7 +221,7 @@ def test_a_photo_that_the_attack_has_no_use_for_fails_alone(tmp_path, monkeypatc
 
 def test_what_is_judged_is_what_the_disk_gives_back(photos, monkeypatch):
   # A disk that gives back the original, three levels off: the verdict must be about that file.
-  real, original = atomic.through_the_disk, images.read_image(photos[0].record.path)
+  real, original = atomic.through_the_disk, images.read_image(photos[0].path)
 
   def damage(path, content):
     real(path, content)
@@ -239,7 +242,7 @@ def test_bytes_are_read_back_from_the_file(tmp_path):
 
 
 def test_what_the_format_cannot_hold_is_refused_before_it_is_attacked(photos, log):
-  Image.new("L", (33, 16400)).save(photos[0].record.path)
+  Image.new("L", (33, 16400)).save(photos[0].path)
   (outcome,) = make(photos, config=PhotoConfig(encoding=Encoding(format="webp"))).run(photos[:1])
   assert "sides of at most 16383 pixels to be written as webp" in outcome.failure
   assert log["devices"] == []
@@ -279,14 +282,14 @@ def test_a_photo_too_large_for_the_computer_fails_alone(photos, monkeypatch):
   real = worker.OpenedPhoto.decode
 
   def decode(opened):
-    if opened.path == photos[2].record.path:
+    if opened.path == photos[2].path:
       raise MemoryError
     return real(opened)
 
   monkeypatch.setattr(worker.OpenedPhoto, "decode", decode)
   failures = [each.failure for each in make(photos).run(photos) if each.failure]
   assert len(failures) == 1
-  assert f"{photos[2].record.path} does not fit into the computer's memory" in failures[0]
+  assert f"{photos[2].path} does not fit into the computer's memory" in failures[0]
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
@@ -318,9 +321,9 @@ def test_a_disk_that_is_full_for_the_record_keeps_the_photo_from_its_name(photos
 
 
 def test_a_name_that_the_disk_refuses_is_that_photos_failure_alone(photos):
-  long = Task(photos[0].record, photos[0].output.with_name("n" * 300 + ".png"))
+  long = photos[0]._replace(output=photos[0].output.with_name("n" * 300 + ".png"))
   outcomes = {each.relative: each.failure for each in make(photos).run([long, *photos[1:]])}
-  assert "could not be written: File name too long" in outcomes.pop(long.record.relative)
+  assert "could not be written: File name too long" in outcomes.pop(long.relative)
   assert set(outcomes.values()) == {None}
 
 
@@ -328,13 +331,13 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(photos, monkeypatch):
   real, foreign = FakePhotoProtector.judge, photos[0].output
 
   def judge(self, photo, content):
-    if photo.path == photos[0].record.path:
+    if photo.path == photos[0].path:
       foreign.write_bytes(b"mine")
     return real(self, photo, content)
 
   monkeypatch.setattr(FakePhotoProtector, "judge", judge)
   failures = [each for each in make(photos).run(photos) if each.failure]
-  assert [each.relative for each in failures] == [photos[0].record.relative]
+  assert [each.relative for each in failures] == [photos[0].relative]
   assert "another program has made a file of that name" in failures[0].failure
   assert foreign.read_bytes() == b"mine"
 
@@ -349,7 +352,7 @@ def test_closing_drops_what_is_on_the_device_and_leaves_whole_files(
   outcomes.close()
   begun = len(log["devices"])
   there = whole(photos)
-  assert first.relative in {task.record.relative for task in there}
+  assert first.relative in {task.relative for task in there}
   assert len(there) <= 3 * batch_size
   time.sleep(0.15)  # longer than an attack: what was on the device comes to nothing
   assert len(whole(photos)) == len(there)

@@ -9,7 +9,7 @@ import toy_classifiers as toys
 from jobs.fake_protector import FakePhotoProtector
 from jobs.test_worker import COUNT, make, micro_batch, photos, save, whole  # noqa: F401
 
-from rpfgsm_jax.engine import OutOfMemoryError
+from rpfgsm_jax.engine.protector import OutOfMemoryError
 from rpfgsm_jax.jobs import engines
 from rpfgsm_jax.jobs.spec import Job, NetworkIdentity, SettingsError
 from rpfgsm_jax.photos.config import PhotoConfig, photo_attack
@@ -20,7 +20,7 @@ from rpfgsm_jax.photos.protector import PhotoProtector
 @pytest.mark.parametrize("error", [MemoryError, OutOfMemoryError])
 @pytest.mark.parametrize("step", ["attack_together", "encode", "judge"])
 def test_memory_that_ends_in_any_step_costs_that_photo_alone(photos, monkeypatch, step, error):  # noqa: F811
-  real, bad = getattr(FakePhotoProtector, step), photos[2].record.path
+  real, bad = getattr(FakePhotoProtector, step), photos[2].path
 
   def fail(self, given, *arguments, **options):
     if bad in [each.path for each in (given if isinstance(given, list) else [given])]:
@@ -40,13 +40,13 @@ def test_a_photo_that_fails_in_a_batch_costs_no_more_than_a_few(tmp_path, monkey
 
   def fail(self, photos, *arguments, **options):  # noqa: F811
     calls.append(len(photos))
-    if tasks[9].record.path in [each.path for each in photos]:
+    if tasks[9].path in [each.path for each in photos]:
       raise ValueError("no use for it.")
     return real(self, photos, *arguments, **options)
 
   monkeypatch.setattr(FakePhotoProtector, "attack_together", fail)
   (failed,) = [each for each in make(tasks, batch_size=64).run(tasks) if each.failure]
-  assert failed.failure == f"{tasks[9].record.path}: no use for it."
+  assert failed.failure == f"{tasks[9].path}: no use for it."
   assert len(calls) == 13  # twice 6 halvings, and the first
 
 

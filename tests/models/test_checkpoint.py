@@ -99,6 +99,39 @@ def test_state_dictionary_may_be_the_whole_file_and_carry_attributes(tmp_path):
   assert read(tmp_path, archive_bytes(records)).tensors["w"] == 1
 
 
+W = Ordered({"w": View("s", 0, (1,), (1,))})
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+  "root",
+  [
+    W,
+    {"state_dict": W, "model": W, "epoch": 3},
+    {"model_state_dict": W, "optimizer_state_dict": {"state": {0: W}, "param_groups": [{}]}},
+    *({name: W, "epoch": 3, "hooks": {}} for name in ("model", "net", "network", "weights")),
+  ],
+  ids=["alone", "state_dict", "model_state_dict", "model", "net", "network", "weights"],
+)
+def test_finds_the_weights_where_they_lie(tmp_path, layout, root):
+  content = to_bytes(layout, {"s": np.float32([7])}, root)
+  assert read(tmp_path, content).tensors == {"w": np.float32([7])}
+
+
+@pytest.mark.parametrize(
+  ("root", "says"),
+  [
+    ({"model": W, "model_ema": W}, "several sets of weights: model, model_ema; save the one"),
+    ({"model": {"net": W}}, "got a dict as model; save a state_dict of plain tensors"),
+    (Raw(b"cbuiltins\nset\n]\x85R"), "got a builtins.set; save the state_dict alone"),
+  ],
+  ids=["two", "nested", "other"],
+)
+def test_says_how_to_save_weights_that_it_does_not_find(tmp_path, root, says):
+  content = to_bytes("legacy", {"s": np.float32([7])}, root)
+  assert says in refusal(tmp_path, content)
+
+
 # ---- code in the file ----
 
 
@@ -148,14 +181,20 @@ def test_code_in_the_file_never_runs(tmp_path, layout, attack):
   [
     (b"ctorch._utils\n_rebuild_tensor\n}b", "something else on the stack"),
     (b"ctorch\nFloatStorage\n)R", "type of storage"),
+    (b"ctorch\nfloat32\n)R", "type of storage or number"),
     (b"cnumpy.core.multiarray\nscalar\n)R", "numpy.core.multiarray.scalar"),
     (b"ctorch.nn.modules.linear\nLinear\n)\x81", "torch.nn.modules.linear.Linear"),
     (b"c__main__\n\x1b[31mred\n", r"__main__.\x1b[31mred"),
     (b"\x82\x01", "EXT1"),
     (b"Pos.system\n", "PERSID"),
-    (b"ccollections\nOrderedDict\n)\x81", "NEWOBJ"),
+    (b"cbuiltins\nlist\n)\x81", "calls builtins.list"),
+    (b"cargparse\nNamespace\n)\x81", "argparse.Namespace"),
+    (b"cargparse\nNamespace\n)\x81", "torch.save(model.state_dict(), FILE)"),
     (b"ccollections\nOrderedDict\n)RK\x01b", "attributes"),
     (b"ctorch._utils\nglobals\n", "torch._utils.globals"),
+    (b"ctorch._tensor\n_rebuild_from_type_v2\n(cos\nsystem\n", "os.system"),
+    (b"ccollections\ndefaultdict\n(cos\nsystem\n", "os.system"),
+    (b"cbuiltins\nset\n]\x85R}(U\x01acbuiltins\neval\nub", "builtins.eval"),
     (b"ctorch\n_utils._rebuild_tensor.__globals__\n", "__globals__"),
   ],
   ids=lambda value: value if isinstance(value, str) else "",

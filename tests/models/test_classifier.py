@@ -1,10 +1,12 @@
 """`Classifier`: its contract at the door, as a pytree, and folding of the three families."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
+from flax import linen, nnx
 from models.small_networks import CLASS_NAMES, CONFIGS, parameters
 
 from rpfgsm_jax.models.classifier import Classifier
@@ -111,6 +113,82 @@ def test_a_number_of_classes_names_them_by_their_numbers(count):
 def test_refuses_what_is_no_classifier(options, says):
   with pytest.raises(ValueError, match=says):
     wrap(**options)
+
+
+class Output(NamedTuple):
+  logits: jax.Array
+  hidden: jax.Array
+
+
+class Opaque:
+  """What some libraries return: no pytree."""
+
+
+@pytest.mark.parametrize(
+  ("wrong", "says"),
+  [
+    (lambda x: (x, None), r"got a tuple: \[0\] \(2, 5\) for B = 2; return its part \[0\], by"),
+    (lambda x: [x, x], r"got a list: \[0\] \(2, 5\), \[1\] \(2, 5\) .*return the logits alone"),
+    (lambda x: {"logits": x, "z": x.sum()}, r"got a dict: \['logits'\] .*part \['logits'\]"),
+    (lambda x: Output(x, x[:, :2]), r"got a Output: \.logits .*return its part \.logits"),
+    (lambda x: Opaque(), r"got a Opaque:"),
+    (lambda x: None, "got a NoneType: no array"),
+    (lambda x: 0.5, "got a float:"),
+    (lambda x: x[:, :, None, None], r"one logit for each .* got \(2, 5, 1, 1\)"),
+    (lambda x: x.argmax(-1), r"one logit for each .* got \(2,\)"),
+    (lambda x: x.astype(jnp.int32), "logits of a floating dtype, got int32"),
+    (lambda x: x > 0, "logits of a floating dtype, got bool"),
+  ],
+  ids=lambda value: "" if isinstance(value, str) else None,
+)
+def test_refuses_what_is_no_array_of_logits(wrong, says):
+  with pytest.raises(ValueError, match=f"apply must return .*{says}"):
+    wrap(lambda params, images: wrong(channel_means(params, images)))
+
+
+@pytest.mark.parametrize(
+  ("options", "says"),
+  [
+    ({"image_size": (0, 32)}, r"image_size must be .* >= 1, got \(0, 32\)"),
+    ({"image_size": (32.7, 32)}, r"image_size must be .*whole pixels.* got \(32\.7, 32\)"),
+    ({"image_size": (32, 32, 3)}, "image_size must be"),
+    ({"image_size": (32,)}, "image_size must be"),
+    ({"image_size": -32}, "image_size must be"),
+    ({"image_size": "32"}, "image_size must be"),
+    (
+      {"deviation": (0.2, float("nan"), 0.2)},
+      "deviation must be one finite number or one a channel",
+    ),
+    ({"deviation": float("inf")}, "deviation must be one finite number"),
+    ({"deviation": 0}, "deviation must be positive"),
+    ({"mean": (0.5, 0.5)}, "mean must be one finite number or one a channel, three"),
+    ({"mean": np.zeros((3, 1, 1))}, "mean must be one finite number or one a channel, three"),
+    ({"mean": "imagenet"}, "mean must be one finite number or one a channel, three"),
+    ({"mean": (123.7, 116.3, 103.5)}, "mean must be of images / 255, in 0..1, .* divide by 255"),
+    ({"class_names": "abcde"}, "class_names must be several names or their number, got 'abcde'"),
+    ({"apply": Opaque()}, "apply must be a function .* got a Opaque; of a Linen module take"),
+  ],
+  ids=str,
+)
+def test_refuses_settings_that_mean_nothing(options, says):
+  with pytest.raises(ValueError, match=says):
+    wrap(**options)
+
+
+def test_takes_single_numbers():
+  square = wrap(image_size=6, mean=0.5, deviation=np.float32(0.25))
+  assert (square.image_size, square.mean, square.deviation) == ((6, 6), (0.5,), (0.25,))
+  three = wrap(image_size=(6, 6), mean=(0.5,) * 3, deviation=(0.25,) * 3)
+  images = jnp.asarray(pictures(2)[:, :4, :4].repeat(2, axis=1)[:, :6].repeat(2, axis=2)[:, :, :6])
+  np.testing.assert_array_equal(square(images), three(images))
+
+
+@pytest.mark.parametrize(
+  "module", [linen.Dense(5), nnx.Linear, channel_means], ids=["linen", "class", "function"]
+)
+def test_refuses_other_modules(module):
+  with pytest.raises(ValueError, match=r"module must be a flax\.nnx\.Module.*from_function"):
+    Classifier.from_module(module, class_names=CLASS_NAMES, image_size=6)
 
 
 # ---- as a pytree ----

@@ -108,7 +108,8 @@ def test_bounds_every_tensor(tmp_path, layout, view, says):
   [
     (Ordered({"w": View("s", 0, (1,), (1,)), "v": View("s", 0, (1,), (1,), "LongStorage")}), "two"),
     (Ordered({"w": View("s", 0, (1,), (1,), part=("v", 3, 4))}), "view reaches"),
-    (Ordered({"w": View("s", 0, (1,), (1,), "ComplexFloatStorage")}), "ComplexFloatStorage"),
+    (Ordered({"w": View("s", 0, (1,), (1,), "ComplexHalfStorage")}), "ComplexHalfStorage"),
+    (Ordered({"w": View("s", 0, (1,), (1,), "ComplexFloatStorage")}), "cut off"),
     (Ordered({"w": 1.0}), "named tensor"),
     (Ordered({3: View("s", 0, (1,), (1,))}), "named tensor"),
     (Ordered({}), "no dictionary"),
@@ -118,6 +119,7 @@ def test_bounds_every_tensor(tmp_path, layout, view, says):
     (Raw(b"}(U\x01aK\x01U\x01aK\x02u"), "twice"),
     (Raw(b"}(U\x01au"), "without a value"),
     (Raw(b"}]]s"), "neither a string"),
+    (Raw(b"}K\x01K\x02\x86\x85Ns"), "neither a string"),
     (Raw(b"]q\x00h\x00a"), "dictionary of weights"),  # a list that holds itself
     (Raw(b"K\x01K\x02"), "exactly one object"),
     (Raw(b"("), "exactly one object"),

@@ -76,7 +76,8 @@ def test_every_rule_is_used_and_no_two_overlap(arch):
     ("resnet18", "conv1.weight.extra"),
     ("resnet18", "xconv1.weight"),
     ("resnet18", "conv1.weight\n"),
-    ("resnet18", "module.module.conv1.weight"),
+    ("resnet18", "model.conv1.weight"),
+    ("resnet18", "module.conv1.module"),
     ("resnet18", "layer0.0.conv1.weight"),
     ("resnet18", "layer01.0.conv1.weight"),
     ("resnet18", "layer1.00.conv1.weight"),
@@ -84,7 +85,7 @@ def test_every_rule_is_used_and_no_two_overlap(arch):
     ("resnet18", "layer1.0.conv1.bias"),
     ("resnet18", f"layer{'9' * 5000}.0.conv1.weight"),
     ("alexnet", "features.1.weight"),
-    ("alexnet", "classifier.module.1.weight"),
+    ("alexnet", "classifier.modules.1.weight"),
     ("densenet161", "features.norm4.weight"),
     ("densenet161", "features.denseblock1.denselayer1.norm..1.weight"),
     ("densenet161", "features.denseblock0.denselayer1.norm1.weight"),
@@ -119,6 +120,31 @@ def test_values_reach_their_slots(arch, style):
     if slot != "dense1.kernel":
       turned = tensor.transpose({4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}[tensor.ndim])
       np.testing.assert_array_equal(parameters[slot], turned)
+
+
+@pytest.mark.parametrize("arch", NARROW)
+@pytest.mark.parametrize(
+  "prefix",
+  ["_orig_mod.", "model.", "backbone.", "module.module.", "_forward_module.model._orig_mod."],
+)
+def test_prefixes_of_all_names_are_dropped(arch, prefix):
+  config, state = NARROW[arch], narrow_state(arch)
+  counters = {"bn1.num_batches_tracked": np.int64(3)} if arch.startswith("resnet") else {}
+  got = map_tensors({f"{prefix}{name}": each for name, each in (state | counters).items()}, config)
+  for slot, expected in map_tensors(state, config).items():
+    np.testing.assert_array_equal(got[slot], expected)
+
+
+def test_wrappers_inside_of_names_are_dropped():
+  state = narrow_state("resnet18")
+  wrapped = {
+    re.sub(r"(layer\d\.\d)\.", r"\1._checkpoint_wrapped_module._orig_mod.", name): each
+    for name, each in state.items()
+  }
+  assert wrapped.keys() != state.keys()
+  assert (
+    map_tensors(wrapped, NARROW["resnet18"]).keys() == expected_shapes(NARROW["resnet18"]).keys()
+  )
 
 
 def test_first_dense_layer_of_alexnet_reads_channels_last():
@@ -183,6 +209,24 @@ def test_reports_all_faults_at_once():
     assert fault in message, fault
 
 
+@pytest.mark.parametrize(
+  ("prefixes", "others", "says"),
+  [
+    (("student.", "teacher."), (), "A network lies under student. and one under teacher. beside"),
+    (("", "ema_model.module."), (), "A network lies under ema_model. beside"),
+    (("model.net.",), ("model.mean", "loss.weight"), "A network lies under model.net. beside"),
+    (("net.",), ("n_averaged",), 'alone: torch.save({name.removeprefix("net."): w for'),
+  ],
+  ids=["two", "average", "deep", "counter"],
+)
+def test_says_how_to_save_one_of_several_networks(prefixes, others, says):
+  state = narrow_state("resnet18")
+  given = {f"{prefix}{name}": each for prefix in prefixes for name, each in state.items()}
+  message = report(given | dict.fromkeys(others, np.float32([1])), NARROW["resnet18"])
+  assert says in message
+  assert all(f"unknown: {name}" in message for name in others)
+
+
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
 def test_refuses_numbers_that_are_not_finite(number):
   state = narrow_state("densenet161")
@@ -198,6 +242,8 @@ def test_names_the_architecture_that_came():
   }
   assert "holds resnet50, not resnet18" in report(state, PAPER["resnet18"])
   assert "holds resnet50, not alexnet" in report(state, PAPER["alexnet"])
+  wrapped = {f"model.{name}": each for name, each in state.items()}
+  assert "holds resnet50, not alexnet" in report(wrapped, PAPER["alexnet"])
 
 
 @pytest.mark.parametrize("classes", [1000, 100])

@@ -212,7 +212,8 @@ class Pickler:
     numbers = self.storages[view.key]
     self.out += b"("
     self.emit("storage")
-    self.global_name("torch", view.kind or KINDS[numbers.dtype.str])
+    kind = f"torch.{view.kind or KINDS[numbers.dtype.str]}"
+    self.global_name(*kind.rsplit(".", 1))
     self.emit(view.key)
     self.emit("cuda:0" if self.python2 else "cpu")
     self.emit(numbers.size)

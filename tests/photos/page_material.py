@@ -87,7 +87,7 @@ def written(
   before = photograph(*size)
   Image.fromarray(before).save(original)
   Image.fromarray(changed(before)).save(output)
-  return Entry.of(name, original, output, record(name, original, output, judged, size) | facts)
+  return Entry(name, original, output, record(name, original, output, judged, size) | facts)
 
 
 def record(

@@ -10,7 +10,7 @@ import pytest
 from photos.toy_protection import CONFIG, NETWORKS
 
 import rpfgsm_jax as rp
-from rpfgsm_jax.engine import OutOfMemoryError
+from rpfgsm_jax.engine.protector import OutOfMemoryError
 from rpfgsm_jax.photos import Photo, PhotoConfig, PhotoProtector
 from rpfgsm_jax.photos.fitting import FittingAttack
 

@@ -49,6 +49,14 @@ def test_jpeg_is_pillows(photo, quality):
   np.testing.assert_array_equal(found, _coded(photo, quality))
 
 
+def test_a_photo_that_no_jpeg_can_hold_is_coded_at_the_largest_size_that_one_can(photo):
+  strip = np.asarray(Image.fromarray(photo).resize((66_000, 40)))
+  found = conditioned(strip, "JPEG 75")
+  assert found.shape == (40, 65_500, 3)
+  shrunk = Image.fromarray(strip).resize((65_500, 40), Image.Resampling.LANCZOS)
+  np.testing.assert_array_equal(found, _coded(np.asarray(shrunk), 75))
+
+
 @pytest.mark.parametrize(
   ("size", "expected"),
   [

@@ -77,6 +77,13 @@ def test_another_suffix_is_refused(tmp_path, small, asked, form, name):
   assert (list(tmp_path.iterdir()), asked) == ([], [])
 
 
+def test_a_folder_that_cannot_be_made_is_refused_before_the_work(tmp_path, small, asked):
+  (tmp_path / "file").touch()
+  with pytest.raises(ValueError, match=r"file is in the way: .*below must be a folder"):
+    run(small, out=tmp_path / "file" / "below" / "new.png")
+  assert asked == []
+
+
 def test_a_photo_too_long_for_the_format_is_refused_before_the_work(tmp_path, asked):
   strip = np.zeros((32, 16384, 3), np.uint8)
   with pytest.raises(ImageError, match="at most 16383 pixels to be written as webp"):

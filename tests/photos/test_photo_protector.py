@@ -283,6 +283,18 @@ def test_a_judge_that_the_attack_asks_is_no_stranger(tmp_path, small, asked):
     with pytest.raises(ValueError, match=f"held_out must be networks that .* got {name}, which is"):
       run(small, held_out=held_out, out=tmp_path / "new.png")
   assert (list(tmp_path.iterdir()), asked) == ([], [])
+  renamed = dataclasses.replace(again, name="another")  # as the message advises
+  assert rp.PhotoProtector(NETWORKS, held_out=[renamed]).config == PhotoConfig()
+
+
+@pytest.mark.parametrize(
+  "given", [rp.RPFGSMConfig(), PhotoConfig, {"size": "photo"}], ids=["attack", "class", "dict"]
+)
+def test_refuses_the_settings_of_an_attack(small, given):
+  with pytest.raises(ValueError, match="config must be a PhotoConfig here, got"):
+    run(small, given)
+  with pytest.raises(ValueError, match="attack must be a RPFGSMConfig here, got PhotoConfig"):
+    PhotoConfig(attack=PhotoConfig())
 
 
 class _Late:

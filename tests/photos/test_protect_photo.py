@@ -34,7 +34,7 @@ import rpfgsm_jax as rp
 from rpfgsm_jax import defenses
 from rpfgsm_jax.data import folders, images, read_image
 from rpfgsm_jax.data.images import ImageError
-from rpfgsm_jax.engine import root_key
+from rpfgsm_jax.engine.protector import root_key
 from rpfgsm_jax.photos import PhotoConfig, judging, photo_attack, protect
 from rpfgsm_jax.photos.judging import CONDITIONS
 from rpfgsm_jax.photos.strength import allowed_change
@@ -116,6 +116,57 @@ def test_an_array_needs_no_file(small):
   with Image.open(io.BytesIO(done.content)) as picture:
     assert picture.format == "PNG"
     np.testing.assert_array_equal(np.asarray(picture), done.pixels)
+
+
+def test_what_holds_a_photo_gives_what_its_file_gives(tmp_path, small, asked):
+  """Turned, in another color space and half transparent: nothing of it is lost on the way."""
+  exif = Image.Exif()
+  exif[0x0112] = 6
+  exif[0x8769] = {0xA001: 65535, 0xA005: {1: "R03"}}
+  glass = Image.fromarray(np.dstack([small, np.full((40, 52), 128, np.uint8)]))
+  path = tmp_path / "photo.png"
+  glass.save(path, exif=exif.tobytes())
+  content = path.read_bytes()
+  written = io.BytesIO()
+  written.write(content)  # and not wound back
+  expected = run(path)
+  with Image.open(path) as picture, path.open("rb") as file:
+    for photo in (content, written, file, picture):
+      done = run(photo)
+      assert done.content == expected.content
+      assert [note.split(": ")[1] for note in done.notes] == [
+        note.split(": ")[1] for note in expected.notes
+      ]
+    assert picture.size == (52, 40)  # still open, and as it was
+    picture.load()
+    for photo in (picture, file):
+      with pytest.raises(ValueError, match="out must not be the photo itself"):
+        run(photo, out=path, overwrite=True)
+  assert run(jnp.asarray(small)).content == run(small).content
+
+
+@pytest.mark.parametrize(
+  ("photo", "message"),
+  [
+    (io.BytesIO(), "the photo must be an image file's bytes, got 0 bytes"),
+    (io.StringIO("a"), "the photo must be an image file's bytes, got text"),
+    (b"hello", "the photo must be a JPEG, .* got 5 bytes of something else"),
+    (Image.new("RGB", (52, 31)), "the photo must have at least 32 pixels"),
+    (Image.new("F", (52, 40)), "the photo must have pixels that convert to 8-bit sRGB"),
+  ],
+  ids=["empty", "text", "bytes", "small", "float"],
+)
+def test_what_holds_no_photo_is_refused(asked, photo, message):
+  with pytest.raises(ImageError, match=message):
+    run(photo)
+  assert asked == []
+
+
+def test_a_film_that_pillow_has_opened_is_refused(tmp_path, small, asked):
+  frames = [Image.fromarray(each) for each in (small, small[::-1].copy())]
+  frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:])
+  with Image.open(tmp_path / "film.gif") as film, pytest.raises(ImageError, match="several frames"):
+    run(film)
 
 
 def test_a_lone_network_and_a_path_as_text(tmp_path, small, asked):
@@ -250,12 +301,11 @@ def test_equal_pixels_have_one_id(tmp_path, small, asked):
     (np.zeros((2, 40, 52, 3), np.uint8), r"shape \(H, W, 3\) .*, got \(2, 40, 52, 3\)"),
     (np.zeros((31, 52, 3), np.uint8), "at least 32 pixels on both sides, got 52x31"),
     (np.zeros((520, 31, 3), np.uint8), "at least 32 pixels on both sides, got 31x520"),
-    (Image.new("RGB", (52, 40)), "NumPy array of uint8 .*, got Image"),
     (jnp.zeros((40, 52, 3)), "NumPy array of uint8 .*, got dtype float32"),
     ([[1, 2, 3]], "NumPy array of uint8 .*, got list"),
     (None, "NumPy array of uint8 .*, got NoneType"),
   ],
-  ids=["float", "gray", "alpha", "batch", "low", "narrow", "pillow", "jax", "list", "none"],
+  ids=["float", "gray", "alpha", "batch", "low", "narrow", "jax", "list", "none"],
 )
 def test_something_else_than_a_photo_is_refused(tmp_path, asked, photo, message):
   with pytest.raises(ValueError, match=message):
@@ -267,6 +317,24 @@ def test_something_else_than_a_photo_is_refused(tmp_path, asked, photo, message)
 
 def test_thirty_two_pixels_are_enough(asked):
   assert run(np.full((32, 32, 3), 9, np.uint8)).pixels.shape == (32, 32, 3)
+
+
+def test_a_strip_longer_than_any_jpeg_is_judged_all_the_same(asked):
+  strip = np.random.default_rng(5).integers(0, 256, (33, 65_501, 3), dtype=np.uint8)
+  done = run(strip)
+  assert done.pixels.shape == strip.shape
+  assert list(done.verdict.networks[0].misled) == list(CONDITIONS)
+
+
+@pytest.mark.parametrize(("form", "most"), [("jpeg", 65_500), ("webp", 16_383)])
+def test_a_strip_too_long_for_its_format_is_not_even_decoded(tmp_path, asked, form, most):
+  strip = save(tmp_path / "strip.png", np.zeros((33, most + 1, 3), np.uint8))
+  strip.write_bytes(strip.read_bytes()[:-40])
+  with pytest.raises(ImageError, match=f"at most {most} pixels to be written as {form}, .* png"):
+    run(strip, with_encoding(form))
+  with pytest.raises(ImageError, match="truncated or damaged"):
+    run(strip)
+  assert asked == []
 
 
 def test_files_that_cannot_be_read_are_refused(tmp_path, asked):
