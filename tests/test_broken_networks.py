@@ -16,7 +16,7 @@ from PIL import Image
 import rpfgsm_jax as rp
 from rpfgsm_jax import atomic, cli
 from rpfgsm_jax.comparison import ComparisonError, compare_folders
-from rpfgsm_jax.engine import Protector
+from rpfgsm_jax.engine.protector import Protector
 from rpfgsm_jax.evaluation import measure
 from rpfgsm_jax.jobs import engines, run
 from rpfgsm_jax.jobs.spec import NetworkIdentity

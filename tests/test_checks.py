@@ -11,8 +11,7 @@ import toy_classifiers as toys
 
 import rpfgsm_jax as rp
 from rpfgsm_jax.checks import as_int
-from rpfgsm_jax.engine import root_key
-from rpfgsm_jax.engine.protector import check_batch_size
+from rpfgsm_jax.engine.protector import check_batch_size, root_key
 
 NETS = toys.three()
 IMAGES = toys.images(2)

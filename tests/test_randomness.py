@@ -14,7 +14,7 @@ import toy_classifiers as toys
 
 import rpfgsm_jax as rp
 from experiments import journal, rows
-from rpfgsm_jax.engine import root_key
+from rpfgsm_jax.engine.protector import root_key
 from rpfgsm_jax.jobs import spec
 from rpfgsm_jax.randomness import fixed_key, noise_key, unusual_settings
 from rpfgsm_jax.result_folder import FolderError

@@ -123,6 +123,9 @@ class Output(NamedTuple):
 class Opaque:
   """What some libraries return: no pytree."""
 
+  def __repr__(self) -> str:
+    return "Opaque()"
+
 
 @pytest.mark.parametrize(
   ("wrong", "says"),
