@@ -38,7 +38,7 @@ from sides import side
 
 import rpfgsm_jax as rp
 from rpfgsm_jax import data, defenses
-from rpfgsm_jax.attacks.steps import cross_entropy
+from rpfgsm_jax.attacks.goals import cross_entropy
 from rpfgsm_jax.evaluation import measure
 
 NAME = "accelerator"

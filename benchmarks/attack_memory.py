@@ -28,7 +28,7 @@ import networks
 import records
 
 import rpfgsm_jax as rp
-from rpfgsm_jax.attacks.steps import cross_entropy
+from rpfgsm_jax.attacks.goals import cross_entropy
 from rpfgsm_jax.data import sample_photos
 
 BATCH = 8

@@ -33,7 +33,8 @@ import numpy as np
 import records
 
 import rpfgsm_jax as rp
-from rpfgsm_jax.attacks.steps import clip_to_ball, cross_entropy, gradient_sign
+from rpfgsm_jax.attacks.goals import cross_entropy
+from rpfgsm_jax.attacks.steps import clip_to_ball, gradient_sign
 from rpfgsm_jax.data import sample_photos
 
 

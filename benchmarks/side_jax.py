@@ -23,7 +23,7 @@ from sides import serve
 
 import rpfgsm_jax as rp
 from rpfgsm_jax import defenses
-from rpfgsm_jax.attacks.steps import cross_entropy
+from rpfgsm_jax.attacks.goals import cross_entropy
 from rpfgsm_jax.defenses.bank import apply_rows
 
 network = functools.cache(networks.full_size)

@@ -33,6 +33,7 @@ from rpfgsm_jax.attacks.transfer import TransferOptions
 from rpfgsm_jax.engine.batches import protect, protect_batches
 from rpfgsm_jax.engine.protector import OutOfMemoryError, Protector
 from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.models.embedder import Embedder
 from rpfgsm_jax.models.weights import available_networks, load_classifier
 
 __version__ = "0.1.0"
@@ -45,6 +46,7 @@ __all__ = [
   "DeepFoolConfig",
   "Draws",
   "EOTConfig",
+  "Embedder",
   "FGSMConfig",
   "JSMAConfig",
   "OutOfMemoryError",

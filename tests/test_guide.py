@@ -45,6 +45,10 @@ def test_examples_run_as_printed(tmp_path, monkeypatch, photo, capsys):
   originals = np.stack(session["photos"]).astype(int)
   assert np.abs(np.asarray(session["protected"]) - originals).max() == 8
   assert np.abs(np.asarray(session["blurred"]) - originals).max() == 16
+  assert (np.asarray(session["similarity"]) < 0.98).all()
+  inside, pair = session["inside"], session["images"]
+  approached = inside.similarity(session["disguised"], pair[::-1])
+  assert (np.asarray(approached) > np.asarray(inside.similarity(pair, pair[::-1]))).all()
   assert session["losses"][-1] < session["losses"][0] / 2
   assert session["trained"].class_names == session["mine"].class_names
   check_port(session["ported"], weights, session["photos"][0])

@@ -16,6 +16,7 @@ from rpfgsm_jax.checks import as_int
 from rpfgsm_jax.defenses.bank import DefenseBank
 from rpfgsm_jax.models import answers
 from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.models.embedder import Embedder, Network
 from rpfgsm_jax.typing import Array, ArrayLike, Images, Labels
 
 Config = TypeVar("Config")
@@ -27,34 +28,72 @@ def concrete_or_none(value: Any) -> np.ndarray | None:
 
 
 def check_classifiers(
-  classifiers: Sequence[Classifier], *, same_size: bool = True
-) -> tuple[Classifier, ...]:
-  """Returns the classifiers as a tuple, after checking that they go together."""
-  if isinstance(classifiers, Classifier):
+  classifiers: Sequence[Network],
+  *,
+  same_size: bool = True,
+  mixed: bool = False,
+) -> tuple[Network, ...]:
+  """Returns the networks as a tuple, after checking that they go together.
+
+  `mixed`: they may have different classes, or none, for attacks that ask each for its own goal.
+  """
+  if isinstance(classifiers, Classifier | Embedder):
     classifiers = (classifiers,)
   classifiers = tuple(classifiers)
   if not classifiers:
     raise ValueError("classifiers must be at least one Classifier (K >= 1), got none.")
   for classifier in classifiers:
-    if not isinstance(classifier, Classifier):
+    if isinstance(classifier, Embedder) and not mixed:
+      raise ValueError(
+        f"classifiers must have classes here, got the embedder {classifier.name}; the attacks of "
+        "signed steps take it: rp_fgsm, u_fgsm, e_fgsm, di_fgsm and what signed_attack makes."
+      )
+    if not isinstance(classifier, Classifier | Embedder):
       raise ValueError(
         f"classifiers must be Classifier objects, got {type(classifier).__name__}; "
         "use load_classifier or Classifier.from_function."
       )
   first = classifiers[0]
   for other in classifiers[1:]:
+    if same_size and other.image_size != first.image_size:
+      raise ValueError(
+        f"classifiers must share one image_size, got {first.image_size} in {first.name} and "
+        f"{other.image_size} in {other.name}."
+      )
+  if not mixed:
+    _check_same_classes(classifiers)
+  return classifiers
+
+
+def _check_same_classes(networks: Sequence[Network]) -> None:
+  """Checks that those of the networks that have classes have one list of them."""
+  classifiers = [network for network in networks if isinstance(network, Classifier)]
+  for other in classifiers[1:]:
+    first = classifiers[0]
     if other.class_names != first.class_names:
       raise ValueError(
         f"classifiers must share one list of classes, got {len(first.class_names)} in {first.name} "
         f"and {len(other.class_names)} in {other.name}, first difference: "
         f"{_first_difference(first.class_names, other.class_names)}."
       )
-    if same_size and other.image_size != first.image_size:
-      raise ValueError(
-        f"classifiers must share one image_size, got {first.image_size} in {first.name} and "
-        f"{other.image_size} in {other.name}."
-      )
-  return classifiers
+
+
+def check_target_images(target: ArrayLike, shape: tuple[int, ...]) -> Images | np.ndarray:
+  """Returns images whose class and features are approached, gray levels of shape `(B, H, W, C)`.
+
+  They stay on the host unless traced.
+  """
+  given, values = np.shape(target), concrete_or_none(target)
+  if given not in (shape, shape[1:]):
+    raise ValueError(
+      f"target must be a class, one for each image, or an image to approach, {shape[1:]} or "
+      f"{shape}, got shape {given}; resize it first."
+    )
+  if values is None:
+    return jnp.broadcast_to(target, shape).astype(jnp.float32)
+  if values.dtype != np.uint8 and values.size:
+    check_gray_levels(values)
+  return np.broadcast_to(values.astype(np.float32), shape)
 
 
 def config_or_default(config: Config | None, kind: type[Config]) -> Config:
@@ -115,15 +154,31 @@ def check_goal(
       "class: give a label, or none."
     )
   chosen = target if targeted else label
+  if chosen is None and not targeted:
+    return None
+  for network in classifiers:
+    if targeted and isinstance(network, Embedder):
+      raise ValueError(
+        f"target must be an image to approach, the embedder {network.name} has no classes; give "
+        "images of the same shape, or leave its features by an untargeted attack."
+      )
+  _check_same_classes(classifiers)
   if chosen is None:
     return None
-  num_classes = len(classifiers[0].class_names)
-  return check_labels("target" if targeted else "label", chosen, batch, num_classes)
+  return check_labels("target" if targeted else "label", chosen, batch, count_classes(classifiers))
+
+
+def count_classes(networks: Sequence[Network]) -> int:
+  """Returns how many classes a class may be chosen from: those that all networks have."""
+  counts = [len(each.class_names) for each in networks if isinstance(each, Classifier)]
+  if not counts:
+    raise ValueError("a label or a target class needs a network with classes; embedders have none.")
+  return min(counts)
 
 
 def check_enough_classes(classifiers: tuple[Classifier, ...]) -> None:
   """Checks that there are more classes than networks: one is surely no network's prediction."""
-  num_classes = len(classifiers[0].class_names)
+  num_classes = count_classes(classifiers)
   if num_classes <= len(classifiers):
     raise ValueError(
       f"a target can only be drawn from more classes than networks, got {num_classes} classes and "

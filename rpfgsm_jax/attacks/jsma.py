@@ -15,8 +15,9 @@ import jax.numpy as jnp
 
 from rpfgsm_jax.attacks import inputs, minimal
 from rpfgsm_jax.attacks.config import static_except
+from rpfgsm_jax.attacks.goals import cross_entropy
 from rpfgsm_jax.attacks.rows import run_rows_until
-from rpfgsm_jax.attacks.steps import AttackResult, cross_entropy
+from rpfgsm_jax.attacks.steps import AttackResult
 from rpfgsm_jax.attacks.targets import likely_classes
 from rpfgsm_jax.checks import as_int
 from rpfgsm_jax.models.classifier import Classifier

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from rpfgsm_jax.attacks import inputs
-from rpfgsm_jax.attacks.steps import AttackResult, all_logits, goal_reached
+from rpfgsm_jax.attacks.goals import all_answers
+from rpfgsm_jax.attacks.steps import AttackResult
 from rpfgsm_jax.models.answers import are_finite
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.typing import Array, ArrayLike, Images, Labels, Logits
@@ -70,21 +71,21 @@ def run_minimal(
   images = inputs.check_images(images, classifiers)
   inputs.check_image_ids(image_ids, len(images))
   chosen = inputs.check_goal(name, targeted, target, label, len(images), classifiers)
-  logits = all_logits(classifiers, images, config.micro_batch)
-  finite = are_finite(logits)
+  (logits,) = all_answers(classifiers, images, config.micro_batch)
+  finite = are_finite(logits)[:, None]
   inputs.check_networks(classifiers, images, finite)
-  predicted = jnp.argmax(logits[:, 0], axis=-1).astype(jnp.int32)
-  start = Start(classifiers[0], images, chosen, logits[:, 0], predicted)
+  predicted = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+  start = Start(classifiers[0], images, chosen, logits, predicted)
   adversarial, goal, evaluations, slopes = search(start, config)
   adversarial = jnp.where(jnp.isfinite(adversarial), adversarial, images)  # no pixel is lost
   if config.quantize:
     adversarial = jnp.clip(jnp.round(adversarial), 0.0, 255.0)
-  after = all_logits(classifiers, adversarial, config.micro_batch)
-  finite &= are_finite(after) & jnp.isfinite(slopes)[:, None]
+  (after,) = all_answers(classifiers, adversarial, config.micro_batch)
+  finite &= (are_finite(after) & jnp.isfinite(slopes))[:, None]
   has_gradient = ((slopes != 0) | (evaluations == 0))[:, None]
   asked = config.num_steps != 0
   inputs.check_networks(classifiers, images, finite, has_gradient if asked else None)
-  success = goal_reached(after, goal[:, None], targeted=targeted)
+  success = (jnp.argmax(after, axis=-1) == goal) == targeted
   if targeted:
     success &= predicted != goal
   return AttackResult(

@@ -11,6 +11,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rpfgsm_jax.attacks import inputs
 from rpfgsm_jax.attacks.config import (
@@ -19,18 +20,25 @@ from rpfgsm_jax.attacks.config import (
   checked_signed_config,
   number_of_steps,
 )
+from rpfgsm_jax.attacks.goals import (
+  Answer,
+  Goal,
+  Network,
+  agreeing,
+  all_answers,
+  all_finite,
+  chosen_goals,
+  shown_goals,
+)
 from rpfgsm_jax.attacks.schedule import Draw, Draws, draw_schedule
 from rpfgsm_jax.attacks.steps import (
   AttackResult,
   Loop,
   Penalty,
-  all_logits,
-  goal_reached,
   signed_gradient_attack,
 )
 from rpfgsm_jax.defenses.bank import DefenseBank, no_defenses
-from rpfgsm_jax.models.answers import are_finite
-from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.models.embedder import Embedder
 from rpfgsm_jax.randomness import fixed_key
 from rpfgsm_jax.rounding import Rounding, check_rounding
 from rpfgsm_jax.typing import Array, ArrayLike, Image, Images, Key, Logits
@@ -133,7 +141,7 @@ def _attack_of(recipe: SignedRecipe, doc: str) -> Attack:
   def attack(
     key: Key,
     images: Images,
-    classifiers: Sequence[Classifier],
+    classifiers: Sequence[Network],
     config: FGSMConfig | None = None,
     *,
     image_ids: ArrayLike | None = None,
@@ -144,7 +152,7 @@ def _attack_of(recipe: SignedRecipe, doc: str) -> Attack:
     goal = {"image_ids": image_ids, "target": target, "label": label}
     return run_signed(recipe, key, images, classifiers, config, gamma=config.gamma, **goal)
 
-  several = "K >= 1 networks with the same classes and image size."
+  several = "K >= 1 networks of one image size; where a class is approached, of the same classes."
   target = label = "not for this attack; must be None."
   if recipe.aim is None:
     label = (
@@ -152,7 +160,10 @@ def _attack_of(recipe: SignedRecipe, doc: str) -> Attack:
       "    where the network predicts another class already."
     )
   else:
-    target = "chosen classes, one or `(B,)`, instead of those of the attack's own rule."
+    target = (
+      "chosen classes, one or `(B,)`, instead of those of the attack's own rule; or an image\n"
+      "    `(H, W, 3)`, or one for each, whose class and features the networks are to see."
+    )
   attack.__name__ = attack.__qualname__ = recipe.name
   attack.__doc__ = f"""{doc.strip()}
 
@@ -178,7 +189,7 @@ def run_signed(
   recipe: SignedRecipe,
   key: Key,
   images: Images,
-  classifiers: Sequence[Classifier],
+  networks: Sequence[Network],
   config: SignedConfig,
   *,
   gamma: ArrayLike = 0.0,
@@ -187,15 +198,19 @@ def run_signed(
   label: ArrayLike | None = None,
 ) -> AttackResult:
   """Runs one attack of the family; `gamma` is for the recipes that draw their target by Eq. 17."""
-  classifiers = inputs.check_classifiers(classifiers)
+  networks = inputs.check_classifiers(networks, mixed=True)
   if recipe.networks == "one":
-    inputs.check_single(recipe.name, classifiers)
-  key, images = fixed_key(key), inputs.check_images(images, classifiers)
+    inputs.check_single(recipe.name, networks)
+  key, images = fixed_key(key), inputs.check_images(images, networks)
   config = checked_signed_config(config, gamma)
   targeted = recipe.aim is not None
-  chosen = inputs.check_goal(recipe.name, targeted, target, label, len(images), classifiers)
-  if targeted and chosen is None:
-    inputs.check_enough_classes(classifiers)
+  chosen = shown = None  # a class for each image; an image that is to be approached
+  if targeted and np.ndim(target) > 2:
+    shown = inputs.check_target_images(target, images.shape)
+  else:
+    chosen = inputs.check_goal(recipe.name, targeted, target, label, len(images), networks)
+    if targeted and chosen is None:
+      inputs.check_enough_classes(networks)
   numbers = {
     "step_size": inputs.per_image("step_size", config.step_size, len(images)),
     "gamma": inputs.per_image("gamma", gamma, len(images)),
@@ -212,69 +227,74 @@ def run_signed(
     transfer=config.transfer,
     micro_batch=config.micro_batch,
   )
-  num_steps = number_of_steps(config, len(classifiers) if recipe.networks == "random" else 1)
+  num_steps = number_of_steps(config, len(networks) if recipe.networks == "random" else 1)
   # The same program before and after: compiled once.
-  clean = all_logits(classifiers, images, config.micro_batch)
-  finite = are_finite(clean)
-  inputs.check_networks(classifiers, images, finite)
-  static = (recipe, loop, num_steps, config.random_start)
-  result, labels = _run(*static, key, images, classifiers, clean, numbers, image_ids, chosen)
-  after = all_logits(classifiers, result.adversarial, config.micro_batch)
-  reached = goal_reached(after, labels, targeted=targeted)
+  clean = all_answers(networks, images, config.micro_batch)
+  finite = all_finite(clean)
+  inputs.check_networks(networks, images, finite)
+  aimed = clean if shown is None else all_answers(networks, shown, config.micro_batch)
+  static = (recipe, loop, num_steps, config.random_start, shown is not None)
+  answers = {"clean": clean, "aimed": aimed}
+  result, goals = _run(*static, key, images, networks, answers, numbers, image_ids, chosen)
+  after = all_answers(networks, result.adversarial, config.micro_batch)
+  reached = jnp.all(agreeing(networks, after, goals) == targeted, axis=-1)
   if targeted:
-    reached &= ~jnp.any(jnp.argmax(clean, axis=-1) == labels, axis=-1)
-  finite &= result.finite & are_finite(after)
-  inputs.check_networks(classifiers, images, finite, result.has_gradient if num_steps else None)
+    reached &= ~jnp.any(agreeing(networks, clean, goals), axis=-1)
+  finite &= result.finite & all_finite(after)
+  inputs.check_networks(networks, images, finite, result.has_gradient if num_steps else None)
   return dataclasses.replace(
     result, success=reached, finite=finite, draws=result.draws if config.record_draws else None
   )
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _run(
   recipe: SignedRecipe,
   loop: Loop,
   num_steps: int,
   random_start: bool,
+  image_shown: bool,
   key: Key,
   images: Images,
-  classifiers: tuple[Classifier, ...],
-  clean: Logits,
+  networks: tuple[Network, ...],
+  answers: dict[str, tuple[Answer, ...]],
   numbers: dict[str, Array],
   image_ids: Array,
   chosen: Array | None,
-) -> tuple[AttackResult, Array]:
-  """Returns the result, `success` and the logits' share of `finite` left open, and the labels."""
+) -> tuple[AttackResult, tuple[Goal, ...]]:
+  """Returns the result, `success` and the answers' share of `finite` left open, and the goals."""
 
   def draw_image(image_id: Array) -> tuple[Key, Draws]:
     key_target, key_schedule = jax.random.split(jax.random.fold_in(key, image_id))
     return key_target, draw_schedule(
-      key_schedule, num_steps, len(classifiers), recipe.bank, recipe.draw
+      key_schedule, num_steps, len(networks), recipe.bank, recipe.draw
     )
 
   key_target, draws = jax.vmap(draw_image)(image_ids)
   target, gamma = jnp.full(images.shape[:1], -1, jnp.int32), None
-  if recipe.aim is None:
-    labels = jnp.argmax(clean, axis=-1).astype(jnp.int32)
-    if chosen is not None:
-      labels = jnp.broadcast_to(chosen[:, None], labels.shape)
-  else:
+  goals = shown_goals(networks, answers["aimed"])
+  if recipe.aim is not None and not image_shown:
+    if chosen is None:
+      clean = jnp.stack(answers["clean"], axis=1)
+      chosen, gamma = jax.vmap(recipe.aim)(key_target, clean, numbers["gamma"])
     target = chosen
-    if target is None:
-      target, gamma = jax.vmap(recipe.aim)(key_target, clean, numbers["gamma"])
-    labels = jnp.broadcast_to(target[:, None], clean.shape[:2])
+  if chosen is not None:
+    goals = chosen_goals(networks, goals, chosen)
   epsilon = jnp.floor(numbers["epsilon"])  # the whole gray levels inside the ball
-  start = images
+  start, reach = images, epsilon
+  if recipe.aim is None and any(isinstance(network, Embedder) for network in networks):
+    # Nothing is more like an image than itself: there the gradient of the cosine is zero.
+    random_start, reach = True, epsilon if random_start else jnp.minimum(epsilon, 1.0)
   if random_start:
     draw_start = functools.partial(_draw_start, key, loop.gray)
-    start = jax.vmap(draw_start)(image_ids, images, epsilon)
+    start = jax.vmap(draw_start)(image_ids, images, reach)
   adversarial, evaluations, slopes = signed_gradient_attack(
-    loop, classifiers, images, start, labels, draws, epsilon, numbers["step_size"]
+    loop, networks, images, start, goals, draws, epsilon, numbers["step_size"]
   )
-  asked = jnp.full(labels.shape, num_steps > 0)
+  asked = jnp.full(slopes.shape, num_steps > 0)
   if not loop.ensemble:
-    networks = jnp.arange(len(classifiers), dtype=jnp.int32)
-    asked = jnp.any(draws.classifier[:, :, None] == networks[None, None, :], axis=1)
+    places = jnp.arange(len(networks), dtype=jnp.int32)
+    asked = jnp.any(draws.classifier[:, :, None] == places[None, None, :], axis=1)
   result = AttackResult(
     adversarial=adversarial,
     target=target,
@@ -285,7 +305,7 @@ def _run(
     finite=jnp.isfinite(slopes),
     has_gradient=(slopes != 0) | ~asked,
   )
-  return result, labels
+  return result, goals
 
 
 def _draw_start(key: Key, gray: bool, image_id: Array, image: Image, epsilon: Array) -> Image:

@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rpfgsm_jax.attacks.rows import map_rows, run_rows
+from rpfgsm_jax.attacks.goals import Goal, Network, distance
+from rpfgsm_jax.attacks.rows import run_rows
 from rpfgsm_jax.attacks.schedule import Draws
 from rpfgsm_jax.attacks.transfer import (
   PLAIN,
@@ -19,9 +20,8 @@ from rpfgsm_jax.attacks.transfer import (
   step_sizes,
 )
 from rpfgsm_jax.defenses.bank import DefenseBank, apply_rows, no_defenses
-from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.rounding import Rounding
-from rpfgsm_jax.typing import Array, ArrayLike, Images, Labels, Logits
+from rpfgsm_jax.typing import Array, ArrayLike, Images, Labels
 
 
 @functools.partial(
@@ -87,41 +87,12 @@ def clip_to_ball(adversarial: Array, image: Array, epsilon: ArrayLike) -> Array:
   return jnp.clip(jnp.clip(adversarial, image - epsilon, image + epsilon), 0.0, 255.0)
 
 
-def cross_entropy(logits: Logits, labels: Labels) -> Array:
-  """Returns the cross-entropy of each row, `(B, D)` and `(B,)` to `(B,)`.
-
-  Written as log(1 + sum over the others of exp(z_j - z_y)): the same function, but its gradient
-  survives a network that is sure. Through `log_softmax`, float32 cancels 1 - p_y to noise from
-  p_y = 1 - 1e-6 on, and an untargeted attack starts exactly there.
-  """
-  number = jnp.broadcast_to(jnp.arange(logits.shape[-1])[None, :], logits.shape)
-  others = jnp.where(number == labels[:, None], -jnp.inf, logits)
-  own = jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
-  return jax.nn.softplus(jax.nn.logsumexp(others, axis=-1) - own)
-
-
 def iterations_for(epsilon: float) -> int:
   """Returns the number of iterations for one network, floor(min(1.25 eps, eps + 4)).
 
   Kurakin et al. (2017), as used in Sanchez-Matilla et al. (2020), Sec. V-B; 20 for eps = 16.
   """
   return int(min(1.25 * epsilon, epsilon + 4.0))
-
-
-@functools.partial(jax.jit, static_argnums=2)
-def all_logits(classifiers: tuple[Classifier, ...], images: Images, micro_batch: int) -> Logits:
-  """Returns the logits of all networks, `(B, K, D)`, the same bits in any batch; jitted."""
-
-  def forward(classifiers: tuple[Classifier, ...], rows: Images) -> Logits:
-    return jnp.stack([classifier(rows) for classifier in classifiers], axis=1)
-
-  return map_rows(forward, classifiers, images, micro_batch)
-
-
-def goal_reached(logits: Logits, labels: Array, *, targeted: bool) -> Array:
-  """Returns, `(B,)`, whether all networks predict their labels `(B, K)`; untargeted, none does."""
-  predicted = jnp.argmax(logits, axis=-1).astype(jnp.int32) == labels
-  return jnp.all(predicted == targeted, axis=-1)
 
 
 Penalty = Callable[[Images, Images], Array]
@@ -137,7 +108,7 @@ class Loop:
     ensemble: all networks at each iteration (Eq. 13) instead of the drawn one.
     bank: the transformations that `Draws.family` counts.
     rounding: rule for the roundings inside them.
-    penalty: added to the cross-entropy.
+    penalty: added to the network's distance.
     gray: one step for all channels of a pixel, by the sum of their gradients.
     transfer: momentum, the schedule of steps and the like.
     micro_batch: images computed together.
@@ -155,46 +126,44 @@ class Loop:
 
 def signed_gradient_attack(
   loop: Loop,
-  classifiers: tuple[Classifier, ...],
+  networks: tuple[Network, ...],
   images: Images,
   start: Images,
-  labels: Array,
+  goals: tuple[Goal, ...],
   draws: Draws,
   epsilon: Array,
   step_size: Array,
 ) -> tuple[Images, Array, Array]:
-  """Runs x <- clip(x + direction * step * sign(grad CE(M(phi(x)), y))) for all images.
+  """Runs x <- clip(x + direction * step * sign(grad distance(M(phi(x)), y))) for all images.
 
   Sanchez-Matilla et al. (2020), Eq. 9-13, 15, 16. Images advance at their own pace, see `rows`; in
-  an ensemble each iteration sums the K gradients behind one drawn transformation. `labels` are
-  `(B, K)`, the class that each network's gradient speaks of; `draws` `(B, N)`; `epsilon` `(B,)` or
-  `(B, H, W, 1 or C)`, and `step_size` `(B,)`, gray levels, of a schedule the first. Returns the
-  adversarial images, how many gradients each took, `(B,)` int32, and the sum of the absolute values
-  of those of each network, `(B, K)`: NaN or infinite if one was, zero if there was nothing else.
+  an ensemble each iteration sums the K gradients behind one drawn transformation. `goals` has one
+  of each network; `draws` are `(B, N)`; `epsilon` `(B,)` or `(B, H, W, 1 or C)`, and `step_size`
+  `(B,)`, gray levels, of a schedule the first. Returns the adversarial images, how many gradients
+  each took, `(B,)` int32, and the sum of the absolute values of those of each network, `(B, K)`:
+  NaN or infinite if one was, zero if there was nothing else.
   """
-  num_classifiers = len(classifiers)
-  groups = (
-    [tuple(range(num_classifiers))] if loop.ensemble else [(k,) for k in range(num_classifiers)]
-  )
+  groups = [tuple(range(len(networks)))] if loop.ensemble else [(k,) for k in range(len(networks))]
   schedule = draws.classifier * 0 if loop.ensemble else draws.classifier
   if _scheduled(loop):
     step_size = step_sizes(loop.transfer.step_schedule, step_size, schedule.shape[1])
   constants = {
     "image": images,
-    "labels": labels,
+    "goals": goals,
     "drawn": (draws.family, draws.parameter, draws.noise),
     "epsilon": epsilon,
     "move": loop.direction * step_size,
   }
   state = {
     "adversarial": start,
-    "evaluations": jnp.zeros_like(labels[:, 0]),
-    "slopes": labels.astype(jnp.float32) * 0,  # inside shard_map it varies as the labels do
+    "evaluations": jnp.zeros_like(images[:, 0, 0, 0], jnp.int32),
+    # From the images, not from zero: inside shard_map it varies as they do.
+    "slopes": jnp.broadcast_to(images[:, :1, 0, 0] * 0, (len(images), len(networks))),
   }
   if loop.transfer.momentum:
     state["velocity"] = jnp.zeros_like(images)
   advance = functools.partial(_advance, loop, groups)
-  state = run_rows(advance, len(groups), classifiers, state, constants, schedule, loop.micro_batch)
+  state = run_rows(advance, len(groups), networks, state, constants, schedule, loop.micro_batch)
   return state["adversarial"], state["evaluations"], state["slopes"]
 
 
@@ -207,7 +176,7 @@ def _advance(
   loop: Loop,
   groups: Sequence[tuple[int, ...]],
   branch: Array,
-  classifiers: tuple[Classifier, ...],
+  networks: tuple[Network, ...],
   state: Any,
   row: Any,
   step: Array,
@@ -230,7 +199,7 @@ def _advance(
 
     # The transformation stands outside the switch over networks: it is compiled once, not K times.
     transformed, pull_back = jax.vjp(lambda x: transform(x * scale), point)
-    gradient, slopes = _network_gradient(groups, branch, classifiers, transformed, row["labels"])
+    gradient, slopes = _network_gradient(groups, branch, networks, transformed, row["goals"])
     if loop.penalty is not None:
       reference = transform(row["image"] * scale)
       gradient += jax.grad(lambda x: jnp.sum(loop.penalty(x, reference)))(transformed)
@@ -263,26 +232,26 @@ def _advance(
 def _network_gradient(
   groups: Sequence[tuple[int, ...]],
   branch: Array,
-  classifiers: tuple[Classifier, ...],
+  networks: tuple[Network, ...],
   images: Images,
-  labels: Array,
+  goals: tuple[Goal, ...],
 ) -> tuple[Images, Array]:
-  """Returns the gradient of the summed cross-entropies of one group of networks.
+  """Returns the gradient of the summed distances of one group of networks.
 
   And the sum of the absolute values of each network's own, `(m, K)`; 0 for those outside.
   """
 
-  def loss(images: Images, classifier: Classifier, labels: Labels) -> Array:
-    return jnp.sum(cross_entropy(classifier(images), labels))
+  def loss(images: Images, network: Network, goal: Goal) -> Array:
+    return jnp.sum(distance(network, network(images), goal))
 
-  def gradient_of(members: tuple[int, ...], classifiers: Any, images: Images, labels: Array):
-    gradients = [jax.grad(loss)(images, classifiers[k], labels[:, k]) for k in members]
-    slopes = jnp.zeros(labels.shape, jnp.float32)
+  def gradient_of(members: tuple[int, ...], networks: Any, images: Images, goals: Any):
+    gradients = [jax.grad(loss)(images, networks[k], goals[k]) for k in members]
+    slopes = jnp.zeros((len(images), len(networks)), jnp.float32)
     for k, gradient in zip(members, gradients, strict=True):
       slopes = slopes.at[:, k].set(jnp.sum(jnp.abs(gradient), axis=(1, 2, 3)))
     return functools.reduce(jnp.add, reversed(gradients)), slopes
 
   branches = [functools.partial(gradient_of, members) for members in groups]
   if len(branches) == 1:
-    return branches[0](classifiers, images, labels)
-  return jax.lax.switch(branch, branches, classifiers, images, labels)
+    return branches[0](networks, images, goals)
+  return jax.lax.switch(branch, branches, networks, images, goals)

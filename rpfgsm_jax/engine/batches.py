@@ -113,10 +113,10 @@ def protect_batches(
     The slice of `images`, and the attack's result with NumPy leaves for just those images.
   """
   images = as_uint8(images)
-  classifiers = inputs.check_classifiers(classifiers)
+  classifiers = inputs.check_classifiers(classifiers, mixed=True)
   inputs.check_images(images[:1], classifiers)
   ids = np.arange(len(images)) if image_ids is None else image_ids
-  options = check_options(classifiers, ids, len(images), target, label)
+  options = check_options(classifiers, ids, images.shape, target, label)
   size, chosen = even_batches(len(images), batch_size, devices)
   protector = Protector(
     classifiers, config, attack=attack, seed=seed, batch_size=size, devices=chosen

@@ -69,7 +69,9 @@ class Protector:
     if config is None and attack is rp_fgsm:
       config = RPFGSMConfig()
     self._attack, self._seed, self._config = attack, seed, _check_config(config)
-    self._classifiers = placement.on_each(inputs.check_classifiers(classifiers), self.devices)
+    self._classifiers = placement.on_each(
+      inputs.check_classifiers(classifiers, mixed=True), self.devices
+    )
 
   @property
   def capacity(self) -> int:
@@ -107,7 +109,7 @@ class Protector:
         f"images must be 1..{self.capacity}, {self.batch_size} on each of {len(self.devices)} "
         f"device(s), got {count}; protect() takes any number."
       )
-    options = check_options(self._classifiers, image_ids, count, target, label)
+    options = check_options(self._classifiers, image_ids, images.shape, target, label)
     rows = np.minimum(np.arange(self.capacity), count - 1)  # the last one fills up
     padded = {name: values[rows] for name, values in options.items()}
     with watching_memory(self._too_large):
@@ -264,16 +266,19 @@ def as_uint8(images: np.ndarray) -> np.ndarray:
 def check_options(
   classifiers: tuple[Classifier, ...],
   image_ids: ArrayLike,
-  count: int,
+  shape: tuple[int, ...],
   target: ArrayLike | None,
   label: ArrayLike | None,
 ) -> dict[str, np.ndarray]:
-  """Returns what an attack is given for each of `count` images, checked on the host."""
-  options = {"image_ids": inputs.check_image_ids(np.asarray(image_ids), count)}
-  num_classes = len(classifiers[0].class_names)
+  """Returns what an attack is given for each of the images of a shape, checked on the host."""
+  options = {"image_ids": inputs.check_image_ids(np.asarray(image_ids), shape[0])}
+  if np.ndim(target) > 2:
+    options["target"] = inputs.check_target_images(target, shape)
+    target = None
   for name, classes in (("target", target), ("label", label)):
     if classes is not None:
-      options[name] = inputs.check_labels(name, classes, count, num_classes)
+      num_classes = inputs.count_classes(classifiers)
+      options[name] = inputs.check_labels(name, classes, shape[0], num_classes)
   return options
 
 

@@ -4,6 +4,7 @@ NaN compares false with everything: a network of broken weights would seem to be
 to recognize nothing, and to have nothing to hide.
 """
 
+import functools
 import weakref
 from collections.abc import Sequence
 
@@ -12,14 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from rpfgsm_jax.models.classifier import Classifier
-from rpfgsm_jax.typing import Array, ArrayLike, Images, Logits
+from rpfgsm_jax.models.embedder import Answer, Network
+from rpfgsm_jax.typing import Array, ArrayLike, Images
 
 _WEIGHTS = "its weights are damaged or overflow: load or make it anew, or leave it out"
 _SINGULAR = "look for a root, a norm or a division at zero in it, or leave it out"
 _FLAT = (
   "attacks follow it: take stop_gradient, argmax or rounding out of the network, or leave it out"
 )
-_KNOWN: weakref.WeakSet[Classifier] = weakref.WeakSet()
+_KNOWN: weakref.WeakSet[Network] = weakref.WeakSet()
 
 
 class NetworkError(ValueError):
@@ -30,36 +32,42 @@ class BrokenNetworkError(NetworkError):
   """It has none to a test picture either, or there is no gradient to follow."""
 
 
-def all_known(classifiers: Sequence[Classifier]) -> bool:
+def all_known(classifiers: Sequence[Network]) -> bool:
   """Says whether these very objects have answered before, so that nobody need wait for it."""
   return all(each in _KNOWN for each in classifiers)
 
 
-def remember(classifiers: Sequence[Classifier]) -> None:
+def remember(classifiers: Sequence[Network]) -> None:
   """Lets `all_known` say so."""
   _KNOWN.update(classifiers)
 
 
-def are_finite(logits: Logits) -> Array:
-  """Returns whether all logits of an answer are finite, `(..., D)` to `(...)`."""
-  return jnp.all(jnp.isfinite(logits), axis=-1)
+def are_finite(answer: Answer) -> Array:
+  """Returns whether all logits, or features of all layers, are finite, `(..., D)` to `(...)`."""
+  return functools.reduce(
+    jnp.logical_and, [jnp.all(jnp.isfinite(each), axis=-1) for each in jax.tree.leaves(answer)]
+  )
 
 
 @jax.jit
-def ask_gradient(classifier: Classifier, images: Images) -> tuple[Logits, Images]:
-  """Returns the logits and the gradient of a fixed mixture of them, of images `(B, H, W, C)`."""
-  logits, pull_back = jax.vjp(classifier, images)
-  mixture = jnp.cos(1.0 + jnp.arange(logits.shape[-1], dtype=jnp.float32))
-  return logits, pull_back(jnp.broadcast_to(mixture, logits.shape))[0]
+def ask_gradient(network: Network, images: Images) -> tuple[Answer, Images]:
+  """Returns the answer and the gradient of a fixed mixture of it, of images `(B, H, W, C)`."""
+
+  def mixture(answer: Array) -> Array:
+    weights = jnp.cos(1.0 + jnp.arange(answer.shape[-1], dtype=jnp.float32))
+    return jnp.broadcast_to(weights, answer.shape)
+
+  answer, pull_back = jax.vjp(network, images)
+  return answer, pull_back(jax.tree.map(mixture, answer))[0]
 
 
 @jax.jit
-def _ask(classifier: Classifier, images: Images) -> Logits:
-  return classifier(images)
+def _ask(network: Network, images: Images) -> Answer:
+  return network(images)
 
 
 def check_answers(
-  classifiers: Sequence[Classifier],
+  classifiers: Sequence[Network],
   images: ArrayLike,
   finite: ArrayLike,
   has_gradient: ArrayLike | None = None,
@@ -92,17 +100,22 @@ def probe_picture(size: tuple[int, int]) -> np.ndarray:
   return np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
 
 
-def _fault(network: Classifier, image: ArrayLike, attacked: bool) -> str:
+def _fault(network: Network, image: ArrayLike, attacked: bool) -> str:
   """Says what is wrong with the answer to an image, after "must"; empty if nothing is."""
   batch = jnp.asarray(image, jnp.float32)[None]
+  what = "logits" if isinstance(network, Classifier) else "features"
   if not attacked:
-    return _not_finite("logits", _ask(network, batch), _WEIGHTS)
-  logits, gradient = map(np.asarray, ask_gradient(network, batch))
-  fault = _not_finite("logits", logits, _WEIGHTS)
+    return _not_finite(what, _flat(_ask(network, batch)), _WEIGHTS)
+  answer, gradient = ask_gradient(network, batch)
+  fault, gradient = _not_finite(what, _flat(answer), _WEIGHTS), np.asarray(gradient)
   fault = fault or _not_finite("input gradients", gradient, _SINGULAR)
   if not fault and not gradient.any():
     fault = f"have an input gradient, got zero everywhere; {_FLAT}"
   return fault
+
+
+def _flat(answer: Answer) -> np.ndarray:
+  return np.concatenate([np.ravel(each) for each in jax.tree.leaves(answer)])
 
 
 def _not_finite(what: str, values: ArrayLike, remedy: str) -> str:

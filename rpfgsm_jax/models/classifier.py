@@ -20,7 +20,7 @@ from rpfgsm_jax.models.convolution import prepare_convolutions
 from rpfgsm_jax.models.layers import fold_batch_norm
 from rpfgsm_jax.typing import ApplyFn, Array, Images, Logits
 
-_GRAY_LEVELS = ((0.0,), (1.0 / 255.0,))  # the mean and deviation that change nothing
+GRAY_LEVELS = ((0.0,), (1.0 / 255.0,))  # the mean and deviation that change nothing
 
 
 @functools.partial(
@@ -85,21 +85,8 @@ class Classifier:
     Raises:
       ValueError: (H, W) is not `image_size`, or there is no channel axis.
     """
-    if images.ndim < 3 or tuple(images.shape[-3:-1]) != self.image_size:
-      raise ValueError(
-        f"images must be (..., {self.image_size[0]}, {self.image_size[1]}, channels) for "
-        f"{self.name}, got {tuple(images.shape)}; resize them first (rpfgsm_jax.data.preprocess)."
-      )
-    leading = images.shape[:-3]
-    batch = jnp.asarray(images).astype(jnp.float32).reshape(-1, *images.shape[-3:])
-    normalized = batch
-    if (self.mean, self.deviation) != _GRAY_LEVELS:  # whole numbers stay whole
-      mean, deviation = (
-        jnp.asarray(value, jnp.float32).reshape(1, 1, 1, -1)
-        for value in (self.mean, self.deviation)
-      )
-      normalized = (batch / 255.0 - mean) / deviation
-    logits = self.apply(self.params, normalized.astype(self.dtype)).astype(jnp.float32)
+    batch, leading = show(self, images)
+    logits = self.apply(self.params, batch).astype(jnp.float32)
     return logits.reshape(*leading, logits.shape[-1])
 
   def astype(self, dtype: str) -> "Classifier":
@@ -117,13 +104,7 @@ class Classifier:
     Raises:
       ValueError: another dtype.
     """
-    if dtype not in ("bfloat16", "float16", "float32"):
-      raise ValueError(f"dtype must be 'bfloat16', 'float16' or 'float32', got {dtype!r}.")
-
-    def cast(leaf: Array) -> Array:
-      return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
-
-    return dataclasses.replace(self, params=jax.tree.map(cast, self.params), dtype=dtype)
+    return cast_floats(self, dtype)
 
   def __repr__(self) -> str:
     height, width = self.image_size
@@ -232,7 +213,7 @@ class Classifier:
     leaves, structure = jax.tree.flatten(state)
     names = tuple(".".join(str(part) for part in path) for path, _ in nnx.to_flat_state(state))
     return cls.from_function(
-      _ModuleApply(graph, structure, names),
+      ModuleApply(graph, structure, names),
       dict(zip(names, leaves, strict=True)),
       class_names=class_names,
       image_size=image_size,
@@ -323,13 +304,46 @@ def _check_logits(logits: Any, wanted: tuple[int, int]) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class _ModuleApply:
+class ModuleApply:
   """Calls a module whose state is a flat dictionary: the static half of `from_module`."""
 
   graph: nnx.GraphDef
   structure: jax.tree_util.PyTreeDef
   names: tuple[str, ...]
 
-  def __call__(self, params: dict[str, Array], images: Array) -> Array:
+  def module(self, params: dict[str, Array]) -> nnx.Module:
+    """Returns the module with these parameters."""
     state = jax.tree.unflatten(self.structure, [params[name] for name in self.names])
-    return nnx.merge(self.graph, state)(images)
+    return nnx.merge(self.graph, state)
+
+  def __call__(self, params: dict[str, Array], images: Array) -> Array:
+    return self.module(params)(images)
+
+
+def show(network: Any, images: Images) -> tuple[Array, tuple[int, ...]]:
+  """Returns images as a network's `apply` sees them, in one batch, and their leading axes."""
+  if images.ndim < 3 or tuple(images.shape[-3:-1]) != network.image_size:
+    raise ValueError(
+      f"images must be (..., {network.image_size[0]}, {network.image_size[1]}, channels) for "
+      f"{network.name}, got {tuple(images.shape)}; resize them first (rpfgsm_jax.data.preprocess)."
+    )
+  leading = images.shape[:-3]
+  batch = jnp.asarray(images).astype(jnp.float32).reshape(-1, *images.shape[-3:])
+  if (network.mean, network.deviation) != GRAY_LEVELS:  # whole numbers stay whole
+    mean, deviation = (
+      jnp.asarray(value, jnp.float32).reshape(1, 1, 1, -1)
+      for value in (network.mean, network.deviation)
+    )
+    batch = (batch / 255.0 - mean) / deviation
+  return batch.astype(network.dtype), leading
+
+
+def cast_floats(network: Any, dtype: str) -> Any:
+  """Returns a network with its floating parameters, and its computations, in another dtype."""
+  if dtype not in ("bfloat16", "float16", "float32"):
+    raise ValueError(f"dtype must be 'bfloat16', 'float16' or 'float32', got {dtype!r}.")
+
+  def cast(leaf: Array) -> Array:
+    return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+  return dataclasses.replace(network, params=jax.tree.map(cast, network.params), dtype=dtype)

@@ -25,6 +25,7 @@ from rpfgsm_jax.data.photo_files import (
   open_photo,
 )
 from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.models.embedder import Network
 from rpfgsm_jax.photos.config import PhotoConfig
 from rpfgsm_jax.photos.protector import PhotoProtector
 from rpfgsm_jax.photos.verdict import Verdict
@@ -51,7 +52,7 @@ class ProtectedPhoto:
 
 def protect_photo(
   photo: Source | ArrayLike,
-  classifiers: Sequence[Classifier],
+  classifiers: Sequence[Network],
   config: PhotoConfig | None = None,
   *,
   held_out: Sequence[Classifier] = (),

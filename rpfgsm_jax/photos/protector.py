@@ -21,6 +21,7 @@ from rpfgsm_jax.data.photo_files import Photo, decode_photo, encode_photo
 from rpfgsm_jax.defenses import encoded_bank, shrunk_bank
 from rpfgsm_jax.engine.protector import root_key, watching_memory
 from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.models.embedder import Network
 from rpfgsm_jax.photos import judging
 from rpfgsm_jax.photos.config import PhotoConfig, Size
 from rpfgsm_jax.photos.lift import lift, working_size
@@ -43,7 +44,7 @@ class PhotoProtector:
 
   def __init__(
     self,
-    classifiers: Sequence[Classifier],
+    classifiers: Sequence[Network],
     config: PhotoConfig | None = None,
     *,
     held_out: Sequence[Classifier] = (),
@@ -57,7 +58,7 @@ class PhotoProtector:
     """
     self.config = inputs.config_or_default(config, PhotoConfig)
     own_size = self.config.size == "photo"
-    self._classifiers = inputs.check_classifiers(classifiers, same_size=not own_size)
+    self._classifiers = inputs.check_classifiers(classifiers, same_size=not own_size, mixed=True)
     self._held_out = (held_out,) if isinstance(held_out, Classifier) else tuple(held_out)
     named = {network.name for network in self._classifiers}
     for network in self._held_out:
@@ -67,10 +68,18 @@ class PhotoProtector:
           "one of the classifiers; leave it out of one of them, or give two networks two names: "
           "dataclasses.replace(network, name=…)."
         )
+    # Embedders are attacked, but have no scene to name.
+    self._seen = tuple(each for each in self._classifiers if isinstance(each, Classifier))
+    if not self._seen and not self._held_out:
+      raise ValueError(
+        "classifiers must have one with classes, to judge the photos, got embedders alone; add "
+        "one, or give one as held_out."
+      )
     self._key = root_key(seed)
     self._device, self._judges_known = device, False
     attack = self.config.attack
     if attack.targeted:
+      inputs.check_goal("rp_fgsm", True, None, None, 1, self._classifiers)
       inputs.check_enough_classes(self._classifiers)
     bank, encoding = attack.defenses, self.config.encoding
     if own_size and self.config.shrink is not None:
@@ -259,7 +268,7 @@ class PhotoProtector:
       written = decode_photo(written, photo.path)
     too_large = "judging it does not fit into the device's memory."
     with watching_memory(lambda: too_large), jax.default_device(self._device):
-      return judging.judge_photo(photo.seen(), written, self._classifiers, self._held_out)
+      return judging.judge_photo(photo.seen(), written, self._seen, self._held_out)
 
 
 def _too_large(work: np.ndarray, size: Size) -> str:

@@ -69,7 +69,7 @@ def test_networks_must_agree_and_exist():
     name="odd",
   )
   with pytest.raises(ValueError, match=r"must share one list of classes.*'scene 6' and 'kitchen'"):
-    attack(nets=[NETS[0], odd])
+    attack(nets=[NETS[0], odd], label=1)
   with pytest.raises(ValueError, match=r"at least one Classifier \(K >= 1\), got none"):
     attack(nets=[])
   with pytest.raises(ValueError, match="must be Classifier objects, got str"):

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rpfgsm_jax.attacks.steps import clip_to_ball, cross_entropy, gradient_sign
+from rpfgsm_jax.attacks.goals import cross_entropy
+from rpfgsm_jax.attacks.steps import clip_to_ball, gradient_sign
 
 
 def test_cross_entropy_equals_its_definition():
