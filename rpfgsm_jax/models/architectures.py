@@ -6,10 +6,13 @@ from typing import Any
 from flax import nnx
 
 from rpfgsm_jax.models.alexnet import AlexNet, AlexNetConfig
+from rpfgsm_jax.models.clip import CLIPText, CLIPTextConfig
+from rpfgsm_jax.models.convnext import ConvNeXt, ConvNeXtConfig
 from rpfgsm_jax.models.densenet import DenseNet, DenseNetConfig
 from rpfgsm_jax.models.resnet import ResNet, ResNetConfig
+from rpfgsm_jax.models.vit import ViT, ViTConfig
 
-Config = AlexNetConfig | DenseNetConfig | ResNetConfig
+Config = AlexNetConfig | CLIPTextConfig | ConvNeXtConfig | DenseNetConfig | ResNetConfig | ViTConfig
 
 PAPER: dict[str, Config] = {
   "resnet18": ResNetConfig(),
@@ -21,13 +24,16 @@ PAPER: dict[str, Config] = {
 
 _FAMILIES: dict[str, tuple[type, type]] = {
   "alexnet": (AlexNetConfig, AlexNet),
+  "clip_text": (CLIPTextConfig, CLIPText),
+  "convnext": (ConvNeXtConfig, ConvNeXt),
   "densenet": (DenseNetConfig, DenseNet),
   "resnet": (ResNetConfig, ResNet),
+  "vit": (ViTConfig, ViT),
 }
 
 
 def family(config: Config) -> str:
-  """Returns `"alexnet"`, `"densenet"` or `"resnet"`."""
+  """Returns the name of a config's family, such as `"resnet"`."""
   for name, (config_type, _) in _FAMILIES.items():
     if isinstance(config, config_type):
       return name
