@@ -44,7 +44,7 @@ class Classifier:
     params: any pytree of arrays, handed to `apply`.
     apply: hashable; `apply(params, images) -> logits` for a batch, see `from_function`.
     name: how reports call it.
-    class_names: D names, in the order of the logits.
+    class_names: D names, in the order of the logits; none where these are features.
     image_size: (height, width), pixels.
     mean: of images / 255, a channel; subtracted first.
     deviation: of images / 255, a channel; divided by.
@@ -114,7 +114,8 @@ class Classifier:
 
   def __repr__(self) -> str:
     height, width = self.image_size
-    return f"Classifier({self.name!r}, {len(self.class_names)} classes, {height}x{width})"
+    outputs = f"{len(self.class_names)} classes" if self.class_names else "features"
+    return f"Classifier({self.name!r}, {outputs}, {height}x{width})"
 
   @classmethod
   def from_function(
@@ -137,6 +138,7 @@ class Classifier:
         anew for every new function object.
       params: any pytree of arrays.
       class_names: D names, in the order of the logits; or D itself, for the names "0", "1", ….
+        None of them, `()`: an embedder, whose outputs are features.
       image_size: (height, width) that the network takes, pixels.
       name: how reports call it.
       mean: of images / 255, one value or one a channel.
@@ -153,7 +155,7 @@ class Classifier:
       class_names = range(class_names)
     class_names = tuple(str(each) for each in class_names)
     height, width = (int(side) for side in image_size)
-    if len(class_names) < 2 or len(set(class_names)) != len(class_names):
+    if len(class_names) == 1 or len(set(class_names)) != len(class_names):
       raise ValueError(
         f"class_names must be at least two different names, got {len(class_names)} names, "
         f"{len(set(class_names))} of them different."
@@ -171,6 +173,8 @@ class Classifier:
     )
     image = jax.ShapeDtypeStruct((2, height, width, 3), jnp.float32)
     logits = jax.eval_shape(apply, params, image)
+    if not class_names and logits.ndim == 2:
+      return classifier
     if logits.shape != (2, len(class_names)):
       raise ValueError(
         f"apply must return one logit for each of the {len(class_names)} class names, shape "
