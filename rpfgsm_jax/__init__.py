@@ -32,7 +32,7 @@ from rpfgsm_jax.attacks.steps import AttackResult
 from rpfgsm_jax.attacks.transfer import TransferOptions
 from rpfgsm_jax.engine import OutOfMemoryError, Protector, protect, protect_batches
 from rpfgsm_jax.models.classifier import Classifier
-from rpfgsm_jax.models.weights import available_networks, load_classifier
+from rpfgsm_jax.models.weights import available_networks, load_classifier, load_embedder
 
 __version__ = "0.1.0"
 
@@ -66,6 +66,7 @@ __all__ = [
   "jsma",
   "l_fgsm",
   "load_classifier",
+  "load_embedder",
   "p_fgsm",
   "photos",
   "protect",

@@ -43,10 +43,11 @@ class FeatureHead(nnx.Module):
   def __init__(self, config: Features, widths: Sequence[int], *, rngs: nnx.Rngs):
     self.norm, self.pooling = config.norm, config.pooling
     width = sum(widths[layer] for layer in config.layers) * len(config.pooling.split("+"))
-    self.projection = None
-    if config.projection:
-      self.projection = nnx.Linear(width, config.projection, use_bias=False, rngs=rngs)
-      width = config.projection
+    projected = config.projection or width
+    self.projection = (
+      nnx.Linear(width, projected, use_bias=False, rngs=rngs) if config.projection else None
+    )
+    width = projected
     self.dense = nnx.Linear(width, config.num_classes, rngs=rngs) if config.num_classes else None
 
   def __call__(

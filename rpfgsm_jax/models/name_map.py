@@ -158,7 +158,7 @@ def _names_fit(tensors: Mapping[str, np.ndarray], config: Config) -> bool:
 def _num_classes(tensors: Mapping[str, np.ndarray], config: Config) -> int | None:
   for name, tensor in tensors.items():
     try:
-      if slot_name(name, config) == "head.bias" and tensor.ndim == 1:
+      if slot_name(name, config) in ("head.bias", "head.dense.bias") and tensor.ndim == 1:
         return tensor.shape[0]
     except KeyError:
       continue

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from rpfgsm_jax.models.clip import CLIPTextConfig
 from rpfgsm_jax.models.convnext import ConvNeXtConfig
@@ -11,10 +11,17 @@ from rpfgsm_jax.models.parameters import WeightsError
 from rpfgsm_jax.models.vit import ACTIVATIONS, ViTConfig
 
 Fields = Mapping[str, Any]
+Config = TypeVar("Config", CLIPTextConfig, ConvNeXtConfig, ViTConfig)
 
-_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
-_CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+Normalization = tuple[tuple[float, float, float], tuple[float, float, float]]
+"""Mean and deviation of images / 255, a channel."""
+
+IMAGENET: Normalization = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+HALF: Normalization = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+_CLIP: Normalization = (
+  (0.48145466, 0.4578275, 0.40821073),
+  (0.26862954, 0.26130258, 0.27577711),
+)
 _CLASSIFIER = "ForImageClassification"
 
 
@@ -33,16 +40,18 @@ def image_config(fields: Fields) -> ViTConfig | ConvNeXtConfig:
   if kind not in _FAMILIES:
     raise WeightsError(f"model_type must be one of {sorted(_FAMILIES)}, got {kind!r}.")
   try:
-    return _FAMILIES[kind][0](fields)
-  except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
-    raise WeightsError(f"a {kind} lacks or mistakes a field: {error!r}.") from error
+    return _checked(_FAMILIES[kind][0](fields))
+  except (TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+    if isinstance(error, WeightsError):
+      raise
+    raise WeightsError(f"config.json mistakes a field of a {kind}: {error}.") from error
 
 
 def text_config(fields: Fields) -> CLIPTextConfig:
   """Returns the config of CLIP's text tower."""
-  text = {**fields.get("text_config", {}), **fields.get("text_config_dict", {})}
+  text = _part(fields, "text_config")
   default = CLIPTextConfig()
-  return CLIPTextConfig(
+  config = CLIPTextConfig(
     vocabulary=text.get("vocab_size", default.vocabulary),
     length=text.get("max_position_embeddings", default.length),
     width=text.get("hidden_size", default.width),
@@ -54,6 +63,30 @@ def text_config(fields: Fields) -> CLIPTextConfig:
     projection=fields.get("projection_dim", default.projection),
     end_token=text.get("eos_token_id", default.end_token),
   )
+  try:
+    return _checked(config)
+  except ValueError as error:
+    raise WeightsError(f"config.json mistakes a field of a clip's text_config: {error}.") from error
+
+
+def _part(fields: Fields, name: str) -> dict[str, Any]:
+  """Returns a tower's own fields; older files have them a second time, which then counts."""
+  return {**(fields.get(name) or {}), **(fields.get(f"{name}_dict") or {})}
+
+
+def _checked(config: Config) -> Config:
+  """Returns a config whose numbers are numbers, as large as a network's can be."""
+  for field in dataclasses.fields(config):
+    value = getattr(config, field.name)
+    numbers = value if isinstance(value, tuple) else (value,)
+    if field.type is int or isinstance(value, tuple):
+      if not all(type(each) is int and 0 <= each < 1 << 20 for each in numbers):
+        raise ValueError(f"{field.name} must be made of whole numbers, got {value!r}")
+    elif field.type is float and not isinstance(value, int | float):
+      raise ValueError(f"{field.name} must be a number, got {value!r}")
+  if hasattr(config, "heads") and (config.heads < 1 or config.width % config.heads):
+    raise ValueError(f"width must be a multiple of heads, got {config.width} and {config.heads}")
+  return config
 
 
 def class_names(fields: Fields) -> tuple[str, ...]:
@@ -157,8 +190,7 @@ def _has_registers(fields: Fields) -> bool:
 
 
 def _clip(fields: Fields) -> ViTConfig:
-  image = {**fields.get("vision_config", {}), **fields.get("vision_config_dict", {})}
-  return _clip_image(image, fields.get("projection_dim", 512))
+  return _clip_image(_part(fields, "vision_config"), fields.get("projection_dim", 512))
 
 
 def _clip_image(fields: Fields, projection: int | None = None) -> ViTConfig:
@@ -188,12 +220,12 @@ def _convnext(fields: Fields) -> ConvNeXtConfig:
   )
 
 
-_FAMILIES: dict[str, tuple[Callable[[Fields], ViTConfig | ConvNeXtConfig], tuple]] = {
+_FAMILIES: dict[str, tuple[Callable[[Fields], ViTConfig | ConvNeXtConfig], Normalization]] = {
   "clip": (_clip, _CLIP),
   "clip_vision_model": (_clip_image, _CLIP),
-  "convnext": (_convnext, _IMAGENET),
-  "dinov2": (_dinov2, _IMAGENET),
-  "dinov2_with_registers": (_dinov2, _IMAGENET),
-  "vit": (_vit, _HALF),
+  "convnext": (_convnext, IMAGENET),
+  "dinov2": (_dinov2, IMAGENET),
+  "dinov2_with_registers": (_dinov2, IMAGENET),
+  "vit": (_vit, HALF),
 }
 """model_type -> what makes our config, and (mean, deviation) where no file says them."""

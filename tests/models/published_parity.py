@@ -1,0 +1,80 @@
+"""Our side of the comparison with `oracles.published_models`; no torch here."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from oracles import published_models as theirs
+
+from rpfgsm_jax.models.architectures import Config
+from rpfgsm_jax.models.clip import word_head
+from rpfgsm_jax.models.convnext import ConvNeXtConfig
+from rpfgsm_jax.models.parameters import unflatten
+from rpfgsm_jax.models.vit import ViTConfig
+from rpfgsm_jax.models.weights import load_clip_towers, load_network
+
+_VIT = ViTConfig(
+  patch_size=4,
+  width=8,
+  depth=2,
+  layers=(1,),
+  heads=2,
+  mlp_width=32,
+  layer_scale=False,
+  grid=(4, 4),
+  num_classes=theirs.CLASSES,
+  image_size=(16, 16),
+)
+_CONVNEXT = ConvNeXtConfig(
+  widths=(4, 6, 8, 8), depths=(1, 2, 1, 1), num_classes=theirs.CLASSES, image_size=(40, 32)
+)
+STATE_DICT_CONFIGS: dict[str, Config] = {
+  name: _VIT if name.endswith("vit") else _CONVNEXT for name in theirs.STATE_DICTS
+}
+
+
+def run_module(module: nnx.Module, images: np.ndarray) -> dict[str, np.ndarray]:
+  """Returns every stage's output, and the gradient in gray levels as the oracle defines it."""
+  graph, state = nnx.split(module)
+  names: list[str] = []
+
+  def loss(images, state):
+    mean, deviation = (
+      jnp.asarray(each, jnp.float32).reshape(1, 1, 1, 3) for each in (theirs.MEAN, theirs.DEVIATION)
+    )
+    stages = list(nnx.merge(graph, state).stages((images / 255.0 - mean) / deviation))
+    names[:] = [name for name, _ in stages]
+    logits = stages[-1][1]
+    weights = jnp.asarray(theirs.weighting(logits.shape[-1]))[None]
+    return jnp.sum(logits * weights), [stage for _, stage in stages]
+
+  options = {"xla_llvm_disable_expensive_passes": True}
+  with jax.default_matmul_precision("highest"):
+    (_, outputs), gradient = jax.jit(
+      jax.value_and_grad(loss, has_aux=True), compiler_options=options
+    )(jnp.asarray(images, jnp.float32), state)
+  found = dict(zip(names, map(np.asarray, outputs), strict=True))
+  return found | {"gradient": np.asarray(gradient)}
+
+
+def run_folder(directory, images: np.ndarray) -> dict[str, np.ndarray]:
+  """Returns what the network of a folder makes of images; of CLIP also texts and scores."""
+  network = load_network(directory)
+  found = run_module(unflatten(network.config, network.parameters), images)
+  if network.config.projection == 0:
+    return found
+  clip = load_clip_towers(directory)
+  text = unflatten(clip.text_config, clip.text_parameters)
+  texts = np.asarray(text(jnp.asarray(theirs.TOKENS)))
+  head = word_head(texts, clip.logit_scale)
+  scores = found["logits"] @ head["head.dense.kernel"] + head["head.dense.bias"]
+  return found | {"texts": texts, "scores": scores}
+
+
+def check(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+  """Checks every array: 1e-4 of its norm, of the gradient 1e-3; the latter are the issue's bars."""
+  assert set(expected) <= set(found)
+  for name, value in expected.items():
+    assert found[name].shape == value.shape, name
+    error = np.linalg.norm(found[name].astype(np.float64) - value) / np.linalg.norm(value)
+    assert error <= (1e-3 if name == "gradient" else 1e-4), (name, error)
