@@ -44,6 +44,7 @@ FORBIDDEN_AT_TOP = (
   "safetensors",
   "torch",
   "torchvision",
+  "transformers",
   "matplotlib",
   "ray",
 )

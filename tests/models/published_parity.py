@@ -1,12 +1,18 @@
 """Our side of the comparison with `oracles.published_models`; no torch here."""
 
+import json
+import pathlib
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import safetensors.numpy
 from flax import nnx
 from oracles import published_models as theirs
 
 from rpfgsm_jax.models.architectures import Config
+from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.models.clip import word_head
 from rpfgsm_jax.models.convnext import ConvNeXtConfig
 from rpfgsm_jax.models.parameters import unflatten
@@ -78,3 +84,27 @@ def check(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None
     assert found[name].shape == value.shape, name
     error = np.linalg.norm(found[name].astype(np.float64) - value) / np.linalg.norm(value)
     assert error <= (1e-3 if name == "gradient" else 1e-4), (name, error)
+
+
+def golden(name: str) -> dict[str, np.ndarray]:
+  """Returns a case's stored numbers."""
+  with np.load(theirs.GOLDEN / name / "golden.npz") as file:
+    return dict(file)
+
+
+def change_json(path: pathlib.Path, **changes: object) -> None:
+  """Changes fields of a file; None removes one."""
+  fields = json.loads(path.read_bytes()) | changes
+  path.write_text(json.dumps({k: v for k, v in fields.items() if v is not None}))
+
+
+def change_tensors(path: pathlib.Path, change: Callable[[dict], None]) -> None:
+  """Lets a function change the tensors of a file."""
+  tensors = dict(safetensors.numpy.load_file(path))
+  change(tensors)
+  safetensors.numpy.save_file({n: v.astype(np.float32) for n, v in tensors.items()}, path)
+
+
+def call(net: Classifier, images: np.ndarray) -> np.ndarray:
+  """Returns what a classifier puts out."""
+  return np.asarray(jax.jit(net.__call__)(jnp.asarray(images, jnp.float32)))
