@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
-from rpfgsm_jax.models.layers import layer_norm
+from rpfgsm_jax.models.layers import LayerNorm
 from rpfgsm_jax.models.vit import TransformerBlock
 from rpfgsm_jax.typing import Array
 
@@ -59,7 +59,7 @@ class CLIPText(nnx.Module):
       )
       for _ in range(config.depth)
     )
-    self.norm = layer_norm(width, config.norm_epsilon, rngs=rngs)
+    self.norm = LayerNorm(width, config.norm_epsilon)
     self.projection = nnx.Linear(width, config.projection, use_bias=False, rngs=rngs)
 
   def stages(self, tokens: Array):

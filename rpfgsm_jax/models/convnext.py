@@ -10,7 +10,7 @@ from flax import nnx
 
 from rpfgsm_jax.models.convolution import DepthwiseConv
 from rpfgsm_jax.models.features import FeatureHead, Features
-from rpfgsm_jax.models.layers import Patches, global_average, layer_norm
+from rpfgsm_jax.models.layers import LayerNorm, Patches, global_average
 from rpfgsm_jax.typing import Array
 
 _NORM_EPSILON = 1e-6  # of all norms but the last
@@ -33,7 +33,7 @@ class ConvNeXtBlock(nnx.Module):
 
   def __init__(self, width: int, *, layer_scale: bool, rngs: nnx.Rngs):
     self.conv = DepthwiseConv(width, 7, rngs=rngs)
-    self.norm = layer_norm(width, _NORM_EPSILON, rngs=rngs)
+    self.norm = LayerNorm(width, _NORM_EPSILON)
     self.dense1 = nnx.Linear(width, 4 * width, rngs=rngs)
     self.dense2 = nnx.Linear(4 * width, width, rngs=rngs)
     self.scale = nnx.Param(jnp.full(width, 1e-6)) if layer_scale else None
@@ -51,7 +51,7 @@ class Downsampling(nnx.Module):
   """A norm and a convolution of 2x2 windows that do not overlap."""
 
   def __init__(self, in_features: int, out_features: int, *, rngs: nnx.Rngs):
-    self.norm = layer_norm(in_features, _NORM_EPSILON, rngs=rngs)
+    self.norm = LayerNorm(in_features, _NORM_EPSILON)
     self.conv = Patches(in_features, out_features, 2, rngs=rngs)
 
   def __call__(self, features: Array) -> Array:
@@ -69,7 +69,7 @@ class ConvNeXt(nnx.Module):
   def __init__(self, config: ConvNeXtConfig, *, rngs: nnx.Rngs):
     self.config = config
     self.stem = Patches(3, config.widths[0], config.patch_size, rngs=rngs)
-    self.stem_norm = layer_norm(config.widths[0], _NORM_EPSILON, rngs=rngs)
+    self.stem_norm = LayerNorm(config.widths[0], _NORM_EPSILON)
     downsamplings, layers = [None], []
     for before, after in zip(config.widths[:-1], config.widths[1:], strict=True):
       downsamplings.append(Downsampling(before, after, rngs=rngs))
@@ -77,7 +77,7 @@ class ConvNeXt(nnx.Module):
     for width, depth in zip(config.widths, config.depths, strict=True):
       layers.append(nnx.List(block(width) for _ in range(depth)))
     self.downsamplings, self.layers = nnx.List(downsamplings), nnx.List(layers)
-    self.norm = layer_norm(config.widths[-1], config.norm_epsilon, rngs=rngs)
+    self.norm = LayerNorm(config.widths[-1], config.norm_epsilon)
     self.head = FeatureHead(config, config.widths, rngs=rngs)
 
   def stages(

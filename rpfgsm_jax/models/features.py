@@ -6,12 +6,14 @@ one. Without classes a network puts out these features themselves.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from rpfgsm_jax.models.layers import standardize
 from rpfgsm_jax.typing import Array
 
 NORMS = ("final", "plain", "none")
@@ -54,7 +56,8 @@ class FeatureHead(nnx.Module):
     self, layers: Sequence[tuple[Array, Array]], final: Callable[[Array], Array]
   ) -> Array:
     """Returns logits, or features, of layers' class tokens `(B, C)` and places `(B, P, C)`."""
-    norm = {"final": final, "plain": _standardize, "none": lambda part: part}[self.norm]
+    plain = functools.partial(standardize, epsilon=_PLAIN_EPSILON)
+    norm = {"final": final, "plain": plain, "none": lambda part: part}[self.norm]
     parts = []
     for token, places in layers:
       if "class" in self.pooling:
@@ -67,9 +70,3 @@ class FeatureHead(nnx.Module):
       square = jnp.sum(features * features, axis=-1, keepdims=True)
       features = features * lax.rsqrt(square)
     return features if self.dense is None else self.dense(features)
-
-
-def _standardize(values: Array) -> Array:
-  centered = values - jnp.mean(values, axis=-1, keepdims=True)
-  variance = jnp.mean(centered * centered, axis=-1, keepdims=True)
-  return centered * lax.rsqrt(variance + _PLAIN_EPSILON)

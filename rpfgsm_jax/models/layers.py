@@ -89,9 +89,34 @@ class Patches(nnx.Module):
     return out if self.bias is None else out + self.bias[...][None, None, None]
 
 
-def layer_norm(num_features: int, epsilon: float, *, rngs: nnx.Rngs) -> nnx.LayerNorm:
-  """Returns a layer norm over channels; the variance about the mean, as some channels are large."""
-  return nnx.LayerNorm(num_features, epsilon=epsilon, use_fast_variance=False, rngs=rngs)
+class LayerNorm(nnx.Module):
+  """Mean 0 and variance 1 over the channels of each place, then a scale and a shift a channel.
+
+  Flax's own does not take half precision under strict promotion.
+
+  Args:
+    features: channels.
+    epsilon: added to the variance.
+  """
+
+  def __init__(self, features: int, epsilon: float):
+    self.epsilon = epsilon
+    self.scale, self.bias = nnx.Param(jnp.ones(features)), nnx.Param(jnp.zeros(features))
+
+  def __call__(self, features: Array) -> Array:
+    """Returns the same shape, `(..., C)`."""
+    shape = (1,) * (features.ndim - 1) + (-1,)
+    scale, bias = (each[...].reshape(shape) for each in (self.scale, self.bias))
+    return standardize(features, self.epsilon) * scale + bias
+
+
+def standardize(features: Array, epsilon: float) -> Array:
+  """Returns the channels of each place at mean 0 and variance 1, computed in float32."""
+  values = features.astype(jnp.float32)
+  # About the mean: some channels of trained networks are large.
+  centered = values - jnp.mean(values, axis=-1, keepdims=True)
+  variance = jnp.mean(centered * centered, axis=-1, keepdims=True)
+  return (centered * lax.rsqrt(variance + epsilon)).astype(features.dtype)
 
 
 def max_pool(features: Array, *, padding: int = 0) -> Array:

@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 
 from rpfgsm_jax.models.features import FeatureHead, Features
-from rpfgsm_jax.models.layers import Patches, layer_norm
+from rpfgsm_jax.models.layers import LayerNorm, Patches
 from rpfgsm_jax.typing import Array
 
 ACTIVATIONS = {
@@ -63,7 +63,8 @@ class Attention(nnx.Module):
     query, key, value = (
       project(tokens).reshape(shape) for project in (self.query, self.key, self.value)
     )
-    attended = jax.nn.dot_product_attention(query, key, value, is_causal=causal)
+    with jax.numpy_dtype_promotion("standard"):  # it promotes half precision itself
+      attended = jax.nn.dot_product_attention(query, key, value, is_causal=causal)
     return self.out(attended.reshape(tokens.shape))
 
 
@@ -99,9 +100,9 @@ class TransformerBlock(nnx.Module):
     layer_scale: bool = False,
     rngs: nnx.Rngs,
   ):
-    self.norm1 = layer_norm(width, norm_epsilon, rngs=rngs)
+    self.norm1 = LayerNorm(width, norm_epsilon)
     self.attention = Attention(width, heads, use_bias=qkv_bias, rngs=rngs)
-    self.norm2 = layer_norm(width, norm_epsilon, rngs=rngs)
+    self.norm2 = LayerNorm(width, norm_epsilon)
     self.mlp = MLP(width, mlp_width, activation, gated=gated, rngs=rngs)
     self.scale1, self.scale2 = (
       nnx.Param(jnp.ones(width)) if layer_scale else None for _ in range(2)
@@ -137,9 +138,7 @@ class ViT(nnx.Module):
     self.registers = (
       nnx.Param(normal(rngs.params(), (config.registers, width))) if config.registers else None
     )
-    self.norm_before = (
-      layer_norm(width, config.norm_epsilon, rngs=rngs) if config.norm_before else None
-    )
+    self.norm_before = LayerNorm(width, config.norm_epsilon) if config.norm_before else None
     self.blocks = nnx.List(
       TransformerBlock(
         width,
@@ -154,7 +153,7 @@ class ViT(nnx.Module):
       )
       for _ in range(config.depth)
     )
-    self.norm = layer_norm(width, config.norm_epsilon, rngs=rngs)
+    self.norm = LayerNorm(width, config.norm_epsilon)
     self.head = FeatureHead(config, (width,) * config.depth, rngs=rngs)
 
   def embed(self, images: Array) -> Array:

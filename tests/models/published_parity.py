@@ -15,7 +15,7 @@ from rpfgsm_jax.models.architectures import Config
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.models.clip import word_head
 from rpfgsm_jax.models.convnext import ConvNeXtConfig
-from rpfgsm_jax.models.parameters import unflatten
+from rpfgsm_jax.models.parameters import Network, unflatten
 from rpfgsm_jax.models.vit import ViTConfig
 from rpfgsm_jax.models.weights import load_clip_towers, load_network
 
@@ -63,10 +63,15 @@ def run_module(module: nnx.Module, images: np.ndarray) -> dict[str, np.ndarray]:
   return found | {"gradient": np.asarray(gradient)}
 
 
+def run_network(network: Network, images: np.ndarray) -> dict[str, np.ndarray]:
+  """Returns what `run_module` does, of a network in memory."""
+  return run_module(unflatten(network.config, network.parameters), images)
+
+
 def run_folder(directory, images: np.ndarray) -> dict[str, np.ndarray]:
   """Returns what the network of a folder makes of images; of CLIP also texts and scores."""
   network = load_network(directory)
-  found = run_module(unflatten(network.config, network.parameters), images)
+  found = run_network(network, images)
   if network.config.projection == 0:
     return found
   clip = load_clip_towers(directory)

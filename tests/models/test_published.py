@@ -18,11 +18,11 @@ from models.published_parity import call, change_json, change_tensors, golden
 from oracles import published_models as theirs
 
 import rpfgsm_jax as rp
-from rpfgsm_jax.models import convert, name_map
+from rpfgsm_jax.models import convert, name_map, published_config
 from rpfgsm_jax.models.checkpoint import read_checkpoint
 from rpfgsm_jax.models.clip import CLIPTextConfig
 from rpfgsm_jax.models.convnext import ConvNeXtConfig
-from rpfgsm_jax.models.parameters import WeightsError, unflatten
+from rpfgsm_jax.models.parameters import WeightsError
 from rpfgsm_jax.models.vit import ViTConfig
 from rpfgsm_jax.models.weights import (
   identify_network,
@@ -54,9 +54,40 @@ def test_state_dict_converts(name, tmp_path):
   config = ours.STATE_DICT_CONFIGS[name]
   file = theirs.GOLDEN / name / "state_dict.pth"
   network = convert.convert_checkpoint(file, tmp_path, config, class_names=tuple("abcde"))
-  module = unflatten(config, network.parameters)
-  ours.check(ours.run_module(module, theirs.pictures(*config.image_size)), golden(name))
+  ours.check(ours.run_network(network, theirs.pictures(*config.image_size)), golden(name))
   assert load_network(tmp_path).config == config
+
+
+def test_safetensors_convert_with_another_normalization(tmp_path):
+  name, file = "timm_convnext", tmp_path / "model.safetensors"
+  tensors = read_checkpoint(theirs.GOLDEN / name / "state_dict.pth").tensors
+  safetensors.numpy.save_file(dict(tensors), file)
+  network = convert.convert_checkpoint(
+    file,
+    tmp_path / "net",
+    ours.STATE_DICT_CONFIGS[name],
+    class_names=tuple("abcde"),
+    normalization=published_config.HALF,
+  )
+  ours.check(ours.run_network(network, theirs.pictures(40, 32)), golden(name))
+  assert (network.mean, network.deviation) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def test_text_ends_at_the_highest_token_in_old_configs(folder):
+  directory = folder("clip")
+  text = json.loads((directory / "config.json").read_bytes())["text_config"]
+  change_json(directory / "config.json", text_config=text | {"eos_token_id": 2})
+  found = ours.run_folder(directory, theirs.pictures(*theirs.SIZES["clip"]))
+  ours.check(found, golden("clip"))
+
+
+@pytest.mark.parametrize("name", ["dinov2", "convnext"])
+def test_half_precision(name):
+  net = rp.load_classifier(theirs.GOLDEN / name)
+  images = theirs.pictures(*net.image_size)
+  half, exact = call(net.astype("bfloat16"), images), golden(name)["logits"]
+  assert half.dtype == np.float32
+  assert 1e-5 < np.linalg.norm(half - exact) / np.linalg.norm(exact) < 0.1
 
 
 def test_classifier_of_a_folder():
