@@ -10,7 +10,7 @@ CHROMIUM := $(abspath $(VENV))/chromium
 help:
 	@echo "make demo          protect real photos with the bundled networks and show the effect"
 	@echo "make test          install and run the tests (no torch, no network data)"
-	@echo "make test-oracles  compare with live torch, torchvision, Foolbox, torchattacks (installs them)"
+	@echo "make test-oracles  compare with live torch, torchvision, transformers, Foolbox, … (installs them)"
 	@echo "make test-browser  open the HTML page in headless Chromium (installs it)"
 	@echo "make test-jobs     kill and resume real processes, Ray (installs Ray)"
 	@echo "make test-long     README and guide as printed, real photos, networks, training: minutes"
@@ -28,11 +28,12 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	touch $@
 
-# torchvision goes without its dependencies: its own pin of torch would replace a CPU build. So does
-# torchattacks, which asks for torchvision and an old requests; Foolbox needs the four beside it.
+# torchvision goes without its dependencies: its own pin of torch would replace a CPU build. So do
+# timm, and torchattacks, which asks for torchvision and an old requests; Foolbox needs the four beside it.
 $(VENV)/.installed-oracles: $(VENV)/.installed-test
 	$(RUN) -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps torchvision==0.28.0
+	$(RUN) -m pip install --quiet --disable-pip-version-check transformers==5.24.0
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps torchvision==0.28.0 timm==1.0.31
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps torchattacks==3.5.1 \
 	  foolbox==3.3.4 eagerpy==0.30.0 GitPython==3.2.1 gitdb==4.0.12 smmap==5.0.3
 	touch $@

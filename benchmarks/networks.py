@@ -11,15 +11,19 @@ SEEN = ("resnet18", "resnet50", "alexnet")
 NETWORKS = (*SEEN, "densenet161")
 
 
+_SIZES = architectures.PRESETS | {"vit_s14": architectures.ViTConfig(num_classes=365)}
+
+
 def bundled(name: str) -> rp.Classifier:
   """Returns a bundled network."""
   return rp.load_classifier(f"scenes25/{name}")
 
 
 def full_size(name: str) -> rp.Classifier:
-  """Returns a network of the paper's size, 224 x 224 pixels and 365 classes, random weights."""
+  """Returns a network of full size, 224 x 224 pixels and 365 classes, random weights."""
   with jax.default_device(jax.devices("cpu")[0]):
-    module = architectures.build(architectures.PAPER[name], rngs=nnx.Rngs(NETWORKS.index(name)))
+    seed = list(_SIZES).index(name)
+    module = architectures.build(_SIZES[name], rngs=nnx.Rngs(seed))
   return rp.Classifier.from_module(
     module,
     class_names=places365_class_names(),

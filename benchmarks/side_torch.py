@@ -38,6 +38,8 @@ CHROMA[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66,
 FAMILIES = (("identity", (0,)), ("requantize", range(1, 8)), ("median", (2, 3, 5)))
 FAMILIES += (("jpeg", (25, 50, 75, 100)),)
 
+MODERN = ("vit_s14", "convnext_tiny")
+
 Gradient = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -47,10 +49,12 @@ class TorchNetwork:
   def __init__(self, name: str, device: str, best: bool, dtype: torch.dtype = torch.float32):
     torch.manual_seed(0)
     self.dtype = dtype
-    model = getattr(import_torchvision().models, name)(weights=None, num_classes=365).eval()
+    model = plain_model(name).eval()
     if best:
       fold(model)
-      model = model.requires_grad_(False).to(memory_format=torch.channels_last)
+      model = model.requires_grad_(False)
+      if name not in MODERN:  # whose convolutions take ten times as long with channels last
+        model = model.to(memory_format=torch.channels_last)
     self.model = model.to(device, dtype)
     shape = (1, 3, 1, 1)
     self.mean = torch.tensor(MEAN, device=device).reshape(shape)
@@ -59,6 +63,29 @@ class TorchNetwork:
   def __call__(self, images: torch.Tensor) -> torch.Tensor:
     normalized = (images / 255.0 - self.mean) / self.deviation
     return self.model(normalized.to(self.dtype)).float()
+
+
+def plain_model(name: str) -> torch.nn.Module:
+  """One of torchvision's, or transformers' ViT-S/14 with a head, 365 classes, random weights."""
+  models = import_torchvision().models
+  if name != "vit_s14":
+    return getattr(models, name)(weights=None, num_classes=365)
+  import transformers
+
+  config = transformers.Dinov2Config(
+    hidden_size=384, num_attention_heads=6, image_size=224, num_labels=365
+  )
+  network = transformers.Dinov2ForImageClassification(config)
+
+  class Logits(torch.nn.Module):
+    def __init__(self) -> None:
+      super().__init__()
+      self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+      return self.network(images).logits
+
+  return Logits()
 
 
 def fold(module: torch.nn.Module) -> None:

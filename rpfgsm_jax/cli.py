@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 # Written out so that `rpfgsm --help` needs no JAX; tests compare them with the package's own.
 ARCHITECTURES = ("resnet18", "resnet50", "alexnet", "densenet161")
+PRESETS = (
+  *ARCHITECTURES,
+  *(f"convnext_{size}" for size in ("tiny", "small", "base", "large")),
+  *(f"vit_{size}_patch16" for size in ("small", "base", "large")),
+)
 BUNDLED_NETWORKS = tuple(f"scenes25/{arch}" for arch in ARCHITECTURES)
 
 
@@ -132,7 +137,7 @@ def evaluate(original: pathlib.Path, protected: pathlib.Path, **options: Any) ->
 @cli.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=pathlib.Path))
 @click.option(
-  "--arch", required=True, type=click.Choice(ARCHITECTURES), help="The network that FILE holds."
+  "--arch", required=True, type=click.Choice(PRESETS), help="The network that FILE holds."
 )
 @click.option(
   "--out",
@@ -145,16 +150,27 @@ def evaluate(original: pathlib.Path, protected: pathlib.Path, **options: Any) ->
   type=click.Path(exists=True, dir_okay=False, path_type=pathlib.Path),
   help="Text file with one class name a line, in the order of the logits.  [default: Places365's]",
 )
-def convert(file: pathlib.Path, arch: str, out: pathlib.Path, classes: pathlib.Path | None) -> None:
-  """Converts FILE, a PyTorch checkpoint of torchvision weights, without torch.
+@click.option(
+  "--normalization",
+  type=click.Choice(["imagenet", "half"]),
+  default="imagenet",
+  show_default=True,
+  help="Mean and deviation of its images: ImageNet's, or 0.5 (many of timm's ViTs).",
+)
+def convert(
+  file: pathlib.Path, arch: str, out: pathlib.Path, classes: pathlib.Path | None, normalization: str
+) -> None:
+  """Converts FILE, torchvision's or timm's weights from PyTorch or safetensors, without torch.
 
   No code in FILE is run. Nothing is written unless every weight fits.
   """
   from rpfgsm_jax.models.convert import convert_checkpoint
+  from rpfgsm_jax.models.published_config import HALF, IMAGENET
 
   config, names = _config_and_names(arch, classes)
+  known = {"imagenet": IMAGENET, "half": HALF}[normalization]
   with _reported_failures():
-    network = convert_checkpoint(file, out, config, class_names=names)
+    network = convert_checkpoint(file, out, config, class_names=names, normalization=known)
   count = sum(value.size for value in network.parameters.values())
   click.echo(f"{out}: {arch}, {len(names)} classes, {count:,} numbers")
 
@@ -248,10 +264,10 @@ def _brisque_model() -> "BrisqueModel | None":
 
 def _config_and_names(arch: str, classes: pathlib.Path | None) -> tuple["Config", tuple[str, ...]]:
   from rpfgsm_jax.data.classes import places365_class_names
-  from rpfgsm_jax.models.architectures import PAPER
+  from rpfgsm_jax.models.architectures import PRESETS
 
   if classes is None:
-    return PAPER[arch], places365_class_names()
+    return PRESETS[arch], places365_class_names()
   try:
     lines = atomic.read_text(classes).splitlines()
   except UnicodeDecodeError as error:
@@ -263,7 +279,7 @@ def _config_and_names(arch: str, classes: pathlib.Path | None) -> tuple["Config"
       f"of which {len(set(names))} differ.",
       param_hint="--classes",
     )
-  return dataclasses.replace(PAPER[arch], num_classes=len(names)), names
+  return dataclasses.replace(PRESETS[arch], num_classes=len(names)), names
 
 
 def main() -> None:

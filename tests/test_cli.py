@@ -36,6 +36,7 @@ NARROW = {
 def narrow_networks(monkeypatch, tmp_path):
   for arch, config in NARROW.items():
     monkeypatch.setitem(architectures.PAPER, arch, config)
+    monkeypatch.setitem(architectures.PRESETS, arch, config)
   monkeypatch.setenv("RPFGSM_CACHE", str(tmp_path / "cache"))
 
 
@@ -245,6 +246,7 @@ def test_fetch_knows_one_collection(rpfgsm):
 
 def test_architectures_are_those_of_the_package():
   assert list(cli.ARCHITECTURES) == list(architectures.PAPER)
+  assert list(cli.PRESETS) == list(architectures.PRESETS)
 
 
 def test_help_is_fast_and_failures_show_no_traceback(tmp_path):

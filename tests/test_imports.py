@@ -49,6 +49,7 @@ FORBIDDEN_AT_TOP = (
   "safetensors",
   "torch",
   "torchvision",
+  "transformers",
   "matplotlib",
   "ray",
 )

@@ -13,7 +13,8 @@ from experiments.training.loop import Split, accuracy
 from experiments.training.presets import Run
 from rpfgsm_jax import atomic
 from rpfgsm_jax.data.classes import scenes25_class_names
-from rpfgsm_jax.models.weights import Network, flatten, load_classifier, load_network, save_network
+from rpfgsm_jax.models.parameters import Network, flatten
+from rpfgsm_jax.models.weights import load_classifier, load_network, save_network
 
 DATA_NOTE = (
   "scenes25: photographs of 25 scene classes. Six classes (bathroom, bedroom, dining_room, "

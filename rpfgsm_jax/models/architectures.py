@@ -1,4 +1,4 @@
-"""Which architectures there are: the paper's four by name, and `Config` <-> plain dictionary."""
+"""Which architectures there are: some by name, and `Config` <-> plain dictionary."""
 
 import dataclasses
 from typing import Any
@@ -6,10 +6,13 @@ from typing import Any
 from flax import nnx
 
 from rpfgsm_jax.models.alexnet import AlexNet, AlexNetConfig
+from rpfgsm_jax.models.clip import CLIPText, CLIPTextConfig
+from rpfgsm_jax.models.convnext import ConvNeXt, ConvNeXtConfig
 from rpfgsm_jax.models.densenet import DenseNet, DenseNetConfig
 from rpfgsm_jax.models.resnet import ResNet, ResNetConfig
+from rpfgsm_jax.models.vit import ViT, ViTConfig
 
-Config = AlexNetConfig | DenseNetConfig | ResNetConfig
+Config = AlexNetConfig | CLIPTextConfig | ConvNeXtConfig | DenseNetConfig | ResNetConfig | ViTConfig
 
 PAPER: dict[str, Config] = {
   "resnet18": ResNetConfig(),
@@ -19,15 +22,43 @@ PAPER: dict[str, Config] = {
 }
 """The four networks of the paper: 365 classes, 224 x 224 pixels."""
 
+_PLAIN_VIT = ViTConfig(patch_size=16, layer_scale=False, grid=(14, 14), num_classes=365)
+
+
+def _vit(width: int, heads: int, depth: int = 12) -> ViTConfig:
+  return dataclasses.replace(
+    _PLAIN_VIT, width=width, heads=heads, depth=depth, layers=(depth - 1,), mlp_width=4 * width
+  )
+
+
+def _convnext(width: int, middle: int) -> ConvNeXtConfig:
+  widths = (width, 2 * width, 4 * width, 8 * width)
+  return ConvNeXtConfig(widths=widths, depths=(3, 3, middle, 3), num_classes=365)
+
+
+PRESETS: dict[str, Config] = PAPER | {
+  "convnext_tiny": _convnext(96, 9),
+  "convnext_small": _convnext(96, 27),
+  "convnext_base": _convnext(128, 27),
+  "convnext_large": _convnext(192, 27),
+  "vit_small_patch16": _vit(384, 6),
+  "vit_base_patch16": _vit(768, 12),
+  "vit_large_patch16": _vit(1024, 16, 24),
+}
+"""All that have a name: files of torchvision's and timm's weights say no shape themselves."""
+
 _FAMILIES: dict[str, tuple[type, type]] = {
   "alexnet": (AlexNetConfig, AlexNet),
+  "clip_text": (CLIPTextConfig, CLIPText),
+  "convnext": (ConvNeXtConfig, ConvNeXt),
   "densenet": (DenseNetConfig, DenseNet),
   "resnet": (ResNetConfig, ResNet),
+  "vit": (ViTConfig, ViT),
 }
 
 
 def family(config: Config) -> str:
-  """Returns `"alexnet"`, `"densenet"` or `"resnet"`."""
+  """Returns the name of a config's family, such as `"resnet"`."""
   for name, (config_type, _) in _FAMILIES.items():
     if isinstance(config, config_type):
       return name

@@ -200,21 +200,8 @@ class Classifier:
     Raises:
       ValueError: an argument breaks its rule, see `from_function`.
     """
-    if not isinstance(module, nnx.Module):
-      given = f"the class {module.__name__}" if isinstance(module, type) else type(module).__name__
-      raise ValueError(
-        f"module must be a flax.nnx.Module, made of its class, got {given}; of a Linen module or "
-        "another library's take Classifier.from_function(lambda variables, images: "
-        "module.apply(variables, images), variables, …)."
-      )
-    module = prepare_convolutions(fold_batch_norm(module))
-    module.eval()
-    graph, state = nnx.split(module)
-    leaves, structure = jax.tree.flatten(state)
-    names = tuple(".".join(str(part) for part in path) for path, _ in nnx.to_flat_state(state))
     return cls.from_function(
-      ModuleApply(graph, structure, names),
-      dict(zip(names, leaves, strict=True)),
+      *prepared(module),
       class_names=class_names,
       image_size=image_size,
       name=name,
@@ -318,6 +305,23 @@ class ModuleApply:
 
   def __call__(self, params: dict[str, Array], images: Array) -> Array:
     return self.module(params)(images)
+
+
+def prepared(module: nnx.Module) -> tuple["ModuleApply", dict[str, Array]]:
+  """Returns `apply` and its parameters of a module, left unchanged itself, for inference."""
+  if not isinstance(module, nnx.Module):
+    given = f"the class {module.__name__}" if isinstance(module, type) else type(module).__name__
+    raise ValueError(
+      f"module must be a flax.nnx.Module, made of its class, got {given}; of a Linen module or "
+      "another library's take Classifier.from_function(lambda variables, images: "
+      "module.apply(variables, images), variables, …)."
+    )
+  module = prepare_convolutions(fold_batch_norm(module))
+  module.eval()
+  graph, state = nnx.split(module)
+  leaves, structure = jax.tree.flatten(state)
+  names = tuple(".".join(str(part) for part in path) for path, _ in nnx.to_flat_state(state))
+  return ModuleApply(graph, structure, names), dict(zip(names, leaves, strict=True))
 
 
 def show(network: Any, images: Images) -> tuple[Array, tuple[int, ...]]:

@@ -11,7 +11,10 @@ from rpfgsm_jax.models import architectures
 from rpfgsm_jax.models.architectures import Config
 from rpfgsm_jax.models.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from rpfgsm_jax.models.name_map import map_tensors
-from rpfgsm_jax.models.weights import Network, save_network
+from rpfgsm_jax.models.parameters import Network
+from rpfgsm_jax.models.published_config import IMAGENET, Normalization
+from rpfgsm_jax.models.tensor_files import read_safetensors
+from rpfgsm_jax.models.weights import save_network
 
 
 def convert_checkpoint(
@@ -21,11 +24,13 @@ def convert_checkpoint(
   *,
   class_names: Sequence[str],
   card: dict[str, Any] | None = None,
+  normalization: Normalization = IMAGENET,
 ) -> Network:
-  """Converts a file of torchvision weights and writes the network's folder.
+  """Converts a file of torchvision's or timm's weights and writes the network's folder.
 
-  The images' mean and deviation are torchvision's, which Places365 used as well; the file's name,
-  SHA-256 and plain entries are added to the card. Nothing is written unless all of it fits.
+  A `.safetensors` file is read as such, any other as PyTorch's. The images' mean and deviation are
+  torchvision's unless `normalization` gives others; the file's name, SHA-256 and plain entries are
+  added to the card. Nothing is written unless all of it fits.
   """
   if len(class_names) != config.num_classes or len(set(class_names)) != len(class_names):
     raise ValueError(
@@ -33,7 +38,10 @@ def convert_checkpoint(
       f"{len(class_names)} of which {len(set(class_names))} differ."
     )
   path = pathlib.Path(path)
-  checkpoint = read_checkpoint(path)
+  if path.suffix == ".safetensors":
+    checkpoint = Checkpoint(tensors=read_safetensors(path)[0], entries={})
+  else:
+    checkpoint = read_checkpoint(path)
   try:
     parameters = map_tensors(checkpoint.tensors, config)
   except CheckpointError as error:
@@ -42,6 +50,8 @@ def convert_checkpoint(
     config=config,
     parameters=parameters,
     class_names=tuple(class_names),
+    mean=normalization[0],
+    deviation=normalization[1],
     card={
       "architecture": architectures.family(config),
       **(card or {}),

@@ -7,8 +7,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
-from rpfgsm_jax.models.classifier import Classifier, ModuleApply, cast_floats, show
+from rpfgsm_jax.models.classifier import (
+  Classifier,
+  ModuleApply,
+  cast_floats,
+  prepared,
+  show,
+)
 from rpfgsm_jax.typing import ApplyFn, Array, Images
 
 
@@ -155,6 +162,22 @@ class Embedder:
       if layer.ndim < 2 or layer.shape[0] != 2:
         raise ValueError(f"apply must return features (B, ...), got {layer.shape} for B = 2.")
     return embedder
+
+  @classmethod
+  def from_module(cls, module: nnx.Module, **options: Any) -> "Embedder":
+    """Wraps a `flax.nnx` module that returns features, prepared as by `Classifier.from_module`.
+
+    Args:
+      module: called as `module(images)`; left unchanged.
+      options: those of `from_function`.
+
+    Returns:
+      The embedder, its parameters a flat dictionary of dotted names.
+
+    Raises:
+      ValueError: an argument breaks its rule, see `from_function`.
+    """
+    return cls.from_function(*prepared(module), **options)
 
   @classmethod
   def from_classifier(

@@ -1,4 +1,4 @@
-"""The layers besides convolutions that the three families share, and batch-norm folding.
+"""The layers besides convolutions that families share, and batch-norm folding.
 
 Contract: NHWC float32; every padding is explicit, as in PyTorch. Each block names the
 (convolution, norm) pairs that stand directly behind one another in `folds`; `fold_batch_norm`
@@ -55,6 +55,68 @@ def normalize(norm: nnx.Module | None, features: Array, *, training: bool) -> Ar
   if isinstance(norm, Affine):
     return norm(features)
   return norm(features, use_running_average=not training)
+
+
+class Patches(nnx.Module):
+  """A convolution whose windows touch and do not overlap: one dense layer over them.
+
+  Rows and columns that fill no window are dropped, as in PyTorch.
+
+  Args:
+    in_features: channels in.
+    out_features: channels out.
+    size: side of a window, and stride.
+    use_bias: whether a bias is added.
+    rngs: source of the initial weights.
+  """
+
+  def __init__(
+    self, in_features: int, out_features: int, size: int, *, use_bias: bool = True, rngs: nnx.Rngs
+  ):
+    shape = (size, size, in_features, out_features)
+    self.kernel = nnx.Param(nnx.initializers.lecun_normal()(rngs.params(), shape))
+    self.bias = nnx.Param(jnp.zeros(out_features)) if use_bias else None
+
+  def __call__(self, images: Array) -> Array:
+    """Returns `(B, H / size, W / size, out_features)` of `(B, H, W, in_features)`."""
+    kernel = self.kernel[...]
+    size, _, channels, features = kernel.shape
+    batch, rows, columns = images.shape[0], images.shape[1] // size, images.shape[2] // size
+    images = images[:, : rows * size, : columns * size]
+    windows = images.reshape(batch, rows, size, columns, size, channels).swapaxes(2, 3)
+    windows = windows.reshape(batch, rows, columns, -1)
+    out = windows @ kernel.reshape(-1, features)
+    return out if self.bias is None else out + self.bias[...][None, None, None]
+
+
+class LayerNorm(nnx.Module):
+  """Mean 0 and variance 1 over the channels of each place, then a scale and a shift a channel.
+
+  Flax's own does not take half precision under strict promotion.
+
+  Args:
+    features: channels.
+    epsilon: added to the variance.
+  """
+
+  def __init__(self, features: int, epsilon: float):
+    self.epsilon = epsilon
+    self.scale, self.bias = nnx.Param(jnp.ones(features)), nnx.Param(jnp.zeros(features))
+
+  def __call__(self, features: Array) -> Array:
+    """Returns the same shape, `(..., C)`."""
+    shape = (1,) * (features.ndim - 1) + (-1,)
+    scale, bias = (each[...].reshape(shape) for each in (self.scale, self.bias))
+    return standardize(features, self.epsilon) * scale + bias
+
+
+def standardize(features: Array, epsilon: float) -> Array:
+  """Returns the channels of each place at mean 0 and variance 1, computed in float32."""
+  values = features.astype(jnp.float32)
+  # About the mean: some channels of trained networks are large.
+  centered = values - jnp.mean(values, axis=-1, keepdims=True)
+  variance = jnp.mean(centered * centered, axis=-1, keepdims=True)
+  return (centered * lax.rsqrt(variance + epsilon)).astype(features.dtype)
 
 
 def max_pool(features: Array, *, padding: int = 0) -> Array:

@@ -1,45 +1,40 @@
-"""torchvision's parameter names -> ours: one closed table a family, checked both ways.
+"""Other libraries' parameter names -> ours, by the closed tables of `name_tables`, both ways.
 
-Every rule is an anchored pattern. A tensor that no rule knows, a second tensor for a slot, a slot
-that stays empty, a wrong shape and a number that is not finite are all faults, and all faults are
-reported in one error. The only tensors that may be left over are `num_batches_tracked` counters,
-which say nothing about the function computed. The names that wrappers of networks put before or
-into others are dropped where that is unambiguous.
+A tensor that no rule knows, a second tensor for a slot, a slot that stays empty, a wrong shape and
+a number that is not finite are all faults, and all faults are reported in one error. Tensors may
+only be left over where a rule says that they take no part in what is computed. The names that
+wrappers of networks put before or into others are dropped where that is unambiguous.
 """
 
-import functools
 import itertools
+import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from rpfgsm_jax.models import architectures
 from rpfgsm_jax.models.alexnet import AlexNetConfig
 from rpfgsm_jax.models.architectures import Config
-from rpfgsm_jax.models.densenet import DenseNetConfig
+from rpfgsm_jax.models.name_tables import rules
+from rpfgsm_jax.models.parameters import expected_shapes
 from rpfgsm_jax.models.torch_objects import CheckpointError, escaped
-from rpfgsm_jax.models.weights import expected_shapes
+from rpfgsm_jax.models.transformer_names import PACKED
 
 _MAX_DEPTH = 5  # parts of a prefix under which a network is looked for
-_NORM_LEAVES = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
-_COUNTER = "num_batches_tracked"
 _WRAPPERS = {  # of DataParallel, torch.compile, Lightning, FSDP: no layer is called so
   *("module", "_orig_mod", "_forward_module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 }
 
-Rule = tuple[str, Callable[[re.Match[str]], str | None]]
-"""A pattern for a whole name, and what makes our name of the match (`None`: a counter)."""
-
 
 def slot_name(name: str, config: Config) -> str | None:
-  """Returns our dotted name of a torchvision tensor; None for a counter, KeyError for no tensor.
+  """Returns our dotted name of a tensor; None if it takes no part, KeyError for no tensor of ours.
 
   DenseNet's old `norm.1` is understood; parts such as `module`, of wrappers, say nothing.
   """
   name = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
   matches = [
-    (rule, match) for rule in _rules(config) if (match := re.fullmatch(rule[0], name, re.ASCII))
+    (rule, match) for rule in rules(config) if (match := re.fullmatch(rule[0], name, re.ASCII))
   ]
   if not matches:
     raise KeyError(name)
@@ -57,6 +52,7 @@ def map_tensors(tensors: Mapping[str, np.ndarray], config: Config) -> dict[str, 
   channel last. All faults are named at once: unknown, doubled, missing, mis-shaped, non-finite.
   """
   expected = expected_shapes(config)
+  tensors = _unpack(tensors)
   prefix = _common_prefix(tensors, config)
   filled: dict[str, str] = {}
   parameters: dict[str, np.ndarray] = {}
@@ -75,6 +71,7 @@ def map_tensors(tensors: Mapping[str, np.ndarray], config: Config) -> dict[str, 
       faults.append(f"twice: {shown} and {escaped(filled[slot])} are both {slot}")
     else:
       filled[slot] = name
+      tensor = _without_batch(slot, tensor, expected[slot])
       fault = _fault(tensor, _torch_shape(slot, expected[slot]))
       if fault:
         faults.append(f"{fault[0]}: {shown} {fault[1]}")
@@ -108,6 +105,28 @@ def _is_known(name: str, config: Config) -> bool:
   return True
 
 
+def _unpack(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Returns the tensors, those split that hold several layers' rows behind one another."""
+  unpacked = {}
+  for name, tensor in tensors.items():
+    parts = next((PACKED[end] for end in PACKED if name.endswith(end)), ())
+    if parts and tensor.ndim and len(tensor) % len(parts) == 0:
+      stem, _, leaf = name.replace("proj_", "proj.").rpartition(".")
+      pieces = np.split(tensor, len(parts))
+      unpacked |= {f"{stem}[{part}].{leaf}": one for part, one in zip(parts, pieces, strict=True)}
+    else:
+      unpacked[name] = tensor
+  return unpacked
+
+
+def _without_batch(slot: str, tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+  """Returns vectors and tables of tokens without the sides of length one that libraries add."""
+  if slot.endswith(".kernel") or tensor.size != math.prod(shape):
+    return tensor
+  same = [side for side in tensor.shape if side > 1] == [side for side in shape if side > 1]
+  return tensor.reshape(shape) if same else tensor
+
+
 def _fault(tensor: np.ndarray, shape: tuple[int, ...]) -> tuple[str, str] | None:
   if not np.issubdtype(tensor.dtype, np.floating):
     return "type", f"is {tensor.dtype}, must be floating point"
@@ -130,103 +149,9 @@ def _to_our_layout(slot: str, tensor: np.ndarray, config: Config) -> np.ndarray:
     channels, side = config.widths[-1], config.pool_size
     grid = tensor.reshape(config.hidden, channels, side, side)
     tensor = grid.transpose(0, 2, 3, 1).reshape(tensor.shape)
-  if tensor.ndim == 4:
-    tensor = tensor.transpose(2, 3, 1, 0)
-  elif tensor.ndim == 2:
-    tensor = tensor.T
+  if slot.endswith(".kernel"):
+    tensor = tensor.transpose(2, 3, 1, 0) if tensor.ndim == 4 else tensor.T
   return np.ascontiguousarray(tensor)
-
-
-# ---- the tables ----
-
-
-def _norm(prefix: str, ours: Callable[[re.Match[str]], str]) -> list[Rule]:
-  leaves = "|".join(_NORM_LEAVES)
-  return [
-    (rf"{prefix}\.(?P<leaf>{leaves})", lambda m: f"{ours(m)}.{_NORM_LEAVES[m['leaf']]}"),
-    (rf"{prefix}\.{_COUNTER}", lambda m: None),
-  ]
-
-
-def _conv(prefix: str, ours: Callable[[re.Match[str]], str]) -> Rule:
-  return rf"{prefix}\.weight", lambda m: f"{ours(m)}.kernel"
-
-
-def _with_bias(prefix: str, ours: Callable[[re.Match[str]], str]) -> list[Rule]:
-  return [_conv(prefix, ours), (rf"{prefix}\.bias", lambda m: f"{ours(m)}.bias")]
-
-
-def _below(group: str, m: re.Match[str]) -> int:
-  """Returns the number in a group, counted from zero where torchvision counts from one."""
-  return int(m[group]) - 1
-
-
-_NUMBER = "(?:0|[1-9][0-9]{0,2})"  # without leading zeros: one spelling a number
-_ONE_UP = "[1-9][0-9]{0,2}"
-
-
-def _resnet_rules() -> list[Rule]:
-  block = rf"layer(?P<stage>{_ONE_UP})\.(?P<block>{_NUMBER})"
-
-  def inside(suffix: str) -> Callable[[re.Match[str]], str]:
-    return lambda m: f"layers.{_below('stage', m)}.{m['block']}.{m.expand(suffix)}"
-
-  return [
-    _conv("conv1", lambda m: "stem_conv"),
-    *_norm("bn1", lambda m: "stem_norm"),
-    _conv(rf"{block}\.conv(?P<index>[123])", inside(r"conv\g<index>")),
-    *_norm(rf"{block}\.bn(?P<index>[123])", inside(r"norm\g<index>")),
-    _conv(rf"{block}\.downsample\.0", inside("shortcut_conv")),
-    *_norm(rf"{block}\.downsample\.1", inside("shortcut_norm")),
-    *_with_bias("fc", lambda m: "head"),
-  ]
-
-
-def _densenet_rules(config: DenseNetConfig) -> list[Rule]:
-  layer = rf"features\.denseblock(?P<stage>{_ONE_UP})\.denselayer(?P<layer>{_ONE_UP})"
-  transition = rf"features\.transition(?P<stage>{_ONE_UP})"
-
-  def inside(kind: str) -> Callable[[re.Match[str]], str]:
-    return lambda m: f"blocks.{_below('stage', m)}.{_below('layer', m)}.{kind}{m['index']}"
-
-  def between(kind: str) -> Callable[[re.Match[str]], str]:
-    return lambda m: f"transitions.{_below('stage', m)}.{kind}"
-
-  return [
-    _conv(r"features\.conv0", lambda m: "stem_conv"),
-    *_norm(r"features\.norm0", lambda m: "stem_norm"),
-    # Until 2018 these were `norm.1`, `conv.2`.
-    _conv(rf"{layer}\.conv\.?(?P<index>[12])", inside("conv")),
-    *_norm(rf"{layer}\.norm\.?(?P<index>[12])", inside("norm")),
-    _conv(rf"{transition}\.conv", between("conv")),
-    *_norm(rf"{transition}\.norm", between("norm")),
-    *_norm(rf"features\.norm{len(config.stage_sizes) + 1}", lambda m: "final_norm"),
-    *_with_bias("classifier", lambda m: "head"),
-  ]
-
-
-_ALEXNET_CONVOLUTIONS = {"0": "conv1", "3": "conv2", "6": "conv3", "8": "conv4", "10": "conv5"}
-_ALEXNET_DENSE = {"1": "dense1", "4": "dense2", "6": "head"}
-
-
-def _alexnet_rules() -> list[Rule]:
-  return [
-    *_with_bias(
-      rf"features\.(?P<place>{'|'.join(_ALEXNET_CONVOLUTIONS)})",
-      lambda m: _ALEXNET_CONVOLUTIONS[m["place"]],
-    ),
-    *_with_bias(
-      rf"classifier\.(?P<place>{'|'.join(_ALEXNET_DENSE)})",
-      lambda m: _ALEXNET_DENSE[m["place"]],
-    ),
-  ]
-
-
-@functools.cache
-def _rules(config: Config) -> list[Rule]:
-  if isinstance(config, AlexNetConfig):
-    return _alexnet_rules()
-  return _densenet_rules(config) if isinstance(config, DenseNetConfig) else _resnet_rules()
 
 
 # ---- what to say when it does not fit ----
@@ -283,7 +208,7 @@ def _names_fit(names: Iterable[str], config: Config) -> bool:
 def _num_classes(tensors: Mapping[str, np.ndarray], config: Config) -> int | None:
   for name, tensor in tensors.items():
     try:
-      if slot_name(name, config) == "head.bias" and tensor.ndim == 1:
+      if slot_name(name, config) in ("head.bias", "head.dense.bias") and tensor.ndim == 1:
         return tensor.shape[0]
     except KeyError:
       continue

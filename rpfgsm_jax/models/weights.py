@@ -1,12 +1,10 @@
 """Networks on disk: a folder with `model.safetensors` and `config.json`, and names -> folders.
 
-The file holds the unfolded network under the dotted names of its modules, so that it can be trained
-further; folding happens when a `Classifier` is made. Strict both ways: a missing, unknown,
-mis-shaped or non-finite tensor is an error, and all faults are reported at once.
+Our file holds the unfolded network under the dotted names of its modules, so that it can be trained
+further; folding happens when a `Classifier` is made. Folders that transformers wrote are read too.
 """
 
 import contextlib
-import dataclasses
 import difflib
 import functools
 import hashlib
@@ -14,17 +12,32 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-from flax import nnx
 
 from rpfgsm_jax import atomic
 from rpfgsm_jax.models import architectures
 from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.models.embedder import Embedder
+from rpfgsm_jax.models.heads import feature_config, head_files
 from rpfgsm_jax.models.kinds import MODERN_FAMILIES
+from rpfgsm_jax.models.parameters import (
+  Network,
+  WeightsError,
+  check_parameters,
+  expected_shapes,
+  unflatten,
+)
+from rpfgsm_jax.models.published import (
+  CLIP,
+  is_published,
+  load_clip_folder,
+  load_published,
+  published_files,
+)
+from rpfgsm_jax.models.published_config import class_names
 from rpfgsm_jax.user_folders import user_folder
 
 FORMAT = 1
@@ -35,90 +48,9 @@ _WEIGHTS_NAME = re.compile(r"model(-[0-9a-f]{16})?\.safetensors")
 BUNDLED = pathlib.Path(__file__).resolve().parents[1] / "bundled"
 
 
-class WeightsError(ValueError):
-  """A network on disk that cannot be used; the message says which file and why."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Network:
-  """What one folder holds.
-
-  Attributes:
-    config: the architecture's shape.
-    parameters: dotted name -> float32 array; batch statistics included.
-    class_names: in the order of the logits.
-    mean: of images / 255, a channel.
-    deviation: of images / 255, a channel.
-    card: facts for people (source, command, accuracy); anything JSON can hold.
-  """
-
-  config: architectures.Config
-  parameters: dict[str, np.ndarray]
-  class_names: tuple[str, ...]
-  mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-  deviation: tuple[float, float, float] = (0.229, 0.224, 0.225)
-  card: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-
 def cache_directory() -> pathlib.Path | None:
   """Returns the user's folder for fetched weights; None where there is no home to have it in."""
   return user_folder("cache", "RPFGSM_CACHE")
-
-
-def flatten(module: nnx.Module) -> dict[str, np.ndarray]:
-  """Returns a module's parameters and batch statistics by dotted name, as NumPy arrays."""
-  state = nnx.to_flat_state(nnx.state(module, nnx.Any(nnx.Param, nnx.BatchStat)))
-  return {_dotted(path): np.asarray(variable[...]) for path, variable in state}
-
-
-def expected_shapes(config: architectures.Config) -> dict[str, tuple[int, ...]]:
-  """Returns the shape of every tensor of an architecture by dotted name; computes nothing."""
-  state = nnx.state(_outline(config), nnx.Any(nnx.Param, nnx.BatchStat))
-  return {_dotted(path): tuple(leaf.shape) for path, leaf in nnx.to_flat_state(state)}
-
-
-def unflatten(config: architectures.Config, parameters: dict[str, np.ndarray]) -> nnx.Module:
-  """Returns the network of `config` with these parameters; the inverse of `flatten`."""
-  check_parameters(config, parameters)
-  graph, state = nnx.split(_outline(config))
-  leaves = {
-    path: variable.replace(jax.device_put(np.asarray(parameters[_dotted(path)], np.float32)))
-    for path, variable in nnx.to_flat_state(state)
-  }
-  return nnx.merge(graph, nnx.from_flat_state(leaves))
-
-
-class _ConstantKeys:
-  """Stands in for `nnx.Rngs` when nothing is drawn; its counters make tracing quadratic."""
-
-  def params(self) -> jax.Array:
-    return jax.random.key(0)
-
-
-@functools.lru_cache(maxsize=32)
-def _outline(config: architectures.Config) -> nnx.Module:
-  # A network without numbers; tracing a deep one takes seconds, and loading needs it twice.
-  return nnx.eval_shape(lambda: architectures.build(config, rngs=_ConstantKeys()))
-
-
-def check_parameters(config: architectures.Config, parameters: dict[str, np.ndarray]) -> None:
-  """Checks names, shapes and finiteness of a network's tensors, all at once."""
-  expected = expected_shapes(config)
-  faults = [
-    f"missing: {name} {shape}" for name, shape in expected.items() if name not in parameters
-  ]
-  for name, value in parameters.items():
-    if name not in expected:
-      faults.append(f"unknown: {name} {value.shape}")
-    elif tuple(value.shape) != expected[name]:
-      faults.append(f"shape: {name} is {value.shape}, must be {expected[name]}")
-    elif not np.all(np.isfinite(np.asarray(value, np.float32))):
-      faults.append(f"not finite: {name}")
-  if faults:
-    raise WeightsError(
-      f"parameters do not fit a {architectures.family(config)} of this config, "
-      f"{len(faults)} faults:\n  " + "\n  ".join(faults)
-    )
 
 
 def save_network(directory: str | os.PathLike, network: Network, *, dtype: str = "float32") -> None:
@@ -165,11 +97,13 @@ def save_network(directory: str | os.PathLike, network: Network, *, dtype: str =
 
 
 def load_network(directory: str | os.PathLike) -> Network:
-  """Reads a folder that `save_network` wrote."""
+  """Reads a folder that `save_network` or transformers wrote."""
   import safetensors.numpy
 
   directory = pathlib.Path(directory)
   description = _read_description(directory)
+  if is_published(description):
+    return load_published(directory, description)
   weights = directory / description.get("weights", WEIGHTS_FILE)
   payload = weights.read_bytes()
   if hashlib.sha256(payload).hexdigest() != description["sha256"]:
@@ -212,8 +146,12 @@ def fetched_modern() -> tuple[str, ...]:
     if not folder.is_relative_to(BUNDLED):
       with contextlib.suppress(WeightsError):  # an unusable one is named when it is asked for
         description = _read_description(folder)
-        modern = description.get("config", {}).get("family") in MODERN_FAMILIES
-        found += [name] if modern and description.get("class_names") else []
+        if is_published(description):
+          usable = class_names(description) or head_files(folder)
+        else:
+          modern = description.get("config", {}).get("family") in MODERN_FAMILIES
+          usable = modern and description.get("class_names")
+        found += [name] if usable else []
   return tuple(found)
 
 
@@ -222,30 +160,89 @@ def load_classifier(name: str | os.PathLike) -> Classifier:
 
   Args:
     name: `"scenes25/resnet18"`, `"places365/…"` (after `rpfgsm weights fetch places365`), or a
-      folder that `rpfgsm convert` or `save_network` wrote.
+      folder: one that `rpfgsm convert` or `save_network` wrote, or one with the `config.json` and
+      `model.safetensors` of a ViT, DINOv2 or ConvNeXt as transformers writes them.
 
   Returns:
     The classifier, batch-norms folded.
 
   Raises:
-    WeightsError: no such network (the nearest names are suggested), or its files are unusable.
+    WeightsError: no such network (the nearest names are suggested), its files are unusable, or it
+      has no classes.
   """
-  networks = available_networks()
-  directory = networks.get(os.fspath(name))
-  if directory is None:
-    directory = pathlib.Path(name)
-    if not os.fspath(name) or not directory.is_dir():  # "" would be the current folder
-      raise WeightsError(_unknown_name(os.fspath(name), networks))
-  network = load_network(directory)
+  network = load_network(_folder(name))
+  if not network.class_names:
+    raise WeightsError(
+      f"{os.fspath(name)} has no classes, only features: put a head beside it "
+      "(docs/NETWORKS.md), name classes in words if it is a CLIP, or call load_embedder."
+    )
+  return as_classifier(network, os.fspath(name))
+
+
+def load_embedder(
+  name: str | os.PathLike,
+  *,
+  layers: Sequence[int] | None = None,
+  norm: str | None = None,
+  pooling: str | None = None,
+) -> Embedder:
+  """Returns the features of a ViT, CLIP or ConvNeXt as an embedder.
+
+  Args:
+    name: as of `load_classifier`; the network need not have classes.
+    layers: whose features are put out, one behind the other, counted from 0: blocks of a ViT,
+      stages of a ConvNeXt. None: what the network's own head reads, or, of a backbone, its last.
+    norm: "final", the network's last norm; "plain", each place to mean 0 and variance 1; "none".
+    pooling: "class", the class token (of a ConvNeXt the mean); "mean" over places; "class+mean".
+
+  Returns:
+    The embedder; the layers' features stand in one vector. With none of the options those of a CLIP
+    are projected.
+
+  Raises:
+    WeightsError: as of `load_classifier`, or the network has no such features.
+  """
+  network = load_network(_folder(name))
+  projected = (layers, norm, pooling) == (None,) * 3 and bool(
+    getattr(network.config, "projection", 0)
+  )
+  config = feature_config(network.config, layers, norm, pooling, projected)
+  shapes = expected_shapes(config)
+  backbone = {key: value for key, value in network.parameters.items() if key in shapes}
+  return Embedder.from_module(
+    unflatten(config, backbone),
+    image_size=config.image_size,
+    name=os.fspath(name),
+    mean=network.mean,
+    deviation=network.deviation,
+  )
+
+
+def load_clip_towers(name: str | os.PathLike) -> CLIP:
+  """Reads both towers of a CLIP's folder."""
+  directory = _folder(name)
+  return load_clip_folder(directory, _read_description(directory))
+
+
+def as_classifier(network: Network, name: str) -> Classifier:
+  """Returns a network in memory ready for use."""
   return Classifier.from_module(
     unflatten(network.config, network.parameters),
     class_names=network.class_names,
     image_size=network.config.image_size,
-    name=os.fspath(name),
+    name=name,
     mean=network.mean,
     deviation=network.deviation,
     family=architectures.family(network.config),
   )
+
+
+def _folder(name: str | os.PathLike) -> pathlib.Path:
+  networks = available_networks()
+  directory = networks.get(os.fspath(name), pathlib.Path(name))
+  if not os.fspath(name) or not directory.is_dir():  # "" would be the current folder
+    raise WeightsError(_unknown_name(os.fspath(name), networks))
+  return directory
 
 
 class NetworkIdentity(NamedTuple):
@@ -268,12 +265,25 @@ def identify_network(name: str) -> NetworkIdentity:
   try:
     description = json.loads((folder / CONFIG_FILE).read_bytes())
     described = {key: value for key, value in description.items() if key not in _NOT_NUMBERS}
+    if is_published(described):
+      described["files"] = {file.name: _digest(file) for file in published_files(folder)}
   except (OSError, ValueError, AttributeError) as error:
     raise WeightsError(
       f"must hold a network of ours, got {folder} ({error}); convert or fetch it again."
     ) from error
   content = json.dumps(described, sort_keys=True).encode()
   return NetworkIdentity(name, hashlib.sha256(content).hexdigest())
+
+
+def _digest(path: pathlib.Path) -> str:
+  status = path.stat()
+  return _digest_of(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _digest_of(path: pathlib.Path, size: int, modified: int) -> str:
+  with path.open("rb") as file:  # gigabytes, and asked for several times in a run
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_description(directory: pathlib.Path) -> dict[str, Any]:
@@ -284,8 +294,12 @@ def _read_description(directory: pathlib.Path) -> dict[str, Any]:
     description = json.loads(path.read_bytes())
   except ValueError as error:
     raise WeightsError(f"{path} is not JSON: {error}") from error
+  if isinstance(description, dict) and is_published(description):
+    return description
   if not isinstance(description, dict) or description.get("format") != FORMAT:
-    raise WeightsError(f"{path} must have format {FORMAT}.")
+    raise WeightsError(
+      f"{path} must have format {FORMAT}, or the model_type of a network of transformers."
+    )
   needed = {"config", "class_names", "mean", "deviation", "sha256", "card"}
   if needed - set(description):
     raise WeightsError(f"{path} lacks {sorted(needed - set(description))}.")
@@ -307,7 +321,3 @@ def _unknown_name(name: str, networks: Iterable[str]) -> str:
     else ""
   )
   return f"name must be a known network or a folder, got {name!r}; {suggestion}{fetch}"
-
-
-def _dotted(path: tuple) -> str:
-  return ".".join(str(part) for part in path)

@@ -15,10 +15,10 @@ from experiments import train_zoo
 from experiments.training import augment, checkpoints, data, fast_cpu, loop, presets, zoo
 from rpfgsm_jax.models import layers
 from rpfgsm_jax.models.architectures import build
+from rpfgsm_jax.models.parameters import flatten
 from rpfgsm_jax.models.resnet import ResNetConfig
 from rpfgsm_jax.models.weights import (
   Network,
-  flatten,
   load_classifier,
   load_network,
   save_network,

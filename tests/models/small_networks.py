@@ -5,8 +5,8 @@ from oracles.torchvision_models import numpy_state_dict
 
 from rpfgsm_jax.models.alexnet import AlexNetConfig
 from rpfgsm_jax.models.densenet import DenseNetConfig
+from rpfgsm_jax.models.parameters import expected_shapes
 from rpfgsm_jax.models.resnet import ResNetConfig
-from rpfgsm_jax.models.weights import expected_shapes
 
 SIZE = (44, 36)  # (height, width): lopsided
 CONFIGS = {

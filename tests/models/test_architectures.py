@@ -13,7 +13,7 @@ from oracles import parity
 
 from rpfgsm_jax.models import architectures
 from rpfgsm_jax.models.architectures import PAPER, build, config_from_dict, config_to_dict, family
-from rpfgsm_jax.models.weights import expected_shapes
+from rpfgsm_jax.models.parameters import expected_shapes
 
 # https://docs.pytorch.org/vision/stable/models.html, "Params" of the 1000-class networks.
 PUBLISHED = {
@@ -53,7 +53,7 @@ def test_family_names():
 @pytest.mark.parametrize(
   ("change", "says"),
   [
-    ({"family": "vgg"}, r"family must be one of \['alexnet', 'densenet', 'resnet'\], got 'vgg'"),
+    ({"family": "vgg"}, r"family must be one of \['alexnet', 'clip_text', .*'vit'\], got 'vgg'"),
     ({"depth": 3}, r"missing \[\], unknown \['depth'\]"),
     ({"width": None}, r"missing \['width'\], unknown \[\]"),
   ],

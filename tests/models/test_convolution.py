@@ -109,3 +109,25 @@ def test_only_convolutions_of_ours_are_prepared_and_the_network_stays():
   assert type(prepared.foreign) is nnx.Conv
   assert type(network.own[0]) is nnx.Conv
   np.testing.assert_array_equal(prepared(images), network(images))
+
+
+@pytest.mark.parametrize("size", [3, 7])
+def test_depthwise_convolution_and_both_its_gradients(size):
+  draw = np.random.default_rng(size).normal
+  images = jnp.asarray(draw(size=(2, 9, 6, 5)), jnp.float32)
+  layer = convolution.DepthwiseConv(5, size, rngs=nnx.Rngs(1))
+  weights = jnp.asarray(draw(size=images.shape), jnp.float32)
+
+  def plain(images, kernel):
+    margin = (size // 2, size // 2)
+    axes = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(
+      images, kernel, (1, 1), (margin, margin), dimension_numbers=axes, feature_group_count=5
+    )
+
+  kernel = layer.kernel[...]
+  found, pull = jax.vjp(convolution._depthwise, images, kernel)
+  expected, reference = jax.vjp(plain, images, kernel)
+  np.testing.assert_allclose(layer(images), expected, rtol=1e-5, atol=1e-5)  # the bias is zero
+  for ours, theirs in zip((found, *pull(weights)), (expected, *reference(weights)), strict=True):
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)

@@ -14,8 +14,8 @@ from rpfgsm_jax.models.architectures import PAPER
 from rpfgsm_jax.models.checkpoint import CheckpointError
 from rpfgsm_jax.models.densenet import DenseNetConfig
 from rpfgsm_jax.models.name_map import map_tensors, slot_name
+from rpfgsm_jax.models.parameters import expected_shapes
 from rpfgsm_jax.models.resnet import ResNetConfig
-from rpfgsm_jax.models.weights import expected_shapes
 
 NARROW = {
   "resnet18": ResNetConfig(width=4, stage_sizes=(1, 2), num_classes=7),
@@ -62,12 +62,12 @@ def test_every_rule_is_used_and_no_two_overlap(arch):
   for name in dict.fromkeys(names):
     matching = [
       index
-      for index, (pattern, _) in enumerate(name_map._rules(config))
+      for index, (pattern, _) in enumerate(name_map.rules(config))
       if re.fullmatch(pattern, name)
     ]
     assert len(matching) == 1, (name, matching)
     used.update(matching)
-  assert set(used) == set(range(len(name_map._rules(config))))
+  assert set(used) == set(range(len(name_map.rules(config))))
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,8 @@ def test_patterns_are_anchored_and_closed(arch, name):
 
 
 def test_two_matching_rules_are_an_error(monkeypatch):
-  rules = name_map._rules(PAPER["resnet18"])
-  monkeypatch.setattr(name_map, "_rules", lambda config: [*rules, (".*", lambda m: "anything")])
+  rules = name_map.rules(PAPER["resnet18"])
+  monkeypatch.setattr(name_map, "rules", lambda config: [*rules, (".*", lambda m: "anything")])
   with pytest.raises(CheckpointError, match="matches 2 rules"):
     slot_name("fc.bias", PAPER["resnet18"])
 

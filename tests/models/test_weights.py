@@ -10,6 +10,7 @@ import pytest
 from models.small_networks import CLASS_NAMES, CONFIGS, parameters
 
 from rpfgsm_jax.models import weights
+from rpfgsm_jax.models.parameters import flatten
 from rpfgsm_jax.models.weights import (
   CONFIG_FILE,
   WEIGHTS_FILE,
@@ -17,7 +18,6 @@ from rpfgsm_jax.models.weights import (
   WeightsError,
   available_networks,
   check_parameters,
-  flatten,
   load_classifier,
   load_network,
   save_network,
