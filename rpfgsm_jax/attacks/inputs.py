@@ -54,11 +54,6 @@ def check_classifiers(
         "use load_classifier or Classifier.from_function."
       )
   first = classifiers[0]
-  if not first.class_names:
-    raise ValueError(
-      f"classifiers must have classes, got {first.name}, which puts out features; "
-      "use a network of load_classifier."
-    )
   for other in classifiers[1:]:
     if same_size and other.image_size != first.image_size:
       raise ValueError(

@@ -9,13 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rpfgsm_jax.models.classifier import (
-  Classifier,
-  ModuleApply,
-  cast_floats,
-  prepared,
-  show,
-)
+from rpfgsm_jax.models.classifier import Classifier, cast_floats, show
+from rpfgsm_jax.models.module_apply import ModuleApply, prepared
 from rpfgsm_jax.typing import ApplyFn, Array, Images
 
 
@@ -70,13 +65,24 @@ class Embedder:
     Raises:
       ValueError: (H, W) is not `image_size`, or there is no channel axis.
     """
+    return tuple(map(_unit, self.features(images)))
+
+  def features(self, images: Images) -> tuple[Array, ...]:
+    """Returns the features of each layer as they are, for heads to be fitted on them.
+
+    Args:
+      images: as in `__call__`.
+
+    Returns:
+      For each layer `(..., F)` float32.
+
+    Raises:
+      ValueError: see `__call__`.
+    """
     batch, leading = show(self, images)
     features = self.apply(self.params, batch)
     layers = features if isinstance(features, tuple | list) else (features,)
-    return tuple(
-      _unit(layer.astype(jnp.float32).reshape(len(layer), -1)).reshape(*leading, -1)
-      for layer in layers
-    )
+    return tuple(layer.astype(jnp.float32).reshape(*leading, -1) for layer in layers)
 
   def similarity(self, images: Images, others: Images) -> Array:
     """Returns the cosine of the features of two images, averaged over the layers.
@@ -164,12 +170,25 @@ class Embedder:
     return embedder
 
   @classmethod
-  def from_module(cls, module: nnx.Module, **options: Any) -> "Embedder":
+  def from_module(
+    cls,
+    module: nnx.Module,
+    *,
+    image_size: tuple[int, int],
+    name: str = "custom",
+    threshold: float = 0.5,
+    mean: Sequence[float] = (0.0,),
+    deviation: Sequence[float] = (1.0 / 255.0,),
+  ) -> "Embedder":
     """Wraps a `flax.nnx` module that returns features, prepared as by `Classifier.from_module`.
 
     Args:
       module: called as `module(images)`; left unchanged.
-      options: those of `from_function`.
+      image_size: see `from_function`.
+      name: see `from_function`.
+      threshold: see the attribute.
+      mean: see `from_function`.
+      deviation: see `from_function`.
 
     Returns:
       The embedder, its parameters a flat dictionary of dotted names.
@@ -177,7 +196,14 @@ class Embedder:
     Raises:
       ValueError: an argument breaks its rule, see `from_function`.
     """
-    return cls.from_function(*prepared(module), **options)
+    return cls.from_function(
+      *prepared(module),
+      image_size=image_size,
+      name=name,
+      threshold=threshold,
+      mean=mean,
+      deviation=deviation,
+    )
 
   @classmethod
   def from_classifier(
