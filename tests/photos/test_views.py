@@ -123,7 +123,7 @@ def test_equal_views_are_compiled_once():
     return images.mean(axis=(1, 2)) * params["scale"]
 
   network = Classifier.from_function(
-    apply, {"scale": jnp.float32(1)}, class_names="rgb", image_size=(8, 6)
+    apply, {"scale": jnp.float32(1)}, class_names=tuple("rgb"), image_size=(8, 6)
   )
   ask = jax.jit(lambda view, images: view(images))
   photo = np.zeros((1, 20, 30, 3), np.uint8)
