@@ -308,20 +308,28 @@ def test_a_page_that_cannot_be_written_is_found_out_before_the_photos(rpfgsm, al
 # Interrupted between the first photo and the last, by a real signal to a real process, whose device
 # never finishes the second photo.
 INTERRUPTED = """
-import sys, threading
+import contextlib, sys, threading
 import toy_classifiers as toys
 from jobs.fake_protector import FakePhotoProtector
 from rpfgsm_jax import cli
 from rpfgsm_jax.jobs import engines
 
-real, photos = FakePhotoProtector.attack_together, []
+real, photos, counted = FakePhotoProtector.attack_together, [], threading.Event()
+real_run = engines.LocalEngine.run
 def attack(self, *arguments, **options):
   photos.append(arguments)
   if len(photos) > 1:
+    counted.wait()
     print("waiting", flush=True)
     threading.Event().wait()
   return real(self, *arguments, **options)
+def run(self, *arguments):
+  with contextlib.closing(real_run(self, *arguments)) as outcomes:
+    for outcome in outcomes:
+      yield outcome
+      counted.set()  # who asks for the next photo has counted this one
 FakePhotoProtector.attack_together = attack
+engines.LocalEngine.run = run
 engines.PhotoProtector = FakePhotoProtector
 engines.load_classifier = lambda name: toys.linear(1, name=name)
 sys.argv = ["rpfgsm", "protect", *sys.argv[1:]]
