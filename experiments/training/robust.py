@@ -1,7 +1,7 @@
 """Views moved against the network in training: one gradient step from a random start in a ball.
 
-Training on them makes a network robust to small changes, and an attack on a robust network carries
-over further to others (Springer et al., "A little robustness goes a long way", NeurIPS 2021). The
+Training on them makes a network robust to small changes; attacks on robust networks were found to
+carry over further (Springer et al., "A little robustness goes a long way", NeurIPS 2021). The
 step is that of Wong et al., "Fast is better than free", ICLR 2020, as long as the radius.
 """
 
