@@ -6,8 +6,17 @@ python experiments/train_zoo.py --data scenes25 --networks resnet18,alexnet --ou
 
 `small` (128 px, reduced width) takes about half an hour a network on two CPU cores; `full` (224 px,
 the paper's architectures) wants a GPU; `tune` goes on from `--init DIR`, at 112 and 128 px and a
-low learning rate. A stopped run goes on with `--resume`. Each network is
-written to `--out/NAME` as soon as it is usable and overwritten when it gets better.
+low learning rate. `--width` and `--size` change a preset's network. A stopped run goes on with
+`--resume`. Each network is written to `--out/NAME` as soon as it is usable and overwritten when it
+gets better; NAME is the network's and what was changed, as in `resnet18-size160-robust4`.
+
+Networks made to be attacked: `--robust 4` trains on views that one signed gradient step from a
+random start has moved by up to 4 gray levels of 255. It tunes the bundled network, unless `--init`
+or another preset says otherwise:
+
+```
+python experiments/train_zoo.py --data scenes25 --networks resnet18 --robust 4 --out weights/
+```
 """
 
 import argparse
@@ -27,11 +36,22 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
   parser.add_argument("--data", type=pathlib.Path, required=True, help="DIR/{train,val}/CLASS/*")
   parser.add_argument("--out", type=pathlib.Path, required=True, help="one folder a network")
   parser.add_argument("--networks", default=",".join(NAMES), help="names, with commas between")
-  parser.add_argument("--preset", default="small", help="small, full or tune")
+  parser.add_argument("--preset", help="small, full or tune (default: small; if robust, tune)")
   parser.add_argument(
-    "--init", type=pathlib.Path, help="start from DIR/NAME, networks of the same shape; for tune"
-  )
+    "--init", type=pathlib.Path,
+    help="start from DIR/NAME, networks of the same shape, or from DIR itself; for tune",
+  )  # fmt: skip
   parser.add_argument("--epochs", type=int, help="instead of the preset's")
+  parser.add_argument("--width", type=int, help="instead of the preset's; ResNets only")
+  parser.add_argument("--size", type=int, help="pixels a side, instead of the preset's; all views")
+  parser.add_argument(
+    "--robust", type=float, metavar="LEVELS",
+    help="train on views moved against the network by up to LEVELS gray levels",
+  )  # fmt: skip
+  parser.add_argument(
+    "--norm", choices=("linf", "l2"),
+    help="LEVELS bound the change of each value (default), or the root mean square of a view's",
+  )  # fmt: skip
   parser.add_argument("--seed", type=int, default=0)
   parser.add_argument("--resume", action="store_true", help="go on from the checkpoints")
   parser.add_argument("--stop-epoch", type=int, help="end after so many epochs of each run")
@@ -43,10 +63,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
   except result_folder.FolderError as error:
     parser.error(str(error))
   options = parser.parse_args(arguments)
-  for name in ("epochs", "stop_epoch"):
+  for name in ("epochs", "stop_epoch", "width", "size"):
     value = getattr(options, name)
     if value is not None and value < 1:
       parser.error(f"--{name.replace('_', '-')} must be at least 1, got {value}.")
+  if options.robust is not None and not 0.0 < options.robust <= 255.0:
+    parser.error(f"--robust must be above 0 and at most 255 gray levels, got {options.robust}.")
+  if options.norm and options.robust is None:
+    parser.error("--norm says how --robust is measured; give both.")
   if options.seed < 0:
     parser.error(f"--seed must not be negative, got {options.seed}.")
   return options
