@@ -113,6 +113,31 @@ class FullsizeConfig:
   command: str = ""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SurrogatesConfig:
+  """Settings of a comparison of attacked networks by what others make of the photos."""
+
+  data: pathlib.Path | None = _option(
+    None, "Folder of class folders.  [required]", type=FOLDER, required=True
+  )
+  out: pathlib.Path = _option(pathlib.Path("results/surrogates"), "Results.", type=FOLDER)
+  surrogates: tuple[str, ...] = _option(
+    ("scenes25/resnet18,scenes25/resnet50,scenes25/alexnet",),
+    "Networks to attack together, with commas between; may be repeated.",
+    name="--attacked",
+  )
+  judges: tuple[str, ...] = _option(
+    (), "A network that is only asked, or FILE.py:NAME for its classifier(NAME).", name="--judge"
+  )
+  at: tuple[str, ...] = _option(("8/30", "16/60"), "EPS/PASSES; may be repeated.")
+  half: int | None = _option(
+    None, "1: the half to choose on; 2: to report on.  [default: all]", type=click.IntRange(1, 2)
+  )
+  limit: int = _option(75, "Photos at most, of all classes alike.", type=_COUNT)
+  seed: int = _option(1, type=_SEED)
+  command: str = ""
+
+
 def add_options(
   config: type, changes: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Callable[[_Command], _Command]:

@@ -176,17 +176,35 @@ def fullsize(**given: object) -> None:
 
 
 @cli.command()
+@options.add_options(options.SurrogatesConfig)
+def surrogates(**given: object) -> None:
+  """The same attack on other networks: what judges that nobody attacked make of the photos.
+
+  Run again with more networks in the same folder, it goes on where it stopped.
+  """
+  with _working() as cache:
+    from experiments import surrogates as experiment
+
+    chosen = {name: value for name, value in given.items() if value != ()}
+    config = options.SurrogatesConfig(**chosen, command=_command())
+    experiment.run(config, cache=cache, say=_say)
+    experiment.show(config.out)
+  click.echo(f"results: {config.out}")
+
+
+@cli.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=pathlib.Path))
 def report(folder: pathlib.Path) -> None:
   """Makes the tables and figures of a results FOLDER again, from its rows and kept images."""
   with _errors():
-    from experiments import catalog, rows, show_fullsize
+    from experiments import catalog, rows, show_fullsize, surrogates
     from experiments import report as demo_report
 
     writers = {
       "demo": demo_report.report_from_rows,
       "study": catalog.show,
       "fullsize": show_fullsize.show,
+      "surrogates": surrogates.show,
     }
     header, _ = rows.read_run(rows.find_rows(folder))
     experiment = header["experiment"]

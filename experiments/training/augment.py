@@ -1,4 +1,4 @@
-"""Random training views, inside the jitted step: uint8 gray levels in, normalized float32 out."""
+"""Random training views, inside the jitted step: uint8 gray levels in, float32 ones out."""
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +21,13 @@ def normalize(images: Array) -> Array:
 def random_views(
   key: Key, images: Array, *, size: int, min_crop: Array, jitter: Array, gray: Array
 ) -> Array:
-  """Returns `(B, size, size, 3)` random views of uint8 photographs, normalized."""
+  """Returns `(B, size, size, 3)` random views of uint8 photographs, gray levels."""
   key_crop, key_color = jax.random.split(key)
   crop_keys = jax.random.split(key_crop, images.shape[0])
   color_keys = jax.random.split(key_color, images.shape[0])
   levels = images.astype(jnp.float32)
   views = jax.vmap(lambda k, image: _crop(k, image, size, min_crop))(crop_keys, levels)
-  views = jax.vmap(lambda k, view: _recolor(k, view, jitter, gray))(color_keys, views)
-  return normalize(views)
+  return jax.vmap(lambda k, view: _recolor(k, view, jitter, gray))(color_keys, views)
 
 
 def _crop(key: Key, image: Array, size: int, min_crop: Array) -> Array:

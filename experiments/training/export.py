@@ -16,6 +16,7 @@ from rpfgsm_jax.data.classes import scenes25_class_names
 from rpfgsm_jax.models.parameters import Network, flatten
 from rpfgsm_jax.models.weights import load_classifier, load_network, save_network
 
+_PACKAGE = "rpfgsm_jax/bundled/"
 DATA_NOTE = (
   "scenes25: photographs of 25 scene classes. Six classes (bathroom, bedroom, dining_room, "
   "entrance_hall, kitchen, living_room) are from Places365-Standard, 19 from SUN, all resized to "
@@ -30,14 +31,16 @@ LICENSE_NOTE = (
 
 def write(run: Run, model: nnx.Module, record: dict[str, Any], val: dict | None) -> pathlib.Path:
   """Writes a network's folder and returns it; val is None while nobody looked at that split."""
-  flat = flatten(model)
+  flat, recipe = flatten(model), run.recipe
   bundled = run.class_names == scenes25_class_names()
-  folders = "--data scenes25 --out rpfgsm_jax/bundled/scenes25" if bundled else "--data … --out …"
+  group = "shield" if recipe.robust > 0.0 else "scenes25"
+  folders = f"--data scenes25 --out {_PACKAGE}{group}" if bundled else "--data … --out …"
+  changed = "".join(f" --{key} {value}" for key, value in run.changes.items() if key != "epochs")
   card = {
-    "network": f"scenes25/{run.name}" if bundled else run.name,
+    "network": f"{group}/{run.name}" if bundled else run.name,
     "command": (
-      f"python experiments/train_zoo.py {folders} --networks {run.name} "
-      f"--preset {run.preset} --epochs {run.recipe.epochs} --seed {run.seed}"
+      f"python experiments/train_zoo.py {folders} --networks {run.network} "
+      f"--preset {run.preset} --epochs {recipe.epochs} --seed {run.seed}{changed}"
     ),
     "seed": run.seed,
     "epochs": run.recipe.epochs,
@@ -48,10 +51,12 @@ def write(run: Run, model: nnx.Module, record: dict[str, Any], val: dict | None)
     "held_out": {key: round(value, 4) for key, value in record["best"].items() if "top" in key},
     "val": None if val is None else {key: round(value, 4) for key, value in val.items()},
   }
+  if recipe.robust > 0.0:
+    card["robust"] = {"levels": recipe.robust, "norm": recipe.norm}
   if run.init is not None:
     origin = load_network(run.init).card
     card["command"] += " --init BASE"
-    card["started_from"] = origin["command"].replace("rpfgsm_jax/bundled/scenes25", "BASE")
+    card["started_from"] = origin["command"].replace(f"{_PACKAGE}scenes25", "BASE")
     card["started_from_val"] = origin["val"]
   if bundled:
     once = (
@@ -90,21 +95,38 @@ def measure(folder: pathlib.Path, split: Split) -> tuple[dict[str, float], np.nd
 def _card_text(run: Run, card: dict[str, Any]) -> str:
   recipe, height = run.recipe, run.recipe.config.image_size[0]
   rows = []
-  for label, key in (("validation", "val"), ("held out from training", "held_out")):
+  for label, key, prefix in (
+    ("validation", "val", ""),
+    ("held out from training", "held_out", ""),
+    ("held out, moved as in training", "held_out", "moved_"),
+  ):
     found = card[key]
+    if prefix and recipe.robust == 0.0:
+      continue
     values = (
       ["not measured yet"] * 4
       if found is None
-      else [f"{100 * found[k]:.1f} %" for k in ("top1", "top5", "balanced_top1", "balanced_top5")]
+      else [
+        f"{100 * found[prefix + k]:.1f} %"
+        for k in ("top1", "top5", "balanced_top1", "balanced_top5")
+      ]
     )
     rows.append(f"| {label} | " + " | ".join(values) + " |")
   sizes = ", ".join(str(phase.size) for phase in recipe.phases)
   origin = []
+  if recipe.robust > 0.0:
+    what = {"linf": "change a value", "l2": "root mean square a view"}[recipe.norm]
+    origin += [
+      "Made to be attacked: views were moved against the network by one gradient step from a "
+      f"random start, by at most {recipe.robust:g} gray levels ({what}).",
+      "",
+    ]
   if "started_from" in card:
-    origin = [f"Started from the network that `{card['started_from']}` made.", ""]
+    start = f"Started from the network that `{card['started_from']}` made."
     if (before := card["started_from_val"]) is not None:
       figures = (f"{100 * before[key]:.1f} %" for key in ("balanced_top1", "balanced_top5"))
-      origin[0] += f" Its class-balanced validation top-1 and top-5: {', '.join(figures)}."
+      start += f" Its class-balanced validation top-1 and top-5: {', '.join(figures)}."
+    origin += [start, ""]
   notes = [f"## Data\n\n{card['data']}\n\n{card['license']}\n"] if "data" in card else []
   return "\n".join(
     [

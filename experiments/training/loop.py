@@ -20,6 +20,7 @@ from experiments.training.augment import normalize, random_views
 from experiments.training.data import balanced_epoch
 from experiments.training.fast_cpu import speed_up
 from experiments.training.presets import Phase, Recipe
+from experiments.training.robust import move
 from rpfgsm_jax.models.architectures import build
 from rpfgsm_jax.randomness import fixed_key, noise_key, seed_key
 from rpfgsm_jax.typing import Array, Key
@@ -93,7 +94,7 @@ class Trainer:
       speed_up(build(recipe.config, rngs=nnx.Rngs(fixed_key(seed_key(self.seed)))))
     )
     self._step = jax.jit(self._train_step, static_argnames="size", donate_argnums=0)
-    self._logits = jax.jit(self._forward)
+    self._logits = jax.jit(self._forward, static_argnames="moved")
     self._batch_statistics = jax.jit(self._train_mode_statistics)
 
   def initial_state(self, model: nnx.Module | None = None) -> TrainState:
@@ -151,30 +152,37 @@ class Trainer:
     rest = jax.tree.map(lambda value: value / jnp.float32(_STATISTICS_BATCHES), total)
     return nnx.merge(self.graph, state.average, rest)
 
-  def predict(self, model: nnx.Module, images: np.ndarray) -> np.ndarray:
-    """Returns `(N, D)` logits of uint8 photographs of the network's own size."""
+  def predict(self, model: nnx.Module, split: Split, *, moved: bool = False) -> np.ndarray:
+    """Returns `(N, D)` logits of photographs of the network's own size, or of those moved."""
     _, params, rest = split_model(model)
     batch, logits = self.recipe.batch_size, []
-    for start in range(0, len(images), batch):
-      part = images[start : start + batch]
-      padded = np.concatenate([part, np.zeros((batch - len(part), *part.shape[1:]), np.uint8)])
-      logits.append(np.asarray(self._logits(params, rest, padded))[: len(part)])
-    return np.concatenate(logits)
+    for start in range(0, len(split.images), batch):
+      part, key = np.arange(start, start + batch), jax.random.key(start)
+      part = part.clip(max=len(split.images) - 1)  # the last photograph fills the last batch
+      images = split.images[part].astype(np.float32)
+      found = self._logits(params, rest, images, split.labels[part], key, moved=moved)
+      logits.append(np.asarray(found))
+    return np.concatenate(logits)[: len(split.images)]
 
   def _train_step(
     self, state: TrainState, images: Array, labels: Array, key: Key, knobs: dict, *, size: int
   ) -> tuple[TrainState, Array]:
-    key_views, key_dropout = jax.random.split(key)
+    key_views, key_dropout, key_move, key_moved_dropout = jax.random.split(key, 4)
     views = random_views(key_views, images, size=size, **knobs)
     classes, smoothing = self.recipe.config.num_classes, self.recipe.label_smoothing
     targets = optax.smooth_labels(jax.nn.one_hot(labels, classes), smoothing)
 
-    def loss_of(params: Any) -> tuple[Array, Any]:
+    def loss_of(params: Any, views: Array, key: Key) -> tuple[Array, Any]:
       model = nnx.merge(self.graph, params, state.rest, copy=True)
-      logits = model(views, training=True, rngs=nnx.Rngs(dropout=key_dropout))
+      logits = model(normalize(views), training=True, rngs=nnx.Rngs(dropout=key))
       return jnp.mean(optax.softmax_cross_entropy(logits, targets)), split_model(model)[2]
 
-    (loss, rest), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    if self.recipe.robust > 0.0:
+      views = self._moved(
+        key_move, views, lambda start: loss_of(state.params, start, key_moved_dropout)[0]
+      )
+    gradient_of = jax.value_and_grad(loss_of, has_aux=True)
+    (loss, rest), gradient = gradient_of(state.params, views, key_dropout)
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam raises a float to an integer count
       updates, opt_state = self.optimizer.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -186,8 +194,20 @@ class Trainer:
       params=params, rest=rest, opt_state=opt_state, average=average, step=state.step + 1
     ), loss
 
-  def _forward(self, params: Any, rest: Any, images: Array) -> Array:
-    return nnx.merge(self.graph, params, rest)(normalize(images))
+  def _moved(self, key: Key, images: Array, loss: Callable[[Array], Array]) -> Array:
+    radius = jnp.float32(self.recipe.robust)
+    return move(key, images, jax.grad(loss), radius=radius, norm=self.recipe.norm)
+
+  def _forward(
+    self, params: Any, rest: Any, images: Array, labels: Array, key: Key, *, moved: bool
+  ) -> Array:
+    model = nnx.merge(self.graph, params, rest)
+
+    def loss(images: Array) -> Array:
+      logits = model(normalize(images))
+      return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+
+    return model(normalize(self._moved(key, images, loss) if moved else images))
 
   def _train_mode_statistics(self, params: Any, rest: Any, images: Array) -> Any:
     # From zero, one update of a running mean with momentum 0.9 leaves a tenth of the batch's own.

@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import hashlib
 import pathlib
+from typing import Any
 
 from rpfgsm_jax.models.alexnet import AlexNetConfig
 from rpfgsm_jax.models.architectures import PAPER, Config
@@ -43,6 +44,8 @@ class Recipe:
   label_smoothing: float = 0.1
   average_decay: float = 0.998  # of the moving average of the weights, a step
   stored_size: int = 144  # side at which photographs are kept in memory, pixels
+  robust: float = 0.0  # radius in which views are moved against the network, gray levels; 0: not
+  norm: str = "linf"  # how the radius is measured, see robust.move
   seed_offset: int = 0  # added to the user's seed, so that one seed gives four different runs
 
   def phase(self, epoch: int) -> Phase:
@@ -161,20 +164,51 @@ def choose(preset: str, name: str) -> Recipe:
   return PRESETS[preset][name]
 
 
+def vary(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
+  """Returns a recipe with another `epochs`, `width`, `size`, `robust` or `norm`."""
+  config = recipe.config
+  if "width" in changes:
+    if not isinstance(config, ResNetConfig):
+      raise ValueError("--width is for resnet18 and resnet50; leave it out for the others.")
+    config = dataclasses.replace(config, width=changes["width"])
+  if "size" in changes:
+    size, scale = changes["size"], changes["size"] / config.image_size[0]
+    config = dataclasses.replace(config, image_size=(size, size))
+    phases = tuple(
+      dataclasses.replace(phase, size=round(phase.size * scale)) for phase in recipe.phases
+    )
+    stored = max(size, round(recipe.stored_size * scale))
+    recipe = dataclasses.replace(recipe, phases=phases, stored_size=stored)
+  rest = {key: value for key, value in changes.items() if key in ("epochs", "robust", "norm")}
+  return dataclasses.replace(recipe, config=config, **rest)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
   """What to train and where its files go."""
 
-  name: str
+  network: str  # as --networks has it
+  changes: dict[str, Any]  # of the preset's recipe, see vary()
   preset: str
   recipe: Recipe
   seed: int
   class_names: tuple[str, ...]
   out: pathlib.Path  # the network's own folder is made in it
-  checkpoint: pathlib.Path  # file
+  cache: pathlib.Path  # folder of decoded photographs and checkpoints
   resume: bool
   init: pathlib.Path | None = None  # folder of the network to start from; None: random weights
   stop_epoch: int | None = None  # end this call after so many epochs of the run
+
+  @property
+  def name(self) -> str:
+    """Its folder's name: the network's and what was changed, epochs aside."""
+    changed = [f"{key}{value}" for key, value in self.changes.items() if key != "epochs"]
+    return "-".join([self.network, *changed]).replace(".0", "")
+
+  @property
+  def checkpoint(self) -> pathlib.Path:
+    """The file of its checkpoint."""
+    return self.cache / "checkpoints" / f"{self.preset}-{self.name}-{self.seed}.npz"
 
   def digest(self) -> str:
     """Returns a fingerprint of all that decides the run, for `--resume`."""

@@ -21,8 +21,9 @@ def train(run: Run, training: Split, held_out: Split) -> tuple[Any, dict[str, An
   """Trains until the last epoch or `stop_epoch`, with a checkpoint after every epoch.
 
   Every third epoch, and at the end, the averaged weights are measured on the held-out
-  photographs; the best so far are exported at once, so that a killed run leaves a network. Returns
-  the best averaged network and the record: epochs, seconds, history, best epoch.
+  photographs, of a robust network moved ones too, and those choose; the best so far are exported
+  at once, so that a killed run leaves a network. Returns the best averaged network and the record:
+  epochs, seconds, history, best epoch.
   """
   trainer = Trainer(run.recipe, run.seed)
   state, best, record = _begin(run, trainer)
@@ -46,8 +47,12 @@ def train(run: Run, training: Split, held_out: Split) -> tuple[Any, dict[str, An
       better = False
       if (epoch + 1) % _MEASURE_EVERY == 0 or epoch + 1 == last:
         model = trainer.average_model(state, training)
-        row |= accuracy(trainer.predict(model, held_out.images), held_out.labels)
-        better = row["balanced_top1"] >= record["best"].get("balanced_top1", 0.0)
+        row |= accuracy(trainer.predict(model, held_out), held_out.labels)
+        if run.recipe.robust > 0.0:
+          found = accuracy(trainer.predict(model, held_out, moved=True), held_out.labels)
+          row |= {f"moved_{key}": value for key, value in found.items()}
+        score = "moved_balanced_top1" if run.recipe.robust > 0.0 else "balanced_top1"
+        better = row[score] >= record["best"].get(score, 0.0)
       if better:
         best, record["best"] = jax.tree.map(jax.numpy.copy, state.average), row
       record["epochs_done"] = epoch + 1
@@ -66,7 +71,8 @@ def _begin(run: Run, trainer: Trainer) -> tuple[TrainState, Any, dict[str, Any]]
   model = None
   if run.init is not None:
     network = load_network(run.init)
-    if network.config != run.recipe.config or network.class_names != run.class_names:
+    shape = dataclasses.replace(network.config, image_size=run.recipe.config.image_size)
+    if shape != run.recipe.config or network.class_names != run.class_names:
       raise ValueError(
         f"--init must be a network of the same shape and classes, got {network.config} with "
         f"{len(network.class_names)} classes in {run.init}; choose the preset it was trained with."

@@ -13,6 +13,7 @@ from experiments.training import data, export, presets
 from experiments.training.loop import Split
 from experiments.training.presets import Run
 from experiments.training.run import train
+from rpfgsm_jax.models.weights import BUNDLED
 
 HELD_OUT_SHARE = 0.1
 _SPLIT_SEED = 0  # one split for all networks and seeds
@@ -27,25 +28,32 @@ def train_all(options: argparse.Namespace) -> dict[str, Any]:
   names = [name.strip() for name in options.networks.split(",") if name.strip()]
   if not names:
     raise ValueError("--networks must name at least one network, got none.")
-  recipes = {name: presets.choose(options.preset, name) for name in names}
+  preset = options.preset or ("tune" if options.robust else "small")
+  init = options.init
+  if init is None and preset == "tune" and options.robust:
+    init = BUNDLED / "scenes25"
+  changes = {key: getattr(options, key) for key in ("epochs", "width", "size", "robust", "norm")}
+  changes = {key: value for key, value in changes.items() if value is not None}
+  recipes = {name: presets.vary(presets.choose(preset, name), changes) for name in names}
   train_photos, val_photos = data.list_splits(options.data)
   kept, held = data.hold_out(train_photos.labels, HELD_OUT_SHARE, _SPLIT_SEED)
   cache = options.cache or pathlib.Path(platformdirs.user_cache_dir("rpfgsm-jax")) / "train_zoo"
   report: dict[str, Any] = {}
   votes: dict[str, np.ndarray] = {}
-  for name, recipe in recipes.items():
+  for network, recipe in recipes.items():
     config = dataclasses.replace(recipe.config, num_classes=len(train_photos.class_names))
-    recipe = dataclasses.replace(recipe, config=config, epochs=options.epochs or recipe.epochs)
+    recipe = dataclasses.replace(recipe, config=config)
     run = Run(
-      name=name,
-      preset=options.preset,
+      network=network,
+      changes=changes,
+      preset=preset,
       recipe=recipe,
       seed=options.seed,
       class_names=train_photos.class_names,
       out=options.out,
-      checkpoint=cache / "checkpoints" / f"{options.preset}-{name}-{options.seed}.npz",
+      cache=cache,
       resume=options.resume,
-      init=options.init and options.init / name,
+      init=init and (init / network if (init / network).is_dir() else init),
       stop_epoch=options.stop_epoch,
     )
     size = config.image_size[0]
@@ -59,7 +67,7 @@ def train_all(options: argparse.Namespace) -> dict[str, Any]:
     folder = export.write(run, model, record, val=None)
     val, logits = export.measure(folder, _split(val_photos, size, cache))
     export.write(run, model, record, val=val)
-    report[name], votes[name] = val, logits.argmax(axis=-1)
+    report[run.name], votes[run.name] = val, logits.argmax(axis=-1)
   report["disagreement"] = disagreement(votes)
   return report
 

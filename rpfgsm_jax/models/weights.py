@@ -5,6 +5,7 @@ further; folding happens when a `Classifier` is made. Folders that transformers 
 """
 
 import contextlib
+import dataclasses
 import difflib
 import functools
 import hashlib
@@ -202,6 +203,16 @@ def load_embedder(
   Raises:
     WeightsError: as of `load_classifier`, or the network has no such features.
   """
+  return as_embedder(load_backbone(name, layers, norm, pooling), os.fspath(name))
+
+
+def load_backbone(
+  name: str | os.PathLike,
+  layers: Sequence[int] | None = None,
+  norm: str | None = None,
+  pooling: str | None = None,
+) -> Network:
+  """Returns a network without its head that puts out the features `load_embedder` describes."""
   network = load_network(_folder(name))
   projected = (layers, norm, pooling) == (None,) * 3 and bool(
     getattr(network.config, "projection", 0)
@@ -209,13 +220,7 @@ def load_embedder(
   config = feature_config(network.config, layers, norm, pooling, projected)
   shapes = expected_shapes(config)
   backbone = {key: value for key, value in network.parameters.items() if key in shapes}
-  return Embedder.from_module(
-    unflatten(config, backbone),
-    image_size=config.image_size,
-    name=os.fspath(name),
-    mean=network.mean,
-    deviation=network.deviation,
-  )
+  return dataclasses.replace(network, config=config, parameters=backbone, class_names=())
 
 
 def load_clip_towers(name: str | os.PathLike) -> CLIP:
@@ -234,6 +239,17 @@ def as_classifier(network: Network, name: str) -> Classifier:
     mean=network.mean,
     deviation=network.deviation,
     family=architectures.family(network.config),
+  )
+
+
+def as_embedder(backbone: Network, name: str) -> Embedder:
+  """Returns a network without classes in memory ready for use."""
+  return Embedder.from_module(
+    unflatten(backbone.config, backbone.parameters),
+    image_size=backbone.config.image_size,
+    name=name,
+    mean=backbone.mean,
+    deviation=backbone.deviation,
   )
 
 

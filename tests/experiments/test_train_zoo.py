@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ from flax import nnx
 from PIL import Image
 
 from experiments import train_zoo
-from experiments.training import augment, checkpoints, data, fast_cpu, loop, presets, zoo
+from experiments.training import augment, checkpoints, fast_cpu, loop, presets, robust, zoo
 from rpfgsm_jax.models import layers
 from rpfgsm_jax.models.architectures import build
 from rpfgsm_jax.models.parameters import flatten
@@ -23,8 +22,6 @@ from rpfgsm_jax.models.weights import (
   load_network,
   save_network,
 )
-
-RANDOM_VIEWS = jax.jit(augment.random_views, static_argnames="size")
 
 COLORS = {"blue": (40, 60, 200), "green": (40, 190, 60), "red": (210, 40, 50)}
 
@@ -78,34 +75,42 @@ def _trees(path):
 
 
 @pytest.mark.long
+@pytest.mark.parametrize(
+  ("name", "more"),
+  [
+    pytest.param("resnet18", (), id="plain"),
+    pytest.param("resnet18-robust6", ("--preset", "small", "--robust", "6"), id="robust"),
+  ],
+)
 def test_a_trained_network_is_exported_and_resuming_equals_the_unbroken_run(
-  photos, tmp_path, tiny_presets, capsys
+  photos, tmp_path, tiny_presets, capsys, name, more
 ):
   whole, broken = tmp_path / "whole", tmp_path / "broken"
-  assert train_zoo.main(_command(photos, whole)) == 0
+  assert train_zoo.main(_command(photos, whole, *more)) == 0
   report = json.loads(capsys.readouterr().out.split("\n{", 1)[1].join(["{", ""]))
-  assert train_zoo.main(_command(photos, broken, "--stop-epoch", "1")) == 0
-  early = load_network(broken / "out" / "resnet18")
+  assert train_zoo.main(_command(photos, broken, "--stop-epoch", "1", *more)) == 0
+  early = load_network(broken / "out" / name)
   assert early.card["val"] is None
-  assert train_zoo.main(_command(photos, broken, "--resume")) == 0
+  assert train_zoo.main(_command(photos, broken, "--resume", *more)) == 0
 
-  name = "checkpoints/small-resnet18-0.npz"
-  one, other = _trees(whole / "cache" / name), _trees(broken / "cache" / name)
+  checkpoint = f"checkpoints/small-{name}-0.npz"
+  one, other = _trees(whole / "cache" / checkpoint), _trees(broken / "cache" / checkpoint)
   assert set(one) == set(other)
   for key in one:
     np.testing.assert_array_equal(one[key], other[key], err_msg=key)
 
-  network = load_network(whole / "out" / "resnet18")
+  network = load_network(whole / "out" / name)
   assert network.class_names == tuple(sorted(COLORS))
-  assert network.card["val"]["balanced_top1"] == round(report["resnet18"]["balanced_top1"], 4)
+  assert network.card["val"]["balanced_top1"] == round(report[name]["balanced_top1"], 4)
   assert network.card["epochs"] == 3
   assert network.card["val"]["balanced_top1"] > 0.9  # three plain colors
-  classifier = load_classifier(whole / "out" / "resnet18")
+  classifier = load_classifier(whole / "out" / name)
   for index, color in enumerate(COLORS.values()):
     image = np.broadcast_to(np.float32(color), (1, 16, 16, 3))
     assert int(classifier(image)[0].argmax()) == index
-  text = (whole / "out" / "resnet18" / "README.md").read_text()
+  text = (whole / "out" / name / "README.md").read_text()
   assert "not measured" not in text
+  assert ("by at most 6 gray levels" in text) == ("moved as in training" in text) == bool(more)
   assert str(tmp_path) not in text
 
 
@@ -137,6 +142,74 @@ def test_tuning_starts_from_the_given_network(photos, tmp_path, monkeypatch, cap
   assert after.card["started_from"] == "the earlier command"
   text = (tmp_path / "out" / "resnet18" / "README.md").read_text()
   assert "`the earlier command` made. Its class-balanced validation top-1 and top-5: 50.0 %" in text
+
+
+def test_robust_networks_start_from_the_bundled_ones_at_any_size(photos, tmp_path, monkeypatch):
+  still = dataclasses.replace(TINY, epochs=1, epoch_images=16, learning_rate=0.0)
+  monkeypatch.setitem(presets.PRESETS, "tune", {"resnet18": still})
+  monkeypatch.setattr(zoo, "BUNDLED", tmp_path)
+  _save_start(tmp_path / "scenes25", dataclasses.replace(TINY.config, num_classes=3))
+  changes = ("--robust", "2.5", "--norm", "l2", "--size", "24")
+  assert train_zoo.main(_command(photos, tmp_path, *changes)) == 0
+  network = load_network(tmp_path / "out" / "resnet18-size24-robust2.5-norml2")
+  before = load_network(tmp_path / "scenes25" / "resnet18").parameters["head.kernel"]
+  after = network.parameters["head.kernel"]
+  np.testing.assert_array_equal(after, before.astype(np.float16).astype(np.float32))
+  assert network.config.image_size == (24, 24)
+  assert network.card["robust"] == {"levels": 2.5, "norm": "l2"}
+  command = "--networks resnet18 --preset tune --epochs 1 --seed 0 --size 24 --robust 2.5 --norm l2"
+  assert command in network.card["command"]
+
+
+def test_widths_are_for_resnets_alone():
+  wide = presets.vary(presets.choose("small", "resnet50"), {"width": 24})
+  assert wide.config.width == 24
+  with pytest.raises(ValueError, match="--width is for"):
+    presets.vary(presets.choose("small", "alexnet"), {"width": 24})
+
+
+@pytest.mark.parametrize("norm", robust.NORMS)
+def test_a_moved_image_is_a_random_start_and_one_step_in_the_ball(norm):
+  rng, radius = np.random.default_rng(0), np.float32(6.0)
+  images = rng.uniform(0, 255, (3, 8, 6, 3)).astype(np.float32)
+  images[0] = 0.0
+  images[1, :, :, 0] = 255.0
+  slope = rng.normal(size=images.shape).astype(np.float32)
+  slope[..., 2] = 0.0
+  starts = []
+
+  def gradient(start):
+    starts.append(np.asarray(start))
+    return jnp.asarray(slope * np.float32(1e-30))  # as small as those of a sure network
+
+  def rms(values):
+    return np.sqrt(np.mean(values**2, axis=(1, 2, 3), keepdims=True))
+
+  moved = robust.move(jax.random.key(1), jnp.asarray(images), gradient, radius=radius, norm=norm)
+  (start,) = starts
+  if norm == "linf":
+    expected = np.clip(start + radius * np.sign(slope) - images, -radius, radius)
+    size = np.abs(start - images).max()
+  else:
+    change = start + radius * slope / rms(slope) - images
+    expected = change * np.minimum(1.0, radius / rms(change))
+    size = rms(start - images).max()
+  np.testing.assert_allclose(moved, np.clip(images + expected, 0.0, 255.0), atol=1e-3)
+  assert 0.3 * radius < size <= radius * 1.0001
+  assert not np.allclose(start[2], start[1])
+  assert start.min() >= 0.0
+  assert start.max() <= 255.0
+
+
+def test_a_robust_step_trains_on_views_that_raise_the_loss():
+  images = np.random.default_rng(2).integers(0, 256, (16, 20, 20, 3)).astype(np.uint8)
+  labels, losses = np.arange(16, dtype=np.int32) % 3, []
+  for radius in (0.0, 8.0):
+    config = dataclasses.replace(TINY.config, num_classes=3)
+    trainer = loop.Trainer(dataclasses.replace(TINY, config=config, robust=radius), seed=0)
+    split = loop.Split(images=images, labels=labels)
+    trainer.run_epoch(trainer.initial_state(), split, 0, lambda _, loss: losses.append(loss))
+  assert losses[6] > losses[0] + 0.01  # of the first step, the same views of the same network
 
 
 def test_networks_are_compared_in_pairs():
@@ -175,92 +248,24 @@ def test_bad_options_are_refused(photos, tmp_path, capsys, change, expected):
   assert expected in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["--epochs", "--stop-epoch"])
+@pytest.mark.parametrize(
+  ("options", "expected"),
+  [
+    pytest.param(("--robust", "0"), "must be above 0", id="no-radius"),
+    pytest.param(("--norm", "l2"), "give both", id="norm-alone"),
+  ],
+)
+def test_bad_radii_are_refused(photos, tmp_path, capsys, options, expected):
+  with pytest.raises(SystemExit):
+    train_zoo.parse(_command(photos, tmp_path, *options))
+  assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--epochs", "--stop-epoch", "--width", "--size"])
 def test_counts_must_be_positive(photos, tmp_path, capsys, option):
   with pytest.raises(SystemExit):
     train_zoo.main(_command(photos, tmp_path, option, "0"))
   assert "at least 1" in capsys.readouterr().err
-
-
-def test_splits_with_different_classes_are_refused(tmp_path):
-  for folder in ("train/a", "train/b", "val/a", "val/c"):
-    (tmp_path / folder).mkdir(parents=True)
-    Image.new("RGB", (4, 4)).save(tmp_path / folder / "0.png")
-  with pytest.raises(ValueError, match=r"only in train: \['b'\], only in val: \['c'\]"):
-    data.list_splits(tmp_path)
-  (tmp_path / "val" / "c" / "0.png").unlink()
-  with pytest.raises(ValueError, match=r"without photographs: \['c'\]"):
-    data.list_splits(tmp_path)
-
-
-def test_held_out_photographs_are_a_share_of_every_class():
-  labels = np.repeat(np.arange(4), [2, 10, 37, 100])
-  kept, held = data.hold_out(labels, 0.1, seed=5)
-  assert np.array_equal(np.sort(np.concatenate([kept, held])), np.arange(len(labels)))
-  assert np.bincount(labels[held]).tolist() == [1, 1, 4, 10]
-  assert np.array_equal(held, data.hold_out(labels, 0.1, seed=5)[1])
-  assert not np.array_equal(held, data.hold_out(labels, 0.1, seed=6)[1])
-
-
-def test_an_epoch_shows_classes_and_their_members_equally_often():
-  labels = np.repeat(np.arange(3), [5, 40, 200])
-  order = data.balanced_epoch(labels, 122, np.random.default_rng(1))
-  assert sorted(np.bincount(labels[order])) == [40, 41, 41]
-  shown = np.bincount(order, minlength=len(labels))
-  for label in range(3):
-    members = shown[labels == label]
-    assert members.max() - members.min() <= 1
-  assert len(set(labels[order[:12]])) > 1  # shuffled
-  assert order.max() > 150  # members of the large class are drawn, not its first 41 taken
-
-
-def test_decoding_is_kept_until_a_photograph_changes(tmp_path):
-  path = tmp_path / "a.png"
-  Image.new("RGB", (9, 5), (10, 20, 30)).save(path)
-  one = data.Photos(paths=(path,), labels=np.zeros(1, np.int32), class_names=("a",))
-  cache = tmp_path / "cache"
-  assert np.all(data.decode_cached(one, 4, cache) == np.uint8([10, 20, 30]))
-  data.decode_cached(one, 4, cache)
-  assert len(list(cache.iterdir())) == 1
-  Image.new("RGB", (9, 6), (200, 20, 30)).save(path)
-  os.utime(path, ns=(1, 1))
-  assert np.all(data.decode_cached(one, 4, cache) == np.uint8([200, 20, 30]))
-  path.write_bytes(b"no photograph")
-  with pytest.raises(ValueError, match=r"a\.png"):
-    data.decode_cached(one, 4, cache)
-
-
-def test_views_lie_inside_the_photograph_and_are_mirrored_half_the_time():
-  # Red grows downward, green to the right: a view of a ramp is a ramp within the ramp's ends.
-  rows, columns = np.meshgrid(np.arange(32) * 8, np.arange(32) * 8, indexing="ij")
-  ramp = np.stack([rows, columns, np.full_like(rows, 77)], axis=-1).astype(np.uint8)
-  zero = np.float32(0.0)
-  views = RANDOM_VIEWS(
-    jax.random.key(3), np.repeat(ramp[None], 64, axis=0), size=12, min_crop=np.float32(0.3),
-    jitter=zero, gray=zero,
-  )  # fmt: skip
-  levels = (np.asarray(views) * np.float32(augment.STD) + np.float32(augment.MEAN)) * 255.0
-  assert levels.min() > -0.01
-  assert levels.max() < 248.01
-  np.testing.assert_allclose(levels[..., 2], 77.0, atol=1e-3)
-  assert np.all(levels[:, -1, 5, 0] > levels[:, 0, 5, 0])
-  mirrored = levels[:, 5, 0, 1] > levels[:, 5, -1, 1]
-  assert 16 < mirrored.sum() < 48
-  height = (levels[:, -1, 5, 0] - levels[:, 0, 5, 0]) / 248.0
-  width = np.abs(levels[:, 5, -1, 1] - levels[:, 5, 0, 1]) / 248.0
-  assert (height * width).min() > 0.3 * 0.7  # the outermost pixel centers lie inside the view
-  assert height.std() > 0.05
-  assert np.abs(height / width).max() < 1.34
-
-
-def test_gray_views_have_three_equal_channels():
-  image = np.broadcast_to(np.uint8([200, 30, 90]), (64, 32, 32, 3))
-  views = RANDOM_VIEWS(
-    jax.random.key(0), image, size=12, min_crop=np.float32(0.5), jitter=np.float32(0.2),
-    gray=np.float32(1.0),
-  )  # fmt: skip
-  levels = np.asarray(views) * np.float32(augment.STD) + np.float32(augment.MEAN)
-  np.testing.assert_allclose(levels[..., 0], levels[..., 2], atol=1e-5)
 
 
 def test_the_fast_batch_norm_equals_flax():

@@ -1,0 +1,87 @@
+"""The same attack on other networks: rows of real runs on toy networks, and their table."""
+
+import numpy as np
+import pytest
+import toy_classifiers as toys
+from click.testing import CliRunner
+from PIL import Image
+
+import rpfgsm_jax as rp
+from experiments import rows, surrogates
+from experiments import run as script
+from experiments.options import SurrogatesConfig
+from rpfgsm_jax.photos.judging import conditioned
+from rpfgsm_jax.process import CompileCache
+
+JUDGE = "import toy_classifiers as toys\nclassifier = lambda name: toys.linear(9, name=name)\n"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, photo):
+  """Two classes of four and three small photos; toy networks under the bundled names."""
+  networks = dict(zip(("a", "b", "c"), toys.three(), strict=True))
+  monkeypatch.setattr(rp, "load_classifier", lambda name: networks[name])
+  for number in range(7):
+    place = tmp_path / "in" / toys.CLASS_NAMES[1 + number % 2]
+    place.mkdir(parents=True, exist_ok=True)
+    part = photo[20 * number : 20 * number + 40, 30 * number : 30 * number + 48]
+    Image.fromarray(part).save(place / f"{number}.png")
+  (tmp_path / "judge.py").write_text(JUDGE)
+  return tmp_path
+
+
+def run(folder, **changes):
+  """Runs and returns the rows of photos, and the table's text."""
+  given = {"judges": (f"{folder}/judge.py:stranger",), "at": ("4/3",), "surrogates": ("a,b",)}
+  config = SurrogatesConfig(data=folder / "in", **({"out": folder / "out"} | given | changes))
+  surrogates.run(config, cache=CompileCache(None, False), say=lambda line: None)
+  surrogates.show(config.out)
+  found = [row for row in rows.read_rows(config.out / "rows.jsonl") if row["kind"] == "photo"]
+  return found, (config.out / "surrogates.md").read_text()
+
+
+def test_every_set_is_judged_on_every_photo_once(folder):
+  first, _ = run(folder, limit=2)
+  found, text = run(folder, surrogates=("a,b", "c"))
+  assert found[: len(first)] == first
+  settings = ["photo itself", "random noise, eps 4", "a,b, eps 4, 3 passes", "c, eps 4, 3 passes"]
+  assert sorted({row["setting"] for row in found}) == sorted(settings)
+  assert len({(row["setting"], row["photo"]) for row in found}) == len(found) == 4 * 7
+  for setting in settings:
+    (line,) = (each for each in text.split("\n") if each.startswith(f"| {setting} |"))
+    ranks = [r["ranks"]["stranger"]["JPEG 50"] for r in found if r["setting"] == setting]
+    assert f"| {100 * np.mean(np.equal(ranks, 0)):.0f} \\[" in line
+  judge = toys.linear(9)
+  clean = {row["photo"]: row for row in found if row["setting"] == "photo itself"}
+  for name, row in clean.items():
+    label = toys.CLASS_NAMES.index(name.split("/")[0])
+    for condition, rank in row["ranks"]["stranger"].items():
+      shown = conditioned(np.asarray(Image.open(folder / "in" / name)), condition)
+      shown = np.asarray(Image.fromarray(shown).resize((10, 12), Image.Resampling.BILINEAR))
+      order = np.argsort(-np.asarray(judge(shown[None].astype(np.float32)))[0])
+      assert list(order).index(label) == rank
+
+
+def test_the_halves_are_apart_and_have_every_class(folder):
+  shown = []
+  for half in (1, 2):
+    found, _ = run(folder, half=half, out=folder / f"half{half}")
+    shown.append({row["photo"] for row in found})
+    assert {name.split("/")[0] for name in shown[-1]} == set(toys.CLASS_NAMES[1:3])
+  assert not shown[0] & shown[1]
+  assert len(shown[0] | shown[1]) == 7
+
+
+@pytest.mark.parametrize("text", ["8", "8/0", "0/3", "many/3", "8/30/2"])
+def test_a_strength_that_cannot_be_is_refused(folder, text):
+  with pytest.raises(ValueError, match="EPS/PASSES"):
+    run(folder, at=(text,))
+
+
+def test_the_command_needs_a_judge(folder):
+  command = ["surrogates", "--data", str(folder / "in"), "--out", str(folder / "out")]
+  done = CliRunner().invoke(script.cli, command)
+  assert done.exit_code == 1
+  assert "--judge must name" in done.output
+  done = CliRunner().invoke(script.cli, [*command, "--judge", "nowhere.py:x"])
+  assert "a file that is there" in done.output
