@@ -3,7 +3,9 @@
 Ridge regression in closed form, float64: one-vs-rest targets, 1 for a photo's class and 0 for all
 others, on features, both centered. The strength is a share of the mean eigenvalue of the features'
 scatter matrix, so that it means the same for features of any size; it is chosen on a tenth of the
-training photographs, then the head is fitted on all of them.
+training photographs, then the head is fitted on all of them. There too the scores are scaled to be
+logits (Guo et al., "On calibration of modern neural networks", 2017): the softmax of ridge scores
+is nearly flat, and who judges photos asks how sure a network is.
 """
 
 import argparse
@@ -14,6 +16,8 @@ from typing import Any
 
 import jax
 import numpy as np
+import scipy.optimize
+import scipy.special
 from tqdm import tqdm
 
 from experiments.training import data
@@ -50,8 +54,9 @@ def fit_probe(options: argparse.Namespace) -> dict[str, Any]:
   kept, held = data.hold_out(train.labels, HELD_OUT_SHARE, options.seed)
   embedder = as_embedder(backbone, name)
   features = embed(embedder, train, "features of train")
-  strength, found = choose_strength(features, train.labels, kept, held)
+  strength, found, factor = choose_strength(features, train.labels, kept, held)
   weight, bias, mean = fit_ridge(features, train.labels, [strength])[0]
+  weight, bias = factor * weight, factor * bias
   logits = (embed(embedder, val, "features of val") - mean) @ weight.T + bias
   config = backbone.config
   counts = np.bincount(train.labels).tolist()
@@ -62,6 +67,7 @@ def fit_probe(options: argparse.Namespace) -> dict[str, Any]:
     "data": options.data.resolve().name,
     "photos": dict(zip(train.class_names, counts, strict=True)),
     "ridge_strength": strength,
+    "score_factor": round(factor, 4),
     "held_out": _rounded(found),
     "val": _rounded(accuracy(logits, val.labels)) | {"photos": len(val.labels)},
   }
@@ -107,8 +113,9 @@ def embed(embedder: Embedder, photos: data.Photos, title: str) -> np.ndarray:
 
 def choose_strength(
   features: np.ndarray, labels: np.ndarray, kept: np.ndarray, held: np.ndarray
-) -> tuple[float, dict[str, float]]:
-  """Returns the strength that is best on the held-out photographs, and its accuracies there.
+) -> tuple[float, dict[str, float], float]:
+  """Returns the strength that is best on the held-out photographs, its accuracies there, and the
+  factor that makes its scores logits.
 
   Equal balanced top-1 accuracies are told apart by the squared error.
   """
@@ -118,9 +125,21 @@ def choose_strength(
   for strength, (weight, bias, mean) in zip(STRENGTHS, fits, strict=True):
     scores = (features[held] - mean) @ weight.T + bias
     found = accuracy(scores, labels[held])
-    scored.append(((found["balanced_top1"], -np.mean((scores - targets) ** 2)), strength, found))
-  _, strength, found = max(scored, key=lambda entry: entry[0])
-  return strength, found
+    merit = found["balanced_top1"], -np.mean((scores - targets) ** 2)
+    scored.append((merit, strength, found, scores))
+  _, strength, found, scores = max(scored, key=lambda entry: entry[0])
+  return strength, found, logit_factor(scores, labels[held])
+
+
+def logit_factor(scores: np.ndarray, labels: np.ndarray) -> float:
+  """Returns the factor in 1..1000 with which scores `(N, D)` have the least cross-entropy."""
+
+  def cross_entropy(log_factor: float) -> float:
+    logits = np.exp(log_factor) * scores
+    return np.mean(scipy.special.logsumexp(logits, axis=1) - logits[np.arange(len(labels)), labels])
+
+  bounds = (0.0, np.log(1000.0))
+  return float(np.exp(scipy.optimize.minimize_scalar(cross_entropy, bounds=bounds).x))
 
 
 def fit_ridge(

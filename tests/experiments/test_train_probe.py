@@ -81,13 +81,23 @@ def test_the_strength_is_the_best_on_held_out_photographs():
   features = rng.normal(size=(80, 60))
   features[:, 0] += np.where(labels == 1, 2.0, -2.0)
   kept, held = np.arange(0, 80, 2), np.arange(1, 80, 2)
-  strength, found = probe.choose_strength(features, labels, kept, held)
+  strength, found, _ = probe.choose_strength(features, labels, kept, held)
   rates = []
   for weight, bias, mean in probe.fit_ridge(features[kept], labels[kept], probe.STRENGTHS):
     named = ((features[held] - mean) @ weight.T + bias).argmax(1)
     rates.append(np.mean(named == labels[held]))
   assert rates[probe.STRENGTHS.index(strength)] == max(rates) > min(rates)
   assert found["top1"] == max(rates)
+
+
+def test_scores_become_logits():
+  """Labels drawn from the softmax of known logits: the factor is the one the scores were divided by."""
+  rng = np.random.default_rng(5)
+  logits = rng.normal(size=(20000, 4)) * 2
+  noise = rng.gumbel(size=logits.shape)  # the largest of logits + Gumbel noise is a softmax draw
+  factor = probe.logit_factor(logits / 30, (logits + noise).argmax(1))
+  assert factor == pytest.approx(30, rel=0.05)  # 20,000 draws: about 1 %
+  assert probe.logit_factor(-logits, (logits + noise).argmax(1)) == pytest.approx(1, rel=1e-3)
 
 
 def test_a_probe_s_folder_is_a_classifier(photos, backbone, tmp_path, capsys):
