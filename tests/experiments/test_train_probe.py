@@ -91,7 +91,7 @@ def test_the_strength_is_the_best_on_held_out_photographs():
 
 
 def test_scores_become_logits():
-  """Labels drawn from the softmax of known logits: the factor is the one the scores were divided by."""
+  """Labels are drawn from the softmax of known logits, whose scores are a thirtieth of them."""
   rng = np.random.default_rng(5)
   logits = rng.normal(size=(20000, 4)) * 2
   noise = rng.gumbel(size=logits.shape)  # the largest of logits + Gumbel noise is a softmax draw

@@ -9,8 +9,11 @@ import pytest
 import toy_classifiers as toys
 from PIL import Image
 
+import rpfgsm_jax as rp
 from rpfgsm_jax.data import preprocess
 from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.models.embedder import Embedder
+from rpfgsm_jax.photos import PhotoConfig, photo_attack
 from rpfgsm_jax.photos.views import view_at
 
 SIZE = (9, 14)
@@ -138,3 +141,25 @@ def test_equal_views_are_compiled_once():
   assert len(traces) == 1
   ask(view_at(network, (21, 30)), np.zeros((1, 21, 30, 3), np.uint8))
   assert len(traces) == 2
+
+
+def test_an_embedder_has_a_view_too(photo):
+  network = Embedder.from_function(_pixels, {}, image_size=SIZE, mean=(0.5,), deviation=(0.25,))
+  image = _resized(photo, (40, 52))
+  small = jnp.asarray(view_at(_mirror(), (40, 52))(image[None])).reshape(1, *SIZE, 3)
+  for seen, expected in zip(view_at(network, (40, 52))(image[None]), network(small), strict=True):
+    np.testing.assert_allclose(seen, expected, rtol=0, atol=1e-6)
+
+
+def test_photos_leave_the_features_of_an_embedder_and_are_judged_by_classifiers():
+  network = Embedder.from_function(_pixels, {}, image_size=toys.SIZE, name="features")
+  photo = np.random.default_rng(3).integers(0, 256, (40, 36, 3), np.uint8)
+  config = PhotoConfig(attack=dataclasses.replace(photo_attack(), num_steps=4))
+  done = rp.protect_photo(photo, [network], config, held_out=[toys.linear(1)], seed=1)
+  assert [each.name for each in done.verdict.networks] == ["linear"]
+  views = view_at(network, photo.shape[:2])
+  noise = np.clip(photo + np.random.default_rng(0).choice([-4.0, 4.0], photo.shape), 0, 255)
+  left = [float(views.similarity(photo[None], other[None])[0]) for other in (done.pixels, noise)]
+  assert left[0] < left[1]
+  with pytest.raises(ValueError, match="must have one with classes, to judge the photos"):
+    rp.protect_photo(photo, [network], config, seed=1)
