@@ -72,6 +72,9 @@ def test_counts_that_no_small_integer_holds():
   config = rp.PhotoConfig(working_pixels=np.int64(2**14))
   assert type(config.working_pixels) is int
   assert config == rp.PhotoConfig(working_pixels=2**14)
+  encoding = rp.photos.Encoding(format="jpeg", quality=np.uint8(80))
+  assert type(encoding.quality) is int
+  assert encoding == rp.photos.Encoding(format="jpeg", quality=80)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +84,7 @@ def test_counts_that_no_small_integer_holds():
     lambda: check_batch_size(np.True_),
     lambda: rp.protect(IMAGES, NETS, devices=True),
     lambda: rp.PhotoConfig(working_pixels=True),
+    lambda: rp.photos.Encoding(quality=np.True_),
     lambda: pixels(rp.u_fgsm, rp.FGSMConfig(num_steps=True)),
     lambda: pixels(rp.u_fgsm, rp.FGSMConfig(micro_batch=2.0)),
     lambda: pixels(rp.jsma, rp.JSMAConfig(theta=np.True_)),

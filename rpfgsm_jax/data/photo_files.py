@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from rpfgsm_jax.atomic import PathLike
+from rpfgsm_jax.checks import as_int
 from rpfgsm_jax.data import colors, exif, images, metadata
 from rpfgsm_jax.data.folders import RAW_SUFFIXES
 from rpfgsm_jax.data.images import ImageError
@@ -63,12 +64,13 @@ class Encoding:
         raise ValueError(
           f"{name} must be one of {', '.join(get_args(choices))}, got {value!r}; pick one."
         )
-    whole = isinstance(self.quality, int) and not isinstance(self.quality, bool)
-    if not whole or not 1 <= self.quality <= 100:
+    quality = as_int(self.quality)
+    if quality is None or not 1 <= quality <= 100:
       raise ValueError(
         f"quality must be an integer in 1..100, got {self.quality!r}; 90 is the default, png and "
         "webp have no loss at all."
       )
+    object.__setattr__(self, "quality", quality)
 
   @property
   def suffix(self) -> str:
@@ -142,7 +144,8 @@ def open_photo(
   photo: Source, *, max_pixels: int = images.USUAL_PIXELS, limits: SideLimits = _USUAL
 ) -> OpenedPhoto:
   """Reads a photo's file and checks its header: all of `read_photo` but the decoding of pixels."""
-  if not isinstance(max_pixels, int) or max_pixels < 1:
+  most = as_int(max_pixels)
+  if most is None or most < 1:
     raise ValueError(
       f"max_pixels must be a positive integer, got {max_pixels!r}; leave it out for "
       f"{images.USUAL_PIXELS}."
