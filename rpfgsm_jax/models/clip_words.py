@@ -190,8 +190,8 @@ def _tokens(
 ) -> np.ndarray:
   """Returns `(N, T)` token numbers; long texts lose words before their end token, as in CLIP."""
   rows = []
-  for encoding in tokenizer.encode_batch(texts):
-    row = encoding.ids
+  for text in texts:  # one at a time: a batch would start threads
+    row = tokenizer.encode(text).ids
     highest = max(row, default=-1)
     end = highest if config.end_token == EARLY_END_TOKEN else config.end_token
     if not row or row[-1] != end or highest >= config.vocabulary:

@@ -209,14 +209,16 @@ def rpfgsm(tmp_path, folder, monkeypatch):
   small = Network(config=CONFIGS["basic"], parameters=parameters("basic"), class_names=CLASS_NAMES)
   save_network("small", small)
   (tmp_path / "photos").mkdir()
-  Image.fromarray(IMAGES[0].astype(np.uint8)).save("photos/photo.png")
+  photo = theirs.pictures(48, 40)[0].astype(np.uint8)
+  Image.fromarray(photo).save("photos/photo.png")
   return lambda *words: CliRunner().invoke(cli.cli, words)
 
 
 def test_protect_and_evaluate(rpfgsm, folder, tmp_path):
   command = ["protect", "photos", "--out", "out", "--network", "small", "--steps", "1"]
   judged = [*command, "--held-out", "clip:clip", "--classes", "church, bedroom"]
-  assert rpfgsm(*judged).exit_code == 0
+  result = rpfgsm(*judged)
+  assert result.exit_code == 0, result.output
   record = json.loads((tmp_path / "out/.rpfgsm/job.json").read_text())
   name = f"clip:{folder}#church,bedroom"
   assert [each["name"] for each in record["settings"]["held_out"]] == [name]
@@ -235,6 +237,10 @@ def test_protect_and_evaluate(rpfgsm, folder, tmp_path):
     (("--classes", "church,bedroom"), "--classes belongs to a network clip:FOLDER"),
     (("--held-out", "clip:clip", "--classes", "church"), "classes must be 2..4096 words"),
     (("--held-out", "clip:lost", "--classes", "church,room"), "--held-out must be a known network"),
+    (
+      ("--network", "clip:clip#church,room", "--held-out", "clip:clip#church,bedroom"),
+      "--held-out must be a network that the attack does not use",
+    ),
   ],
 )
 def test_commands_refuse(rpfgsm, words, says):
