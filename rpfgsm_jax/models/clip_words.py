@@ -9,7 +9,7 @@ import collections
 import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -150,7 +150,7 @@ def _spoken(name: str) -> str:
 
 def _directions(clip: CLIP, words: Words, tokenizer: pathlib.Path) -> np.ndarray:
   """Returns the classes' unit features, `(D, P)` float64."""
-  tokens = _tokens(_read_tokenizer(tokenizer), words.texts(), clip.text_config, tokenizer)
+  tokens = _tokens(tokenizer, words.texts(), clip.text_config)
   graph, state = nnx.split(unflatten(clip.text_config, clip.text_parameters))
   read = jax.jit(lambda state, tokens: nnx.merge(graph, state)(tokens))
   with jax.default_matmul_precision("highest"):
@@ -168,7 +168,8 @@ def _in_parts(tokens: np.ndarray) -> list[np.ndarray]:
   return np.split(filled, len(filled) // size)
 
 
-def _read_tokenizer(path: pathlib.Path) -> Any:
+def _encode(path: pathlib.Path, texts: Sequence[str]) -> list[list[int]]:
+  """Returns each text's whole row of token numbers."""
   try:
     import tokenizers
   except ImportError as error:
@@ -178,20 +179,17 @@ def _read_tokenizer(path: pathlib.Path) -> Any:
     ) from error
   try:
     tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return [tokenizer.encode(text).ids for text in texts]  # a batch would start threads
   except Exception as error:  # the library raises nothing narrower
-    raise WeightsError(f"{path} is no tokenizer of the library tokenizers: {error}.") from error
-  tokenizer.no_truncation()
-  tokenizer.no_padding()
-  return tokenizer
+    raise WeightsError(f"{path} is no tokenizer that reads these words: {error}.") from error
 
 
-def _tokens(
-  tokenizer: Any, texts: Sequence[str], config: CLIPTextConfig, path: pathlib.Path
-) -> np.ndarray:
+def _tokens(path: pathlib.Path, texts: Sequence[str], config: CLIPTextConfig) -> np.ndarray:
   """Returns `(N, T)` token numbers; long texts lose words before their end token, as in CLIP."""
   rows = []
-  for text in texts:  # one at a time: a batch would start threads
-    row = tokenizer.encode(text).ids
+  for row in _encode(path, texts):
     highest = max(row, default=-1)
     end = highest if config.end_token == EARLY_END_TOKEN else config.end_token
     if not row or row[-1] != end or highest >= config.vocabulary:

@@ -162,8 +162,8 @@ def load_classifier(name: str | os.PathLike) -> Classifier:
   Args:
     name: `"scenes25/resnet18"`, `"places365/…"` (after `rpfgsm weights fetch places365`), or a
       folder: one that `rpfgsm convert` or `save_network` wrote, or one with the `config.json` and
-      `model.safetensors` of a ViT, DINOv2 or ConvNeXt as transformers writes them. Or
-      `"clip:FOLDER#church,bedroom"`, see `load_clip`; templates may follow, each after a `#`.
+      `model.safetensors` of a ViT, DINOv2 or ConvNeXt as transformers writes them. Of a CLIP
+      `"clip:FOLDER#church,bedroom"`, see `load_clip`.
 
   Returns:
     The classifier, batch-norms folded.
@@ -208,8 +208,7 @@ def load_clip(
       classes cannot be told apart, or the library `tokenizers` is missing.
   """
   words = read_words(classes, templates)
-  directory = _folder(name)
-  network = name_classes(load_clip_towers(name), words, tokenizer_file(directory))
+  network = name_classes(load_clip_towers(name), words, tokenizer_file(_folder(name)))
   return as_classifier(network, words.title(os.fspath(name)))
 
 

@@ -180,12 +180,18 @@ def _without_text(folder):
   [
     (lambda folder: (folder / "tokenizer.json").unlink(), "lacks tokenizer.json"),
     (lambda folder: (folder / "tokenizer.json").write_text("{"), "is no tokenizer"),
-    (lambda folder: write_tokenizer(folder, end=10), "must end each text with token 11 .*got"),
+    (lambda folder: write_tokenizer(folder, end=0), "must end each text with token 11 .*got"),
     (lambda folder: write_tokenizer(folder, more=("kitchen",)), "and know 12 tokens"),
+    (
+      lambda folder: change_json(
+        folder / "tokenizer.json", model={"type": "WordLevel", "vocab": {}, "unk_token": "?"}
+      ),
+      "no tokenizer that reads these words: .*UNK",
+    ),
     (_without_text, "holds no text tower"),
     (lambda folder: change_json(folder / "config.json", model_type="vit"), "must hold a CLIP"),
   ],
-  ids=["no tokenizer", "damaged", "end", "vocabulary", "no text tower", "vit"],
+  ids=["no tokenizer", "damaged", "end", "vocabulary", "no unknown word", "no text tower", "vit"],
 )
 def test_refuses_folders(folder, change, says):
   change(folder)
