@@ -164,7 +164,8 @@ def add_options(
 
 def network_named(name: str, classifiers: str | None) -> str:
   """Returns what a network is loaded by: a bare word is one of `classifiers`, or a folder."""
-  bare = name == pathlib.PurePath(name).name and not pathlib.Path(name).is_dir()
+  known = name.startswith("clip:") or pathlib.Path(name).is_dir()
+  bare = name == pathlib.PurePath(name).name and not known
   return f"{classifiers or FullsizeConfig.classifiers}/{name}" if bare else name
 
 

@@ -34,7 +34,12 @@ from rpfgsm_jax.engine.batches import protect, protect_batches
 from rpfgsm_jax.engine.protector import OutOfMemoryError, Protector
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.models.embedder import Embedder
-from rpfgsm_jax.models.weights import available_networks, load_classifier, load_embedder
+from rpfgsm_jax.models.weights import (
+  available_networks,
+  load_classifier,
+  load_clip,
+  load_embedder,
+)
 
 __version__ = "0.1.0"
 
@@ -69,6 +74,7 @@ __all__ = [
   "jsma",
   "l_fgsm",
   "load_classifier",
+  "load_clip",
   "load_embedder",
   "p_fgsm",
   "photos",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rpfgsm_jax import atomic, cli_protect, process, result_folder
-from rpfgsm_jax.cli_protect_options import PREPROCESSINGS
+from rpfgsm_jax.cli_protect_options import PREPROCESSINGS, classes_option
 
 if TYPE_CHECKING:
   from rpfgsm_jax.models.architectures import Config
@@ -77,6 +77,7 @@ cli.add_command(cli_protect.protect)
   metavar="NAME",
   help="A network that judges, by name or folder; may be repeated.  [default: the bundled four]",
 )
+@classes_option
 @click.option(
   "--train",
   type=click.Path(path_type=pathlib.Path),
@@ -113,6 +114,7 @@ def evaluate(original: pathlib.Path, protected: pathlib.Path, **options: Any) ->
     summary,
     write_comparison,
   )
+  from rpfgsm_jax.models.clip_words import with_classes
 
   out, training = options["out"], options["train"]
   with _reported_failures(ComparisonError):
@@ -122,7 +124,7 @@ def evaluate(original: pathlib.Path, protected: pathlib.Path, **options: Any) ->
       found = compare_folders(
         original,
         protected,
-        options["networks"],
+        with_classes(options["networks"], options["classes"]),
         training=training,
         training_limit=options["train_limit"],
         preprocess=options["preprocess"],

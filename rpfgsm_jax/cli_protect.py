@@ -72,6 +72,7 @@ def protect(context: click.Context, **options: Any) -> None:
   if options["report"]:
     _check_page(options)
   try:
+    options |= _with_classes(options)
     code = _list(options) if options["dry_run"] else _run(options)
   except (SettingsError, FolderError, WeightsError) as error:
     raise click.UsageError(str(error)) from error
@@ -142,6 +143,15 @@ def job_of(options: dict[str, Any]) -> "Job":
     max_pixels=Image.MAX_IMAGE_PIXELS if largest is None else round(_MEGA * largest),
     overwrite=options["overwrite"],
   )
+
+
+def _with_classes(options: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+  """Returns the named networks, with their classes where these are words."""
+  from rpfgsm_jax.models.clip_words import with_classes
+
+  attacked = len(options["networks"])
+  names = with_classes((*options["networks"], *options["held_out"]), options["classes"])
+  return {"networks": names[:attacked], "held_out": names[attacked:]}
 
 
 def _held_out(options: dict[str, Any]) -> tuple[str, ...]:

@@ -53,6 +53,13 @@ class _NumberOr(click.ParamType):
       ) from error
 
 
+classes_option = click.option(
+  "--classes",
+  metavar="WORDS",
+  help="Classes of each network clip:FOLDER, a CLIP: 'hospital room, church, …', places365 or "
+  "mepp18-private; templates may follow, each after a #.  [default template: 'a photo of a {}.']",
+)
+
 OPTIONS = (
   click.argument("sources", metavar="SOURCE...", nargs=-1, required=True),
   click.option(
@@ -85,6 +92,7 @@ OPTIONS = (
     "[default: what OUT was begun with; else modern networks that were fetched, and the bundled "
     "DenseNet161 beside bundled networks]",
   ),
+  classes_option,
   click.option(
     "--strength",
     type=_NumberOr(click.FloatRange(min=1, max=255), STRENGTH_NAMES),

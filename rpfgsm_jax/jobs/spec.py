@@ -16,6 +16,7 @@ from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig
 from rpfgsm_jax.checks import as_int
 from rpfgsm_jax.engine.batches import BatchSize
 from rpfgsm_jax.models import weights
+from rpfgsm_jax.models.clip_words import parse_name
 from rpfgsm_jax.models.weights import NetworkIdentity
 from rpfgsm_jax.photos.config import PhotoConfig
 from rpfgsm_jax.randomness import unusual_settings
@@ -112,7 +113,8 @@ def identify_networks(job: Job) -> tuple[NetworkIdentity, ...]:
   held_out = [_identify(name, "--held-out") for name in job.held_out]
   for judge in held_out:
     for network in networks:
-      if judge.name == network.name or judge.sha256 == network.sha256:
+      same_folder = parse_name(judge.name)[0] == parse_name(network.name)[0]  # words aside
+      if same_folder or judge.sha256 == network.sha256:
         raise SettingsError(
           f"--held-out must be a network that the attack does not use, got {judge.name}, which is "
           f"--network {network.name}; leave one of the two out."

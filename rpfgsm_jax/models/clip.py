@@ -16,7 +16,7 @@ from rpfgsm_jax.models.layers import LayerNorm
 from rpfgsm_jax.models.vit import TransformerBlock
 from rpfgsm_jax.typing import Array
 
-_EARLY_END_TOKEN = 2  # in configs whose end token is really the vocabulary's last
+EARLY_END_TOKEN = 2  # in configs whose end token is really the vocabulary's last
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class CLIPText(nnx.Module):
     for index, block in enumerate(self.blocks):
       features = block(features, causal=True)
       yield f"block{index + 1}", features
-    early = self.config.end_token == _EARLY_END_TOKEN
+    early = self.config.end_token == EARLY_END_TOKEN
     ends = jnp.argmax(tokens if early else tokens == self.config.end_token, axis=1)
     features = jnp.take_along_axis(self.norm(features), ends[:, None, None], axis=1)[:, 0]
     features = self.projection(features)

@@ -5,6 +5,8 @@ where it is there. A head beside a backbone (`heads`) makes it a classifier.
 """
 
 import dataclasses
+import functools
+import hashlib
 import json
 import pathlib
 from collections.abc import Mapping
@@ -67,6 +69,8 @@ def load_clip_folder(directory: pathlib.Path, description: Mapping[str, Any]) ->
       f"{directory} must hold a CLIP, got model_type {description.get('model_type')!r}."
     )
   image, text, scale = _split_clip(read_tensors(directory))
+  if not text:
+    raise WeightsError(f"{directory} holds no text tower, only that of images; fetch a whole CLIP.")
   if scale is None or scale.size != 1 or not np.isfinite(scale).all():
     raise WeightsError(f"{directory} must hold logit_scale, one finite number.")
   config = text_config(description)
@@ -78,10 +82,23 @@ def load_clip_folder(directory: pathlib.Path, description: Mapping[str, Any]) ->
   )
 
 
-def published_files(directory: pathlib.Path) -> list[pathlib.Path]:
-  """Returns the files that a folder's logits depend on, beside its `config.json`."""
+def published_digests(directory: pathlib.Path) -> dict[str, str]:
+  """Returns SHA-256 by name of the files that logits depend on, beside the `config.json`."""
   described = [directory / _PREPROCESSOR] if (directory / _PREPROCESSOR).is_file() else []
-  return described + tensor_files(directory) + head_files(directory)
+  files = described + tensor_files(directory) + head_files(directory)
+  return {file.name: file_digest(file) for file in files}
+
+
+def file_digest(path: pathlib.Path) -> str:
+  """Returns a file's SHA-256."""
+  status = path.stat()
+  return _digest_of(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _digest_of(path: pathlib.Path, size: int, modified: int) -> str:
+  with path.open("rb") as file:  # gigabytes, and asked for several times in a run
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _image_network(

@@ -7,7 +7,6 @@ further; folding happens when a `Classifier` is made. Folders that transformers 
 import contextlib
 import dataclasses
 import difflib
-import functools
 import hashlib
 import json
 import os
@@ -21,6 +20,7 @@ import numpy as np
 from rpfgsm_jax import atomic
 from rpfgsm_jax.models import architectures
 from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.models.clip_words import name_classes, parse_name, read_words, tokenizer_file
 from rpfgsm_jax.models.embedder import Embedder
 from rpfgsm_jax.models.heads import feature_config, head_files
 from rpfgsm_jax.models.kinds import MODERN_FAMILIES
@@ -33,10 +33,11 @@ from rpfgsm_jax.models.parameters import (
 )
 from rpfgsm_jax.models.published import (
   CLIP,
+  file_digest,
   is_published,
   load_clip_folder,
   load_published,
-  published_files,
+  published_digests,
 )
 from rpfgsm_jax.models.published_config import class_names
 from rpfgsm_jax.user_folders import user_folder
@@ -162,7 +163,8 @@ def load_classifier(name: str | os.PathLike) -> Classifier:
   Args:
     name: `"scenes25/resnet18"`, `"places365/…"` (after `rpfgsm weights fetch places365`), or a
       folder: one that `rpfgsm convert` or `save_network` wrote, or one with the `config.json` and
-      `model.safetensors` of a ViT, DINOv2 or ConvNeXt as transformers writes them.
+      `model.safetensors` of a ViT, DINOv2 or ConvNeXt as transformers writes them. Of a CLIP
+      `"clip:FOLDER#church,bedroom"`, see `load_clip`.
 
   Returns:
     The classifier, batch-norms folded.
@@ -171,6 +173,9 @@ def load_classifier(name: str | os.PathLike) -> Classifier:
     WeightsError: no such network (the nearest names are suggested), its files are unusable, or it
       has no classes.
   """
+  folder, words = parse_name(os.fspath(name))
+  if words is not None:
+    return load_clip(folder, classes=words.given, templates=words.templates)
   network = load_network(_folder(name))
   if not network.class_names:
     raise WeightsError(
@@ -178,6 +183,34 @@ def load_classifier(name: str | os.PathLike) -> Classifier:
       "(docs/NETWORKS.md), name classes in words if it is a CLIP, or call load_embedder."
     )
   return as_classifier(network, os.fspath(name))
+
+
+def load_clip(
+  name: str | os.PathLike,
+  *,
+  classes: Sequence[str] | str,
+  templates: Sequence[str] | str | None = None,
+) -> Classifier:
+  """Returns a CLIP as a classifier whose classes are named in words.
+
+  Args:
+    name: a known name, or a folder with both towers as transformers writes them, and the
+      `tokenizer.json` beside them.
+    classes: two or more, also as one string with commas; or `"places365"` or `"mepp18-private"`,
+      the lists that come with the package. Underscores and slashes are read as spaces.
+    templates: texts with `{}` where the class stands, over which its features are averaged. None:
+      `"a photo of a {}."`.
+
+  Returns:
+    The classifier; logit i is the scaled cosine of image and class i.
+
+  Raises:
+    WeightsError: no such CLIP or its files are unusable, classes or templates break their rule,
+      classes cannot be told apart, or the library `tokenizers` is missing.
+  """
+  words = read_words(classes, templates)
+  network = name_classes(load_clip_towers(name), words, tokenizer_file(_folder(name)))
+  return as_classifier(network, words.title(os.fspath(name)))
 
 
 def load_embedder(
@@ -269,7 +302,8 @@ class NetworkIdentity(NamedTuple):
 
 
 def identify_network(name: str) -> NetworkIdentity:
-  """Looks a known network or a folder up without loading it."""
+  """Looks a known network, a folder, or a CLIP with its words up without loading it."""
+  name, words = parse_name(name)
   folder = available_networks().get(name)
   if folder is None:
     folder = pathlib.Path(os.path.abspath(name))
@@ -282,24 +316,17 @@ def identify_network(name: str) -> NetworkIdentity:
     description = json.loads((folder / CONFIG_FILE).read_bytes())
     described = {key: value for key, value in description.items() if key not in _NOT_NUMBERS}
     if is_published(described):
-      described["files"] = {file.name: _digest(file) for file in published_files(folder)}
+      described["files"] = published_digests(folder)
   except (OSError, ValueError, AttributeError) as error:
     raise WeightsError(
       f"must hold a network of ours, got {folder} ({error}); convert or fetch it again."
     ) from error
+  if words is not None:
+    described["tokenizer"] = file_digest(tokenizer_file(folder))
+    described["words"] = words.classes, words.templates
+    name = words.full_name(name)
   content = json.dumps(described, sort_keys=True).encode()
   return NetworkIdentity(name, hashlib.sha256(content).hexdigest())
-
-
-def _digest(path: pathlib.Path) -> str:
-  status = path.stat()
-  return _digest_of(path, status.st_size, status.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=64)
-def _digest_of(path: pathlib.Path, size: int, modified: int) -> str:
-  with path.open("rb") as file:  # gigabytes, and asked for several times in a run
-    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_description(directory: pathlib.Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from experiments import options
     ({"changes": ("limit=none", "mepp18=true")}, {"limit": None, "mepp18": True}),
     ({"changes": ("seen=x/a,x/b", "unseen=x/c")}, {"seen": ("x/a", "x/b"), "unseen": ("x/c",)}),
     ({"unseen": ("a", "./a", "../a/b")}, {"unseen": ("scenes25/a", "./a", "../a/b")}),
+    ({"unseen": ("clip:a#b,c",)}, {"unseen": ("clip:a#b,c",)}),
     ({"limit": None, "seen": ()}, {"limit": 100}),
     (
       {"classifiers": "places365"},
@@ -22,7 +23,7 @@ from experiments import options
     ),
     ({"classifiers": "nets", "unseen": ("mine",)}, {"unseen": ("nets/mine",)}),
   ],
-  ids=["float", "words", "tuples", "bare words", "defaults", "collection", "override"],
+  ids=["float", "words", "tuples", "bare words", "clip", "defaults", "collection", "override"],
 )
 def test_options_become_a_config(given, expected):
   made = options.study_config(given)
