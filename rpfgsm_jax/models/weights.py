@@ -315,9 +315,9 @@ def _unknown_name(name: str, networks: Iterable[str]) -> str:
   networks = list(networks)
   nearest = difflib.get_close_matches(name, networks, n=2, cutoff=0.5)
   suggestion = f"did you mean {' or '.join(nearest)}?" if nearest else f"known: {networks}."
-  fetch = (
-    " Places365's are fetched by `rpfgsm weights fetch places365`."
-    if name.startswith("places")
-    else ""
-  )
+  fetch = ""
+  if name.startswith("places"):
+    fetch = " Places365's are fetched by `rpfgsm weights fetch places365`."
+  elif name.startswith("hf"):
+    fetch = " Those of Hugging Face are fetched by `rpfgsm weights fetch hf:OWNER/NAME`."
   return f"name must be a known network or a folder, got {name!r}; {suggestion}{fetch}"
