@@ -216,8 +216,8 @@ def fetch(collection: str, archs: tuple[str, ...]) -> None:
   hf:OWNER/NAME[@REVISION]    any ViT, DINOv2, CLIP or ConvNeXt of Hugging Face ([hub])
   dinov2-small, vit-base, clip-vit-base-patch32, convnext-tiny, …  some of these
 
-  An interrupted download goes on where it stopped. The cache is the user's own; RPFGSM_CACHE names
-  another folder.
+  An interrupted download goes on where it stopped; Hugging Face's begin the file anew that they
+  stopped in. The cache is the user's own; RPFGSM_CACHE names another folder.
   """
   from rpfgsm_jax.data.classes import places365_class_names
   from rpfgsm_jax.models.fetch import fetch_places365

@@ -65,8 +65,8 @@ def parse_wanted(text: str) -> Wanted:
 def fetch_from_hub(wanted: Wanted) -> pathlib.Path:
   """Downloads a repository's network into the user's cache and loads it once; returns its folder.
 
-  What was begun is gone on with. Nothing but small files comes before the network's kind and size
-  are known to be usable; what turns out not to load is removed.
+  Tensors come only once the network's kind and size are known to be usable; what turns out not to
+  load is removed.
   """
   cache = cache_for_downloads()
   directory = cache / "weights" / wanted.network
@@ -173,7 +173,7 @@ def _explained(hub: Any, wanted: Wanted) -> Iterator[None]:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     raise DownloadError(
       f"cannot download {wanted} from {constants.ENDPOINT} ({reason.rstrip('.')}); is there a "
-      "network? What came is kept, the next run goes on there. Without a network, copy the "
+      "network? Files that came whole are kept for the next run. Without a network, copy the "
       f"repository's {CONFIG_FILE} and {SAFETENSORS} into a folder and give the folder instead."
     ) from error
 
