@@ -185,12 +185,15 @@ def weights() -> None:
 @weights.command("list")
 def list_weights() -> None:
   """Lists the networks that can be loaded by name: bundled and fetched ones."""
+  from rpfgsm_jax.models.hub import fetched_commit
   from rpfgsm_jax.models.weights import BUNDLED, available_networks
 
   networks = available_networks()
   width = max((len(name) for name in networks), default=0)
   for name, directory in networks.items():
-    origin = "bundled" if directory.is_relative_to(BUNDLED) else f"fetched, in {directory}"
+    commit = fetched_commit(directory)
+    fetched = f"fetched, commit {commit}" if commit else "fetched"
+    origin = "bundled" if directory.is_relative_to(BUNDLED) else f"{fetched}, in {directory}"
     click.echo(f"{name:<{width}}  {origin}")
   absent = [arch for arch in ARCHITECTURES if f"places365/{arch}" not in networks]
   if absent:
@@ -198,31 +201,39 @@ def list_weights() -> None:
 
 
 @weights.command()
-@click.argument("collection", type=click.Choice(["places365", "brisque"]))
+@click.argument("collection")
 @click.option(
   "--arch",
   "archs",
   multiple=True,
   type=click.Choice(ARCHITECTURES),
-  help="Only this network; may be repeated.  [default: all four]",
+  help="Of places365, only this network; may be repeated.  [default: all four]",
 )
 def fetch(collection: str, archs: tuple[str, ...]) -> None:
-  """Downloads a public COLLECTION: four networks, which are converted, or LIVE's BRISQUE model.
+  """Downloads a public COLLECTION of networks, or one network.
 
-  An interrupted download goes on where it stopped. The cache is the user's own; RPFGSM_CACHE names
-  another folder.
+  \b
+  places365                   the paper's four, which are converted
+  brisque                     LIVE's BRISQUE model
+  hf:OWNER/NAME[@REVISION]    any ViT, DINOv2, CLIP or ConvNeXt of Hugging Face ([hub])
+  dinov2-small, vit-base, clip-vit-base-patch32, convnext-tiny, …  some of these
+
+  An interrupted download goes on where it stopped; Hugging Face's begin the file anew that they
+  stopped in. The cache is the user's own; RPFGSM_CACHE names another folder.
   """
   from rpfgsm_jax.data.classes import places365_class_names
   from rpfgsm_jax.models.fetch import fetch_places365
   from rpfgsm_jax.quality.fetch import fetch_brisque_model
 
+  if collection != "places365" and archs:
+    raise click.BadParameter("goes with places365 alone; leave it out.", param_hint="--arch")
   if collection == "brisque":
-    if archs:
-      raise click.BadParameter("brisque is no network; leave it out.", param_hint="--arch")
     with _reported_failures(), _progress_bar(collection) as progress:
       directory = fetch_brisque_model(progress=progress)
     click.echo(f"{collection}: {directory}")
     return
+  if collection != "places365":
+    return _fetch_from_hub(collection)
   failures = []
   for arch in archs or ARCHITECTURES:
     try:
@@ -235,6 +246,20 @@ def fetch(collection: str, archs: tuple[str, ...]) -> None:
       click.echo(f"{collection}/{arch}: {directory}")
   if failures:
     raise click.exceptions.Exit(1)
+
+
+def _fetch_from_hub(text: str) -> None:
+  from rpfgsm_jax.models import hub
+
+  try:
+    wanted = hub.parse_wanted(text)
+  except ValueError as error:
+    raise click.BadParameter(
+      f"{error}; also: places365, brisque.", param_hint="COLLECTION"
+    ) from error
+  with _reported_failures():
+    directory = hub.fetch_from_hub(wanted)
+  click.echo(f"{wanted.network}: {directory}, commit {hub.fetched_commit(directory)}")
 
 
 @contextlib.contextmanager

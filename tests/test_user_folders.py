@@ -12,7 +12,7 @@ from PIL import Image
 
 from rpfgsm_jax import cli, process, quality
 from rpfgsm_jax.jobs import engines, ledger
-from rpfgsm_jax.models import fetch, weights
+from rpfgsm_jax.models import fetch, identity, weights
 from rpfgsm_jax.quality.fetch import fetch_brisque_model
 from rpfgsm_jax.user_folders import user_folder
 
@@ -45,7 +45,7 @@ def optional(request, monkeypatch, tmp_path):
 
 def test_bundled_networks_are_there_and_nothing_is_kept(optional):
   assert set(weights.available_networks()) == set(cli.BUNDLED_NETWORKS)
-  assert weights.identify_network("scenes25/alexnet").name == "scenes25/alexnet"
+  assert identity.identify_network("scenes25/alexnet").name == "scenes25/alexnet"
   assert "not kept" in process.keep_compiled_programs().describe()
   assert ledger.read(pathlib.Path("out")) == frozenset()
   assert "results" in ledger.remember("0" * 64)

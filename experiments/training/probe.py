@@ -26,11 +26,11 @@ from rpfgsm_jax import result_folder
 from rpfgsm_jax.data.folders import ImageRecord, image_id, iterate_images
 from rpfgsm_jax.models.embedder import Embedder
 from rpfgsm_jax.models.heads import HEAD_FILE, Head, with_head, write_head
+from rpfgsm_jax.models.identity import identify_network
 from rpfgsm_jax.models.published import is_published
 from rpfgsm_jax.models.weights import (
   CONFIG_FILE,
   as_embedder,
-  identify_network,
   load_backbone,
   save_network,
 )

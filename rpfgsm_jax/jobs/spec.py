@@ -17,7 +17,7 @@ from rpfgsm_jax.checks import as_int
 from rpfgsm_jax.engine.batches import BatchSize
 from rpfgsm_jax.models import weights
 from rpfgsm_jax.models.clip_words import parse_name
-from rpfgsm_jax.models.weights import NetworkIdentity
+from rpfgsm_jax.models.identity import NetworkIdentity, identify_network
 from rpfgsm_jax.photos.config import PhotoConfig
 from rpfgsm_jax.randomness import unusual_settings
 
@@ -131,7 +131,7 @@ def fetched_judges(networks: Sequence[str]) -> tuple[str, ...]:
 
 def _identify(name: str, option: str) -> NetworkIdentity:
   try:
-    return weights.identify_network(name)
+    return identify_network(name)
   except weights.WeightsError as error:
     raise SettingsError(f"{option} {error}") from error
 

@@ -1,7 +1,9 @@
 """Files of tensors: safetensors in one piece or in shards, and PyTorch's pickles, nothing run."""
 
 import json
+import os
 import pathlib
+import re
 
 import numpy as np
 
@@ -9,25 +11,25 @@ from rpfgsm_jax.models.checkpoint import read_checkpoint
 from rpfgsm_jax.models.parameters import WeightsError
 
 SAFETENSORS = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
-_PICKLE = "pytorch_model.bin"
+INDEX = "model.safetensors.index.json"
+PICKLE = "pytorch_model.bin"
 
 
 def tensor_files(directory: pathlib.Path) -> list[pathlib.Path]:
   """Returns the files that hold a folder's tensors: one, or the shards that an index names."""
   if (directory / SAFETENSORS).is_file():
     return [directory / SAFETENSORS]
-  if (directory / _INDEX).is_file():
+  if (directory / INDEX).is_file():
     shards = sorted(set(_weight_map(directory).values()))
     absent = [name for name in shards if not (directory / name).is_file()]
     if absent:
-      raise WeightsError(f"{directory} lacks {absent}, which {_INDEX} names; fetch it again.")
+      raise WeightsError(f"{directory} lacks {absent}, which {INDEX} names; fetch it again.")
     return [directory / name for name in shards]
-  if (directory / _PICKLE).is_file():
-    return [directory / _PICKLE]
+  if (directory / PICKLE).is_file():
+    return [directory / PICKLE]
   found = sorted(path.name for path in directory.iterdir() if path.is_file())
   raise WeightsError(
-    f"{directory} must hold {SAFETENSORS} (or {_INDEX} and its shards, or one {_PICKLE}), "
+    f"{directory} must hold {SAFETENSORS} (or {INDEX} and its shards, or one {PICKLE}), "
     f"got {found}; other formats are not read."
   )
 
@@ -38,7 +40,8 @@ def read_tensors(directory: pathlib.Path) -> dict[str, np.ndarray]:
   Bfloat16 comes as float32. A pickle is read by `checkpoint`, which runs nothing.
   """
   files = tensor_files(directory)
-  if files[0].name == _PICKLE:
+  check_memory(sum(file.stat().st_size for file in files), str(directory))
+  if files[0].name == PICKLE:
     return read_checkpoint(files[0]).tensors
   tensors: dict[str, np.ndarray] = {}
   for file in files:
@@ -47,10 +50,35 @@ def read_tensors(directory: pathlib.Path) -> dict[str, np.ndarray]:
     listed = set(_weight_map(directory))
     if listed != set(tensors):
       raise WeightsError(
-        f"{directory}: {_INDEX} and its shards must name the same tensors; not in the shards: "
+        f"{directory}: {INDEX} and its shards must name the same tensors; not in the shards: "
         f"{sorted(listed - set(tensors))}, not in the index: {sorted(set(tensors) - listed)}."
       )
   return tensors
+
+
+def check_memory(size: int, name: str) -> None:
+  """Refuses tensors whose files, and as much again for reading them, do not fit into the memory."""
+  there = _available_memory()
+  if there is not None and 2 * size > there:
+    raise WeightsError(
+      f"{name} is too large for the memory: its tensors are {size / 1e9:.2f} GB, loading takes "
+      f"twice that, and {there / 1e9:.2f} GB are available; take a smaller network, or a larger "
+      "machine."
+    )
+
+
+def _available_memory() -> int | None:
+  """Returns the bytes that may still be used; other than on Linux all that the machine has."""
+  try:
+    found = re.search(r"MemAvailable:\s*(\d+) kB", pathlib.Path("/proc/meminfo").read_text())
+    if found:
+      return int(found[1]) * 1024
+  except OSError:
+    pass
+  try:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+  except (AttributeError, ValueError, OSError):
+    return None
 
 
 def read_safetensors(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -77,7 +105,7 @@ def _array(path: pathlib.Path, name: str, *, dtype: str, shape: list[int], data)
 
 
 def _weight_map(directory: pathlib.Path) -> dict[str, str]:
-  path = directory / _INDEX
+  path = directory / INDEX
   try:
     names = json.loads(path.read_bytes())["weight_map"]
     if not all(isinstance(n, str) and pathlib.PurePath(n).name == n for n in names.values()):

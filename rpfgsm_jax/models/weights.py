@@ -13,7 +13,7 @@ import os
 import pathlib
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -33,11 +33,9 @@ from rpfgsm_jax.models.parameters import (
 )
 from rpfgsm_jax.models.published import (
   CLIP,
-  file_digest,
   is_published,
   load_clip_folder,
   load_published,
-  published_digests,
 )
 from rpfgsm_jax.models.published_config import class_names
 from rpfgsm_jax.user_folders import user_folder
@@ -45,7 +43,6 @@ from rpfgsm_jax.user_folders import user_folder
 FORMAT = 1
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
-_NOT_NUMBERS = ("card", "weights")  # of a description: facts for people, where tensors lie
 _WEIGHTS_NAME = re.compile(r"model(-[0-9a-f]{16})?\.safetensors")
 BUNDLED = pathlib.Path(__file__).resolve().parents[1] / "bundled"
 
@@ -294,41 +291,6 @@ def _folder(name: str | os.PathLike) -> pathlib.Path:
   return directory
 
 
-class NetworkIdentity(NamedTuple):
-  """What tells one network from another, also on other machines."""
-
-  name: str  # a known name, or the absolute path of a folder
-  sha256: str  # of its tensors' own digest and everything else that its logits depend on
-
-
-def identify_network(name: str) -> NetworkIdentity:
-  """Looks a known network, a folder, or a CLIP with its words up without loading it."""
-  name, words = parse_name(name)
-  folder = available_networks().get(name)
-  if folder is None:
-    folder = pathlib.Path(os.path.abspath(name))
-    if not name or not folder.is_dir():
-      raise WeightsError(
-        f"must be a known network or a folder, got {name!r}; `rpfgsm weights list` lists them."
-      )
-    name = str(folder)
-  try:
-    description = json.loads((folder / CONFIG_FILE).read_bytes())
-    described = {key: value for key, value in description.items() if key not in _NOT_NUMBERS}
-    if is_published(described):
-      described["files"] = published_digests(folder)
-  except (OSError, ValueError, AttributeError) as error:
-    raise WeightsError(
-      f"must hold a network of ours, got {folder} ({error}); convert or fetch it again."
-    ) from error
-  if words is not None:
-    described["tokenizer"] = file_digest(tokenizer_file(folder))
-    described["words"] = words.classes, words.templates
-    name = words.full_name(name)
-  content = json.dumps(described, sort_keys=True).encode()
-  return NetworkIdentity(name, hashlib.sha256(content).hexdigest())
-
-
 def _read_description(directory: pathlib.Path) -> dict[str, Any]:
   path = directory / CONFIG_FILE
   if not path.is_file():
@@ -358,9 +320,9 @@ def _unknown_name(name: str, networks: Iterable[str]) -> str:
   networks = list(networks)
   nearest = difflib.get_close_matches(name, networks, n=2, cutoff=0.5)
   suggestion = f"did you mean {' or '.join(nearest)}?" if nearest else f"known: {networks}."
-  fetch = (
-    " Places365's are fetched by `rpfgsm weights fetch places365`."
-    if name.startswith("places")
-    else ""
-  )
+  fetch = ""
+  if name.startswith("places"):
+    fetch = " Places365's are fetched by `rpfgsm weights fetch places365`."
+  elif name.startswith("hf"):
+    fetch = " Those of Hugging Face are fetched by `rpfgsm weights fetch hf:OWNER/NAME`."
   return f"name must be a known network or a folder, got {name!r}; {suggestion}{fetch}"

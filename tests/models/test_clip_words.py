@@ -17,8 +17,9 @@ from PIL import Image
 import rpfgsm_jax as rp
 from rpfgsm_jax import cli
 from rpfgsm_jax.models import clip_words
+from rpfgsm_jax.models.identity import identify_network
 from rpfgsm_jax.models.parameters import Network, WeightsError
-from rpfgsm_jax.models.weights import identify_network, load_clip_towers, save_network
+from rpfgsm_jax.models.weights import load_clip_towers, save_network
 
 # `theirs.TOKENS` in words; the golden CLIP knows 12 tokens, and 7 of a text.
 WORDS = ("", "", "a", "photo", "of", "church", "hospital", "room", "bedroom", "the", "?", "")

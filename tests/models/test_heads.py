@@ -12,10 +12,10 @@ from oracles import published_models as theirs
 
 import rpfgsm_jax as rp
 from rpfgsm_jax.models.heads import Head, read_head, with_head, write_head
+from rpfgsm_jax.models.identity import identify_network
 from rpfgsm_jax.models.parameters import WeightsError
 from rpfgsm_jax.models.weights import (
   as_classifier,
-  identify_network,
   load_embedder,
   load_network,
   save_network,

@@ -22,10 +22,10 @@ from rpfgsm_jax.models import convert, name_map, published_config
 from rpfgsm_jax.models.checkpoint import read_checkpoint
 from rpfgsm_jax.models.clip import CLIPTextConfig
 from rpfgsm_jax.models.convnext import ConvNeXtConfig
+from rpfgsm_jax.models.identity import identify_network
 from rpfgsm_jax.models.parameters import WeightsError
 from rpfgsm_jax.models.vit import ViTConfig
 from rpfgsm_jax.models.weights import (
-  identify_network,
   load_network,
 )
 
