@@ -78,6 +78,14 @@ def _check_same_classes(networks: Sequence[Network]) -> None:
       )
 
 
+def is_image(target: Any) -> bool:
+  """Says whether a target is an image, or several, instead of classes; also of traced ones."""
+  depth = 0
+  while isinstance(target, list | tuple) and target:
+    target, depth = target[0], depth + 1
+  return depth + getattr(target, "ndim", 0) > 2
+
+
 def check_target_images(target: ArrayLike, shape: tuple[int, ...]) -> Images | np.ndarray:
   """Returns images whose class and features are approached, gray levels of shape `(B, H, W, C)`.
 

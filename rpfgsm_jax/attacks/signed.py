@@ -205,7 +205,7 @@ def run_signed(
   config = checked_signed_config(config, gamma)
   targeted = recipe.aim is not None
   chosen = shown = None  # a class for each image; an image that is to be approached
-  if targeted and np.ndim(target) > 2:
+  if targeted and inputs.is_image(target):
     shown = inputs.check_target_images(target, images.shape)
   else:
     chosen = inputs.check_goal(recipe.name, targeted, target, label, len(images), networks)

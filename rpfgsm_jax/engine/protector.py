@@ -272,7 +272,7 @@ def check_options(
 ) -> dict[str, np.ndarray]:
   """Returns what an attack is given for each of the images of a shape, checked on the host."""
   options = {"image_ids": inputs.check_image_ids(np.asarray(image_ids), shape[0])}
-  if np.ndim(target) > 2:
+  if inputs.is_image(target):
     options["target"] = inputs.check_target_images(target, shape)
     target = None
   for name, classes in (("target", target), ("label", label)):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy_classifiers as toys
-from photos.toy_protection import CONFIG, EPSILON, HELD_OUT, NETWORKS, run
+from photos.toy_protection import ATTACK, CONFIG, EPSILON, HELD_OUT, NETWORKS, run
 from PIL import Image
 
 import rpfgsm_jax as rp
@@ -252,8 +252,9 @@ def test_networks_are_checked_before_the_work(small, asked):
   with pytest.raises(ValueError, match="at least one Classifier"):
     rp.protect_photo(small, [], CONFIG)
   others = dataclasses.replace(NETWORKS[0], class_names=tuple("abcdefg"))
+  targeted = dataclasses.replace(CONFIG, attack=dataclasses.replace(ATTACK, targeted=True))
   with pytest.raises(ValueError, match="share one list of classes"):
-    rp.protect_photo(small, [NETWORKS[1], others], CONFIG)
+    rp.protect_photo(small, [NETWORKS[1], others], targeted)
   assert asked == []
 
 
