@@ -11,7 +11,6 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from rpfgsm_jax.attacks import inputs
 from rpfgsm_jax.attacks.config import (
