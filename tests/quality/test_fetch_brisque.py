@@ -83,7 +83,7 @@ def test_the_command_fetches_or_says_why_not(cache, address, monkeypatch):
   assert (done.exit_code, done.output.splitlines()[-1]) == (0, f"brisque: {cache}")
   refused = CliRunner().invoke(cli, ["weights", "fetch", "brisque", "--arch", "alexnet"])
   assert refused.exit_code == 2
-  assert "no network" in refused.output
+  assert "--arch: goes with places365 alone" in refused.output
 
 
 def test_whoever_lacks_the_model_is_told_the_command(cache: pathlib.Path):
