@@ -11,7 +11,7 @@ from rpfgsm_jax.attacks.targets import draw_other
 from rpfgsm_jax.attacks.transfer import PLAIN, TransferOptions
 from rpfgsm_jax.defenses.bank import IDENTITY, DefenseBank
 from rpfgsm_jax.defenses.transforms import INPUT_DIVERSITY
-from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.models.embedder import Network
 from rpfgsm_jax.typing import ArrayLike, Images, Key
 
 # Two families drawn independently each iteration: a probability of one half.
@@ -41,7 +41,7 @@ class DIFGSMConfig:
 def di_fgsm(
   key: Key,
   images: Images,
-  classifiers: Sequence[Classifier],
+  classifiers: Sequence[Network],
   config: DIFGSMConfig | None = None,
   *,
   image_ids: ArrayLike | None = None,
@@ -65,7 +65,7 @@ def di_fgsm(
   Args:
     key: root key; each image's own is `fold_in(key, image_id)`.
     images: see `u_fgsm`.
-    classifiers: K >= 1 networks with the same classes and image size.
+    classifiers: see `rp_fgsm`.
     config: settings; None: the paper's, untargeted.
     image_ids: see `u_fgsm`.
     target: chosen classes, one or `(B,)`, instead of ones drawn from all that no network predicts;

@@ -16,7 +16,7 @@ from rpfgsm_jax.attacks.steps import AttackResult
 from rpfgsm_jax.attacks.targets import draw_target
 from rpfgsm_jax.attacks.transfer import PLAIN, TransferOptions
 from rpfgsm_jax.defenses.bank import DefenseBank, paper_bank
-from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.models.embedder import Network
 from rpfgsm_jax.rounding import Rounding
 from rpfgsm_jax.typing import ArrayLike, Images, Key
 
@@ -50,7 +50,7 @@ class RPFGSMConfig:
 def rp_fgsm(
   key: Key,
   images: Images,
-  classifiers: Sequence[Classifier],
+  classifiers: Sequence[Network],
   config: RPFGSMConfig | None = None,
   *,
   image_ids: ArrayLike | None = None,
@@ -61,7 +61,8 @@ def rp_fgsm(
 
   Sanchez-Matilla et al. (2020), Eq. 15-17. Untargeted, each iteration leaves the class that the
   drawn classifier itself predicts on the clean image; targeted, all approach one class drawn by
-  Eq. 17 once per image.
+  Eq. 17 once per image. An `Embedder` leaves the features of the image, or approaches those of a
+  target image.
 
   An image's result depends on the key, its id, the image, the classifiers, the config and the
   device, never on batch mates or its place. It costs one gradient pass of one network per image
@@ -77,10 +78,12 @@ def rp_fgsm(
   Args:
     key: root key; each image's own is `fold_in(key, image_id)`.
     images: `(B, H, W, 3)`, whole gray levels 0..255, any real dtype, of the networks' image_size.
-    classifiers: K >= 1 networks with the same classes and image size.
+    classifiers: K >= 1 networks of one image size; where a class is approached or given as label,
+      of the same classes.
     config: settings; None: the paper's.
     image_ids: `(B,)` stable integers in 0..2^32-1; default 0..B-1.
-    target: chosen classes, one or `(B,)`, instead of drawn ones; only when targeted.
+    target: chosen classes, one or `(B,)`, instead of drawn ones, or an image `(H, W, 3)`, or one
+      for each, whose class and features the networks are to see; only when targeted.
     label: classes to leave, one or `(B,)`, instead of the predicted ones; only when untargeted.
 
   Returns:

@@ -47,8 +47,9 @@ class AttackResult:
       attack has one. With `quantize=False` the optimum as it was found.
     target: `(B,)` int32, the target class; -1 when untargeted.
     success: `(B,)` bool, whether `adversarial` reaches the attack's own goal on every network it
-      was given: the prediction is the target, or is no longer the class to leave. False where a
-      given target was predicted before: nothing was hidden.
+      was given: the prediction is the target, or is no longer the class to leave; an embedder's
+      similarity reaches its threshold, or no longer does. False where a given target was predicted
+      before: nothing was hidden.
     gradient_evaluations: `(B,)` int32, counted: one for each gradient of one scalar of one
       network's output for this image. Forward passes alone do not count.
     gamma: `(B,)` float32, the gamma of Eq. 17 that left a candidate; None when none was needed.

@@ -21,7 +21,7 @@ from rpfgsm_jax.engine.protector import (
   check_batch_size,
   check_options,
 )
-from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.models.embedder import Network
 from rpfgsm_jax.typing import ArrayLike
 
 BatchSize = int | Literal["auto"]
@@ -34,7 +34,7 @@ _GENEROUS_ON_CPU, _GENEROUS = 32, 768
 
 def protect(
   images: np.ndarray,
-  classifiers: Sequence[Classifier],
+  classifiers: Sequence[Network],
   config: Any = None,
   *,
   attack: Attack = rp_fgsm,
@@ -65,7 +65,8 @@ def protect(
       `jax.jit` traces it.
     seed: of the root key. A fixed public seed makes targets guessable.
     image_ids: `(n,)` stable integers in 0..2^32-1; default 0..n-1.
-    target: chosen classes, one or `(n,)`; for targeted attacks.
+    target: for targeted attacks: chosen classes, one or `(n,)`, or images to be taken for, one or
+      `(n, H, W, 3)`.
     label: classes to leave, one or `(n,)`; for untargeted attacks.
     batch_size: most images on each device at once; "auto": many, halved until they fit, at the end
       `config.micro_batch` too, which may change last bits.
@@ -92,7 +93,7 @@ def protect(
 
 def protect_batches(
   images: np.ndarray,
-  classifiers: Sequence[Classifier],
+  classifiers: Sequence[Network],
   config: Any = None,
   *,
   attack: Attack = rp_fgsm,

@@ -18,7 +18,7 @@ from rpfgsm_jax.attacks.steps import AttackResult
 from rpfgsm_jax.checks import as_int
 from rpfgsm_jax.devices import Devices
 from rpfgsm_jax.models.answers import check_answers
-from rpfgsm_jax.models.classifier import Classifier
+from rpfgsm_jax.models.embedder import Network
 from rpfgsm_jax.randomness import seed_key
 from rpfgsm_jax.typing import Array, ArrayLike, Images, Key
 
@@ -50,7 +50,7 @@ class Protector:
 
   def __init__(
     self,
-    classifiers: Sequence[Classifier],
+    classifiers: Sequence[Network],
     config: Any = None,
     *,
     attack: Attack = rp_fgsm,
@@ -223,7 +223,7 @@ def _on_shards(
   mesh: Mesh,
   config: Any,
   key: Key,
-  classifiers: tuple[Classifier, ...],
+  classifiers: tuple[Network, ...],
   images: Images,
   options: dict[str, Array],
 ) -> AttackResult:
@@ -264,7 +264,7 @@ def as_uint8(images: np.ndarray) -> np.ndarray:
 
 
 def check_options(
-  classifiers: tuple[Classifier, ...],
+  classifiers: tuple[Network, ...],
   image_ids: ArrayLike,
   shape: tuple[int, ...],
   target: ArrayLike | None,
