@@ -12,7 +12,7 @@ from PIL import Image
 
 from rpfgsm_jax.models import weights
 
-PHOTOS = 300  # twenty kills must not come to their end
+PHOTOS = 500  # twenty kills must not come to their end
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
