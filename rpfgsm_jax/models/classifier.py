@@ -145,26 +145,18 @@ class Classifier:
         floating dtype for each class name.
     """
     class_names = _different_names(class_names)
-    height, width = _two_sides(image_size)
-    mean, deviation = _per_channel("mean", mean), _per_channel("deviation", deviation)
-    if not all(0 <= value <= 1 for value in mean):
-      raise ValueError(
-        f"mean must be of images / 255, in 0..1, got {mean}; divide by 255 what is of gray levels, "
-        "deviation likewise."
-      )
-    if min(deviation) <= 0:
-      raise ValueError(f"deviation must be positive, got {deviation}.")
+    image_size, mean, deviation = checked_view(image_size, mean, deviation)
     classifier = cls(
       params=params,
       apply=apply,
       name=name,
       class_names=class_names,
-      image_size=(height, width),
+      image_size=image_size,
       mean=mean,
       deviation=deviation,
       family=family,
     )
-    _check_apply(apply, params, (height, width), len(class_names))
+    _check_apply(apply, params, image_size, len(class_names))
     return classifier
 
   @classmethod
@@ -222,6 +214,24 @@ def _different_names(class_names: Sequence[str] | int) -> tuple[str, ...]:
       f"{len(set(names))} of them different."
     )
   return names
+
+
+def checked_view(
+  image_size: tuple[int, int] | int,
+  mean: Sequence[float] | float,
+  deviation: Sequence[float] | float,
+) -> tuple[tuple[int, int], tuple[float, ...], tuple[float, ...]]:
+  """Returns how a network is to be shown images, checked: its size, mean and deviation."""
+  sides = _two_sides(image_size)
+  mean, deviation = _per_channel("mean", mean), _per_channel("deviation", deviation)
+  if not all(0 <= value <= 1 for value in mean):
+    raise ValueError(
+      f"mean must be of images / 255, in 0..1, got {mean}; divide by 255 what is of gray levels, "
+      "deviation likewise."
+    )
+  if min(deviation) <= 0:
+    raise ValueError(f"deviation must be positive, got {deviation}.")
+  return sides, mean, deviation
 
 
 def _two_sides(image_size: tuple[int, int] | int) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rpfgsm_jax.models.classifier import Classifier, cast_floats, show
+from rpfgsm_jax.models.classifier import Classifier, cast_floats, checked_view, show
 from rpfgsm_jax.models.module_apply import ModuleApply, prepared
 from rpfgsm_jax.typing import ApplyFn, Array, Images
 
@@ -123,11 +123,11 @@ class Embedder:
     apply: ApplyFn,
     params: Any,
     *,
-    image_size: tuple[int, int],
+    image_size: tuple[int, int] | int,
     name: str = "custom",
     threshold: float = 0.5,
-    mean: Sequence[float] = (0.0,),
-    deviation: Sequence[float] = (1.0 / 255.0,),
+    mean: Sequence[float] | float = (0.0,),
+    deviation: Sequence[float] | float = (1.0 / 255.0,),
   ) -> "Embedder":
     """Wraps anybody's JAX embedding network.
 
@@ -136,34 +136,31 @@ class Embedder:
         features `(B, ...)` or a tuple of them. It sees `(images / 255 - mean) / deviation`. Define
         it once: `jax.jit` compiles anew for every new function object.
       params: any pytree of arrays.
-      image_size: (height, width) that the network takes, pixels.
+      image_size: (height, width) that the network takes, pixels; one number for a square.
       name: how reports call it.
       threshold: see the attribute.
-      mean: of images / 255, one value or one a channel.
+      mean: of images / 255, so in 0..1; one value or one a channel.
       deviation: likewise, positive.
 
     Returns:
       The embedder.
 
     Raises:
-      ValueError: a threshold outside -1..1, a deviation that is not positive, or features without
-        a batch axis.
+      ValueError: an argument breaks its rule, or features have no batch axis.
     """
     if not -1.0 <= threshold <= 1.0:
       raise ValueError(f"threshold must be a cosine in -1..1, got {threshold!r}.")
-    if min(deviation) <= 0:
-      raise ValueError(f"deviation must be positive, got {tuple(deviation)}.")
-    height, width = (int(side) for side in image_size)
+    image_size, mean, deviation = checked_view(image_size, mean, deviation)
     embedder = cls(
       params=params,
       apply=apply,
       name=name,
-      image_size=(height, width),
+      image_size=image_size,
       threshold=float(threshold),
-      mean=tuple(float(value) for value in mean),
-      deviation=tuple(float(value) for value in deviation),
+      mean=mean,
+      deviation=deviation,
     )
-    image = jax.ShapeDtypeStruct((2, height, width, 3), jnp.float32)
+    image = jax.ShapeDtypeStruct((2, *image_size, 3), jnp.float32)
     for layer in jax.tree.leaves(jax.eval_shape(apply, params, image)):
       if layer.ndim < 2 or layer.shape[0] != 2:
         raise ValueError(f"apply must return features (B, ...), got {layer.shape} for B = 2.")
@@ -174,11 +171,11 @@ class Embedder:
     cls,
     module: nnx.Module,
     *,
-    image_size: tuple[int, int],
+    image_size: tuple[int, int] | int,
     name: str = "custom",
     threshold: float = 0.5,
-    mean: Sequence[float] = (0.0,),
-    deviation: Sequence[float] = (1.0 / 255.0,),
+    mean: Sequence[float] | float = (0.0,),
+    deviation: Sequence[float] | float = (1.0 / 255.0,),
   ) -> "Embedder":
     """Wraps a `flax.nnx` module that returns features, prepared as by `Classifier.from_module`.
 

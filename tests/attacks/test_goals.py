@@ -158,6 +158,23 @@ def test_refusals(call, message):
     call()
 
 
+def test_an_embedder_is_shown_images_as_a_classifier_is():
+  options = {"image_size": 9, "mean": 0.5, "deviation": 0.25}
+  network = rp.Embedder.from_function(_flat, {}, **options)
+  assert (network.image_size, network.mean, network.deviation) == ((9, 9), (0.5,), (0.25,))
+  for wrong, message in (
+    ({"image_size": (0, 9)}, "image_size must be"),
+    ({"deviation": float("nan")}, "deviation must be one finite number"),
+    ({"mean": 120.0}, "mean must be of images / 255"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      rp.Embedder.from_function(_flat, {}, **(options | wrong))
+
+
+def _flat(params, images):
+  return images.reshape(len(images), -1)
+
+
 def test_the_inside_of_a_bundled_network():
   net = rp.load_classifier("scenes25/resnet18")
   inside = rp.Embedder.from_classifier(net, layers=("layer2", "layer4"))
