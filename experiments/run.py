@@ -4,8 +4,8 @@ import contextlib
 import pathlib
 import shlex
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__":
   sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
@@ -93,6 +93,12 @@ def _say(line: str) -> None:
   tqdm.write(line, file=sys.stderr)
 
 
+def _chosen(kind: type, given: Mapping[str, object]) -> Any:
+  """Returns a command's config; options that may be repeated and were not are the defaults."""
+  chosen = {name: value for name, value in given.items() if value != ()}
+  return kind(**chosen, command=_command())
+
+
 def _command() -> str:
   return shlex.join(["python", "experiments/run.py", *sys.argv[1:]])
 
@@ -168,8 +174,7 @@ def fullsize(**given: object) -> None:
     from experiments import fullsize as experiment
     from experiments import show_fullsize
 
-    chosen = {name: value for name, value in given.items() if value != ()}
-    config = options.FullsizeConfig(**chosen, command=_command())
+    config = _chosen(options.FullsizeConfig, given)
     experiment.run(config, cache=cache, say=_say)
     show_fullsize.show(config.out)
   click.echo(f"results: {config.out}")
@@ -185,8 +190,7 @@ def surrogates(**given: object) -> None:
   with _working() as cache:
     from experiments import surrogates as experiment
 
-    chosen = {name: value for name, value in given.items() if value != ()}
-    config = options.SurrogatesConfig(**chosen, command=_command())
+    config = _chosen(options.SurrogatesConfig, given)
     experiment.run(config, cache=cache, say=_say)
     experiment.show(config.out)
   click.echo(f"results: {config.out}")

@@ -2,34 +2,16 @@
 
 import io
 import struct
-import zlib
 
 import numpy as np
 import pillow_heif
 import pytest
+from picture_files import png_chunk, read, save
 from PIL import Image, ImageCms
 
 from rpfgsm_jax.data import color_spaces, iso_boxes
 from rpfgsm_jax.data.images import read_image
 from rpfgsm_jax.data.photo_files import Encoding, encode_photo, read_photo
-
-
-def _save(path, array, mode=None, **options):
-  picture = Image.fromarray(array)
-  (picture if mode is None else picture.convert(mode)).save(path, **options)
-  return path
-
-
-def _read(path):
-  """The picture and its notes."""
-  notes = []
-  return read_image(path, notes=notes), notes
-
-
-def _png_chunk(kind, content):
-  body = kind + content
-  return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
-
 
 # Color profiles
 
@@ -98,7 +80,7 @@ def _wide_to_srgb(image, gamma=2.2):
 
 def test_a_color_profile_is_applied(tmp_path, photo):
   profile = _profile("wide", _WIDE_TO_XYZ_D50, 2.2)
-  image, notes = _read(_save(tmp_path / "wide.png", photo, icc_profile=profile))
+  image, notes = read(save(tmp_path / "wide.png", photo, icc_profile=profile))
   difference = np.abs(image - _wide_to_srgb(photo))
   assert np.abs(image.astype(int) - photo).mean() > 3  # it does something
   # LittleCMS interpolates curves in 16 bits; the darkest gamma values differ most.
@@ -111,7 +93,7 @@ def test_a_color_profile_under_transparency(tmp_path, photo):
   profile = _profile("wide", _WIDE_TO_XYZ_D50, 2.2)
   alpha = (np.arange(photo[..., 0].size) * 7 % 256).reshape(photo.shape[:2]).astype(np.uint8)
   rgba = np.concatenate([photo, alpha[..., None]], -1)
-  image, notes = _read(_save(tmp_path / "wide.png", rgba, icc_profile=profile))
+  image, notes = read(save(tmp_path / "wide.png", rgba, icc_profile=profile))
   share = alpha[..., None] / 255
   expected = _wide_to_srgb(photo) * share + 255 * (1 - share)
   assert np.abs(image - expected).max() < 4
@@ -120,7 +102,7 @@ def test_a_color_profile_under_transparency(tmp_path, photo):
 
 def test_a_color_profile_on_a_gray_picture(tmp_path, photo):
   profile = _profile("wide", _WIDE_TO_XYZ_D50, 1.8)
-  image, _ = _read(_save(tmp_path / "gray.png", photo[..., 0], icc_profile=profile))
+  image, _ = read(save(tmp_path / "gray.png", photo[..., 0], icc_profile=profile))
   expected = _wide_to_srgb(photo[..., :1].repeat(3, -1), 1.8)
   assert np.abs(image - expected).max() < 4
 
@@ -129,15 +111,15 @@ def test_a_color_profile_on_a_gray_picture(tmp_path, photo):
 @pytest.mark.parametrize("table", [1024, 64], ids=["exact", "approximate"])
 def test_what_is_srgb_by_its_numbers_changes_no_pixel(tmp_path, photo, mode, table):
   profile = _profile("any name", _SRGB_TO_XYZ_D50, _srgb_light(np.linspace(0, 1, table)))
-  path = _save(tmp_path / "photo.png", photo, mode, icc_profile=profile)
-  image, notes = _read(path)
+  path = save(tmp_path / "photo.png", photo, mode, icc_profile=profile)
+  image, notes = read(path)
   np.testing.assert_array_equal(image, np.asarray(Image.open(path).convert("RGB")))
   assert notes == []
 
 
 def test_a_profile_is_not_believed_its_name(tmp_path, photo):
   profile = _profile("sRGB IEC61966-2.1", _SRGB_TO_XYZ_D50, 1.0)
-  image, notes = _read(_save(tmp_path / "linear.png", photo, icc_profile=profile))
+  image, notes = read(save(tmp_path / "linear.png", photo, icc_profile=profile))
   assert np.abs(image - 255 * _srgb_code(photo / 255)).max() <= 1
   assert notes == [
     f"{tmp_path / 'linear.png'}: colors converted to sRGB from the profile sRGB IEC61966-2.1"
@@ -150,7 +132,7 @@ def test_a_profile_is_not_believed_its_name(tmp_path, photo):
   ids=["garbage", "other-pixels"],
 )
 def test_an_unusable_profile_is_ignored_with_a_note(tmp_path, photo, profile):
-  image, notes = _read(_save(tmp_path / "photo.png", photo, icc_profile=profile))
+  image, notes = read(save(tmp_path / "photo.png", photo, icc_profile=profile))
   np.testing.assert_array_equal(image, photo)
   assert len(notes) == 1
   assert "color profile ignored" in notes[0]
@@ -189,9 +171,9 @@ def _by_littlecms(pixels, to_xyz_d50, curve):
 
 
 def _png(path, pixels, *chunks, **options):
-  _save(path, pixels, **options)
+  save(path, pixels, **options)
   content = path.read_bytes()
-  path.write_bytes(content[:33] + b"".join(_png_chunk(*each) for each in chunks) + content[33:])
+  path.write_bytes(content[:33] + b"".join(png_chunk(*each) for each in chunks) + content[33:])
   return path
 
 
@@ -244,11 +226,11 @@ STATED = {
   "chrm": (lambda p, a: _png(p, a, _chrm("P3")), _P3, "cHRM"),
   "exif-in-png": (lambda p, a: _png(p, a, **_exif(65535, "R03")), _ADOBE, "Adobe RGB"),
   "exif-r03": (
-    lambda p, a: _save(p.with_suffix(".webp"), a, lossless=True, **_exif(65535, "R03")),
+    lambda p, a: save(p.with_suffix(".webp"), a, lossless=True, **_exif(65535, "R03")),
     _ADOBE, "Adobe RGB"),
-  "exif-2": (lambda p, a: _save(p.with_suffix(".tif"), a, **_exif(2)), _ADOBE, "Adobe RGB"),
+  "exif-2": (lambda p, a: save(p.with_suffix(".tif"), a, **_exif(2)), _ADOBE, "Adobe RGB"),
   "exif-primaries": (
-    lambda p, a: _save(p.with_suffix(".tif"), a, **_exif(main=_PRIMARIES)),
+    lambda p, a: save(p.with_suffix(".tif"), a, **_exif(main=_PRIMARIES)),
     (_WIDE_TO_XYZ_D50, 2.2), "primaries"),
 }  # fmt: skip
 
@@ -257,7 +239,7 @@ STATED = {
 def test_a_stated_space_is_brought_to_srgb(tmp_path, photo, kind):
   write, space, name = STATED[kind]
   path = write(tmp_path / "photo.png", photo)
-  image, notes = _read(path)
+  image, notes = read(path)
   expected = 255 * space(photo / 255) if callable(space) else _by_littlecms(photo, *space)
   difference = np.abs(image - expected)
   # LittleCMS rounds matrices and curves; the darkest codes of a power law are the steepest.
@@ -286,7 +268,7 @@ SRGB_ALREADY = {
 
 @pytest.mark.parametrize("kind", SRGB_ALREADY)
 def test_what_is_stated_to_be_srgb_changes_no_pixel(tmp_path, photo, kind):
-  image, notes = _read(_png(tmp_path / "photo.png", photo, *SRGB_ALREADY[kind]))
+  image, notes = read(_png(tmp_path / "photo.png", photo, *SRGB_ALREADY[kind]))
   np.testing.assert_array_equal(image, photo)
   assert notes == []
 
@@ -298,14 +280,14 @@ NOTED = {
   "no-primaries": (lambda p, a: _png(p, a, _chrm("flat")), "stated color space ignored"),
   "uncalibrated": (lambda p, a: _png(p, a, **_exif(65535)), "not sRGB and not named"),
   "table": (
-    lambda p, a: _save(p.with_suffix(".tif"), a, tiffinfo={301: tuple(range(256))}), "a table"),
+    lambda p, a: save(p.with_suffix(".tif"), a, tiffinfo={301: tuple(range(256))}), "a table"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", NOTED)
 def test_what_cannot_be_converted_is_noted(tmp_path, photo, kind):
   write, words = NOTED[kind]
-  image, notes = _read(write(tmp_path / "photo.png", photo))
+  image, notes = read(write(tmp_path / "photo.png", photo))
   np.testing.assert_array_equal(image, photo)
   (note,) = notes
   assert words in note
@@ -314,21 +296,21 @@ def test_what_cannot_be_converted_is_noted(tmp_path, photo, kind):
 
 def test_a_fallback_is_taken_where_the_first_statement_is_of_no_use(tmp_path, photo):
   path = _png(tmp_path / "hdr.png", photo, _cicp(9, 16, 0, 1), _gama(100000))
-  assert np.abs(_read(path)[0] - 255 * _srgb_code(photo / 255)).max() <= 1
+  assert np.abs(read(path)[0] - 255 * _srgb_code(photo / 255)).max() <= 1
 
 
 def test_exif_that_says_srgb_is_believed(tmp_path, photo):
-  path = _save(tmp_path / "photo.tif", photo, **_exif(1, "R98", _PRIMARIES))
-  image, notes = _read(path)
+  path = save(tmp_path / "photo.tif", photo, **_exif(1, "R98", _PRIMARIES))
+  image, notes = read(path)
   np.testing.assert_array_equal(image, photo)
   assert notes == []
 
 
 def test_adobe_rgb_in_a_cameras_jpeg(tmp_path, photo):
-  path = _save(tmp_path / "_DSC0001.jpg", photo, quality=95, **_exif(65535, "R03"))
+  path = save(tmp_path / "_DSC0001.jpg", photo, quality=95, **_exif(65535, "R03"))
   stored = np.asarray(Image.open(path))
-  assert np.abs(_read(path)[0] - _by_littlecms(stored, *_ADOBE)).max() <= 4
-  assert "Adobe RGB" in _read(path)[1][0]
+  assert np.abs(read(path)[0] - _by_littlecms(stored, *_ADOBE)).max() <= 4
+  assert "Adobe RGB" in read(path)[1][0]
 
 
 def _coded(path, photo, primaries, transfer):
@@ -337,7 +319,7 @@ def _coded(path, photo, primaries, transfer):
     options = {"color_primaries": primaries, "transfer_characteristics": transfer}
     pillow_heif.from_pillow(Image.fromarray(photo)).save(path, quality=90, **options)
     return path
-  content = _save(path, photo).read_bytes()
+  content = save(path, photo).read_bytes()
   place = content.index(b"colrnclx") + 8
   path.write_bytes(content[:place] + struct.pack(">HH", primaries, transfer) + content[place + 4 :])
   return path
@@ -346,18 +328,18 @@ def _coded(path, photo, primaries, transfer):
 @pytest.mark.parametrize("suffix", [".avif", ".heic"])
 def test_code_points_of_avif_and_heic(tmp_path, photo, suffix):
   (plain, _), (image, notes) = (
-    _read(_coded(tmp_path / f"{codes[0]}{suffix}", photo, *codes)) for codes in ((1, 13), (12, 13))
+    read(_coded(tmp_path / f"{codes[0]}{suffix}", photo, *codes)) for codes in ((1, 13), (12, 13))
   )
   assert np.abs(image - _by_littlecms(plain, *_P3)).max() <= 2
   assert "Display P3" in notes[0]
-  image, notes = _read(_coded(tmp_path / f"hdr{suffix}", photo, 9, 18))
+  image, notes = read(_coded(tmp_path / f"hdr{suffix}", photo, 9, 18))
   np.testing.assert_array_equal(image, plain)
   assert "primaries 9, curve 18" in notes[0]
 
 
 def test_the_color_box_is_the_primary_pictures(tmp_path, photo):
   rgba = np.dstack([photo, photo[..., 0]])
-  content = _save(tmp_path / "glass.avif", rgba).read_bytes()
+  content = save(tmp_path / "glass.avif", rgba).read_bytes()
   assert iso_boxes.code_points(content) == (1, 13)
   place = content.index(b"pitm") + 8
   assert content[place : place + 2] == b"\0\1"
@@ -367,7 +349,7 @@ def test_the_color_box_is_the_primary_pictures(tmp_path, photo):
 
 
 def test_the_profile_in_a_bmp(tmp_path, photo):
-  _save(tmp_path / "photo.bmp", photo)
+  save(tmp_path / "photo.bmp", photo)
   content = (tmp_path / "photo.bmp").read_bytes()
   profile, pixels = _profile("inside", *_ADOBE), content[54:]
   for kind, words in ((b"DEBM", "profile inside"), (b"KNIL", "in another file"), (b"BGRs", "")):
@@ -375,7 +357,7 @@ def test_the_profile_in_a_bmp(tmp_path, photo):
     header += struct.pack("<IIII", 0, 124 + len(pixels), len(profile), 0)
     whole = struct.pack("<2sIII", b"BM", 0, 0, 138) + header + pixels + profile
     (tmp_path / "photo.bmp").write_bytes(whole)
-    image, notes = _read(tmp_path / "photo.bmp")
+    image, notes = read(tmp_path / "photo.bmp")
     expected = _by_littlecms(photo, *_ADOBE) if kind == b"DEBM" else photo
     assert np.abs(image - expected).max() <= 4
     assert [words in note for note in notes] == ([True] if words else [])
