@@ -8,7 +8,6 @@ import numpy as np
 from flax import nnx
 from tqdm import tqdm
 
-from experiments.training.augment import MEAN, STD
 from experiments.training.loop import Split, accuracy
 from experiments.training.presets import Run
 from rpfgsm_jax import atomic
@@ -54,10 +53,16 @@ def write(run: Run, model: nnx.Module, record: dict[str, Any], val: dict | None)
   if recipe.robust > 0.0:
     card["robust"] = {"levels": recipe.robust, "norm": recipe.norm}
   if run.init is not None:
-    origin = load_network(run.init).card
+    origin = load_network(run.init)
     card["command"] += " --init BASE"
-    card["started_from"] = origin["command"].replace(f"{_PACKAGE}scenes25", "BASE")
-    card["started_from_val"] = origin["val"]
+    if "command" in origin.card:
+      made = origin.card["command"].replace(f"{_PACKAGE}scenes25", "BASE")
+      card["started_from"] = f"the network that `{made}` made"
+    else:
+      file = origin.card.get("converted_from", {}).get("file", "weights of unknown origin")
+      card["started_from"] = f"`{file}`, with a head of {len(origin.class_names)} classes"
+    same = origin.class_names == run.class_names
+    card["started_from_val"] = origin.card.get("val") if same else None
   if bundled:
     once = (
       "once, at the end"
@@ -70,8 +75,8 @@ def write(run: Run, model: nnx.Module, record: dict[str, Any], val: dict | None)
     config=run.recipe.config,
     parameters=flat,
     class_names=run.class_names,
-    mean=MEAN,
-    deviation=STD,
+    mean=recipe.normalization[0],
+    deviation=recipe.normalization[1],
     card=card,
   )
   save_network(folder, network, dtype="float16")
@@ -122,7 +127,7 @@ def _card_text(run: Run, card: dict[str, Any]) -> str:
       "",
     ]
   if "started_from" in card:
-    start = f"Started from the network that `{card['started_from']}` made."
+    start = f"Started from {card['started_from']}."
     if (before := card["started_from_val"]) is not None:
       figures = (f"{100 * before[key]:.1f} %" for key in ("balanced_top1", "balanced_top5"))
       start += f" Its class-balanced validation top-1 and top-5: {', '.join(figures)}."
