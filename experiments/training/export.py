@@ -56,11 +56,9 @@ def write(run: Run, model: nnx.Module, record: dict[str, Any], val: dict | None)
     origin = load_network(run.init)
     card["command"] += " --init BASE"
     if "command" in origin.card:
-      made = origin.card["command"].replace(f"{_PACKAGE}scenes25", "BASE")
-      card["started_from"] = f"the network that `{made}` made"
+      card["started_from"] = origin.card["command"].replace(f"{_PACKAGE}scenes25", "BASE")
     else:
-      file = origin.card.get("converted_from", {}).get("file", "weights of unknown origin")
-      card["started_from"] = f"`{file}`, with a head of {len(origin.class_names)} classes"
+      card["started_from_file"] = origin.card.get("converted_from", {"file": "unknown"})["file"]
     same = origin.class_names == run.class_names
     card["started_from_val"] = origin.card.get("val") if same else None
   if bundled:
@@ -126,8 +124,10 @@ def _card_text(run: Run, card: dict[str, Any]) -> str:
       f"random start, by at most {recipe.robust:g} gray levels ({what}).",
       "",
     ]
+  if "started_from_file" in card:
+    origin += [f"Started from the weights of `{card['started_from_file']}`.", ""]
   if "started_from" in card:
-    start = f"Started from {card['started_from']}."
+    start = f"Started from the network that `{card['started_from']}` made."
     if (before := card["started_from_val"]) is not None:
       figures = (f"{100 * before[key]:.1f} %" for key in ("balanced_top1", "balanced_top5"))
       start += f" Its class-balanced validation top-1 and top-5: {', '.join(figures)}."
