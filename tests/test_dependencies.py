@@ -1,4 +1,4 @@
-"""What only samples and experiments need may be absent elsewhere, and is named where it is missed."""
+"""What only samples and experiments need may be absent elsewhere; who misses it names it."""
 
 import subprocess
 import sys

@@ -60,7 +60,7 @@ def _take_view(photo: np.ndarray, view: str, image_size: tuple[int, int]) -> np.
 def sample_photos(
   image_size: tuple[int, int], views: Sequence[str] = SAMPLE_VIEWS
 ) -> list[tuple[str, np.ndarray]]:
-  """The sample photographs of scikit-image: six photographs times the views asked for, always the same.
+  """The photographs of scikit-image: six times the views asked for, always the same.
 
   The whole picture is its largest centered window with the aspect ratio of `image_size`; the other
   views are windows of 0.7 times that size at the center and in the four corners of the photograph.
