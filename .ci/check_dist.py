@@ -30,7 +30,8 @@ def main() -> int:
     python = home / "venv" / "bin" / "python"
     install(python, str(wheel))
     run(home, python, "-m", "rpfgsm_jax", "doctor")
-    refusal = run(home, python, "-c", "import rpfgsm_jax as rp; rp.data.sample_photos((8, 8))", ok=1)
+    asking = "import rpfgsm_jax as rp; rp.data.sample_photos((8, 8))"
+    refusal = run(home, python, "-c", asking, ok=1)
     assert "pip install 'rpfgsm-jax[samples]'" in refusal, refusal
     install(python, f"{wheel}[samples]")
     run(home, python, "-c", _PHOTO)
