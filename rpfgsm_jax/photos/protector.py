@@ -216,7 +216,7 @@ class PhotoProtector:
     count, shape = len(work), work.shape[1:3]
     rows = np.minimum(np.arange(max(batch_size, count)), count - 1)
     config = dataclasses.replace(self._attack, micro_batch=self.micro_batch(shape))
-    epsilon = float(config.epsilon)
+    epsilon = float(np.asarray(config.epsilon))
     if self.config.texture:
       steps = config.num_steps
       if steps is None:  # from epsilon itself, not from what the smoothest pixel is allowed
