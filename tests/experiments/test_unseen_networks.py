@@ -178,7 +178,7 @@ def test_a_network_that_lacks_the_class_has_no_say(results):
 
 def test_a_measure_that_no_row_has_is_no_column(results, measured):
   quality = show_attacks.table3(results)[-2]
-  assert quality.columns[-6:] == ["SSIM", "MAD", "BRISQUE", "values changed", "L2", "L∞"]
+  assert quality.columns[-6:] == ("SSIM", "MAD", "BRISQUE", "values changed", "L2", "L∞")
   assert "S-CIELAB" not in quality.note
   text = (measured[0] / "table3.md").read_text(encoding="utf-8")
   assert "| PSNR | SSIM | MAD | S-CIELAB | BRISQUE | values changed | L2 | L∞ |" in text
