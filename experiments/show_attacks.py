@@ -246,7 +246,7 @@ def _quality(results: Results, groups: Sequence[_Group], title: str) -> Table:
     "scielab": ("S-CIELAB", 2),
     "brisque": ("BRISQUE", 1),
     "l0": ("values changed", 0),
-    "l2": ("L2", 1),
+    "l2": ("L2", 0),
     "linf": ("L∞", 0),
   }
   names = [each.name for _, some in groups for each in some]
