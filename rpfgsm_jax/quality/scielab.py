@@ -22,7 +22,7 @@ _OPPONENT = np.array(
    [0.0859513, -0.5899859, 0.5011089]]
 )  # fmt: skip
 # Weights, before they are made to sum to one, and spreads in degrees: Table 1 of the paper.
-GAUSSIANS = (
+_GAUSSIANS = (
   ((0.921, 0.0283), (0.105, 0.133), (-0.108, 4.336)),
   ((0.531, 0.0392), (0.330, 0.494)),
   ((0.488, 0.0536), (0.371, 0.386)),
@@ -111,7 +111,7 @@ def _blurred(opponents: Array, samples: float) -> Array:
   reach, (height, width) = int(samples / 2), opponents.shape[-2:]
   border = [(0, 0)] * (opponents.ndim - 2) + [(reach, reach)] * 2
   shape = (height + 2 * reach, width + 2 * reach)
-  response = np.stack([frequency_response(each, samples, shape) for each in GAUSSIANS])
+  response = np.stack([frequency_response(each, samples, shape) for each in _GAUSSIANS])
   response = response.reshape(3, *[1] * (opponents.ndim - 3), *response.shape[1:])
   spectrum = jnp.fft.rfft2(jnp.pad(opponents, border, mode="symmetric"))
   blurred = jnp.fft.irfft2(spectrum * jnp.asarray(response, spectrum.dtype), s=shape)

@@ -9,10 +9,18 @@ import skimage.color
 from quality.sharma import PAIRS
 
 from rpfgsm_jax.quality import ciede2000, scielab, scielab_map
-from rpfgsm_jax.quality.scielab import GAUSSIANS, frequency_response
+from rpfgsm_jax.quality.scielab import frequency_response
 
 XYZ_TO_OPPONENT = np.asarray(  # the release's, thousandths
   [[278.7336, 721.8031, -106.5520], [-448.7736, 289.8056, 77.1569], [85.9513, -589.9859, 501.1089]]
+)
+
+
+# Weights and spreads, degrees: Zhang and Wandell (1997), Table 1.
+GAUSSIANS = (
+  ((0.921, 0.0283), (0.105, 0.133), (-0.108, 4.336)),
+  ((0.531, 0.0392), (0.330, 0.494)),
+  ((0.488, 0.0536), (0.371, 0.386)),
 )
 
 
