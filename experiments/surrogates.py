@@ -168,6 +168,7 @@ def _looks(original: np.ndarray, changed: np.ndarray) -> rows.Row:
   return {
     "psnr": None if same else float(quality.psnr(changed, original)),
     "ssim": float(quality.ssim(changed, original)),
+    "scielab": round(float(quality.scielab(changed, original)), 4),
   }
 
 
@@ -204,6 +205,9 @@ def show(folder: pathlib.Path) -> None:
 def make_table(header: rows.Row, by_setting: dict[str, list[rows.Row]]) -> Table:
   """Returns how often each judge still recognizes the true scene, a line a setting."""
   columns = ["attacked", "photos", "PSNR, dB", "SSIM"]
+  colors = all("scielab" in row for some in by_setting.values() for row in some)
+  if colors:  # rows of before do not have it
+    columns.append("S-CIELAB")
   asked = [(judge, condition) for judge in header["judges"] for condition in CONDITIONS]
   for judge, condition in asked:
     where = "" if condition == AS_WRITTEN else f", {condition}"
@@ -214,6 +218,8 @@ def make_table(header: rows.Row, by_setting: dict[str, list[rows.Row]]) -> Table
     line = [setting, Cell(str(len(some)), len(some))]
     line.append(number_cell(float(np.mean(psnr)) if psnr else None, 1))
     line.append(number_cell(float(np.mean([row["ssim"] for row in some])), 3))
+    if colors:
+      line.append(number_cell(float(np.mean([row["scielab"] for row in some])), 2))
     for judge, condition in asked:
       ranks = np.array([row["ranks"][judge][condition] for row in some])
       line += [rate_cell(misleading_rate(ranks < top)) for top in (1, _TOP)]
