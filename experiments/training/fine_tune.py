@@ -22,7 +22,8 @@ def open_network(name: str) -> tuple[Network, presets.Recipe]:
   """Returns a network by name or folder, and the recipe for its family, its last word."""
   recipe = presets.choose("tune", pathlib.PurePath(name).name)
   network = load_network(available_networks().get(name, pathlib.Path(name)))
-  return network, dataclasses.replace(recipe, config=network.config)
+  pixels = network.mean, network.deviation
+  return network, dataclasses.replace(recipe, config=network.config, normalization=pixels)
 
 
 def fine_tune(
