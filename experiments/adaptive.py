@@ -57,11 +57,13 @@ def run(config: AdaptiveConfig, *, cache: CompileCache, say: Say) -> None:
     f"{len(chosen)} photos of {config.data}, {len(learned_from)} of {config.train} to learn from; "
     f"{cache.describe()}"
   )
-  protected = [_protect(config, setting, learned_from) for setting in _attacks(config)]
-  purifiers = PURIFIERS | {TRAINED: _train_denoiser(config, learned_from, protected)}
+  protected = [_protect(config, place, learned_from) for place in range(len(_attacks(config)))]
+  originals = [config.train / photo.name for photo in learned_from]
+  files = list(zip(originals, *protected, strict=True))
+  purifiers = PURIFIERS | {TRAINED: _train_denoiser(config, files)}
   for name in config.tuned:
     own = [learned_labels[photo.name][name] for photo in learned_from]
-    judges[name + AFTER] = _train_further(config, name, own, learned_from, protected)
+    judges[name + AFTER] = _train_further(config, name, own, files)
     for each in labels.values():
       each[name + AFTER] = each[name]
 
@@ -85,11 +87,15 @@ def _learned_from(
   return surrogates.half_of(source.photos, None, "--train")[: config.train_limit]
 
 
+Files = Sequence[tuple[pathlib.Path, ...]]
+"""Of each photo that is learned from the original, then the protected ones, a setting each."""
+
+
 def _protect(
-  config: AdaptiveConfig, setting: surrogates.Setting, some: Sequence[photos.StudyPhoto]
+  config: AdaptiveConfig, place: int, some: Sequence[photos.StudyPhoto]
 ) -> list[pathlib.Path]:
   """Returns the files of photos protected with another seed, made where they are not there yet."""
-  place = _attacks(config).index(setting)
+  setting = _attacks(config)[place]
   files = [config.out / _LEARNING / str(place) / photo.png for photo in some]
   missing = [pair for pair in zip(some, files, strict=True) if not pair[1].is_file()]
   if missing:
@@ -100,26 +106,11 @@ def _protect(
   return files
 
 
-def _all_files(
-  config: AdaptiveConfig,
-  some: Sequence[photos.StudyPhoto],
-  protected: Sequence[Sequence[pathlib.Path]],
-) -> list[tuple[pathlib.Path, ...]]:
-  """Returns of each photo the original's file, then those of the protected ones."""
-  return [
-    (config.train / photo.name, *files) for photo, *files in zip(some, *protected, strict=True)
-  ]
-
-
-def _train_denoiser(
-  config: AdaptiveConfig,
-  some: Sequence[photos.StudyPhoto],
-  protected: Sequence[Sequence[pathlib.Path]],
-) -> Purifier:
+def _train_denoiser(config: AdaptiveConfig, files: Files) -> Purifier:
   """Returns what takes changes out, trained on every photo in every setting and unchanged."""
   pairs = []
-  for files in _all_files(config, some, protected):
-    original, *changed = (data.read_image(file) for file in files)
+  for some in files:
+    original, *changed = (data.read_image(file) for file in some)
     pairs += [(each, original) for each in (original, *changed)]
   file = config.out / _LEARNING / "denoiser.npz"
   params = denoiser.train(pairs, file, seed=config.seed, steps=config.steps)
@@ -127,19 +118,13 @@ def _train_denoiser(
 
 
 def _train_further(
-  config: AdaptiveConfig,
-  name: str,
-  labels: Sequence[int],
-  some: Sequence[photos.StudyPhoto],
-  protected: Sequence[Sequence[pathlib.Path]],
+  config: AdaptiveConfig, name: str, labels: Sequence[int], files: Files
 ) -> rp.Classifier:
   """Returns a network trained further on every photo in every setting and unchanged."""
   side = fine_tune.open_network(name)[1].stored_size
-  files = _all_files(config, some, protected)
-  images = [data.read_image(file, (side, side)) for each in files for file in each]
-  split = Split(
-    images=np.stack(images), labels=np.repeat(labels, 1 + len(protected)).astype(np.int32)
-  )
+  images = [data.read_image(file, (side, side)) for some in files for file in some]
+  labels = np.repeat(labels, len(files[0])).astype(np.int32)
+  split = Split(images=np.stack(images), labels=labels)
   file = config.out / _LEARNING / f"{config.tuned.index(name)}.npz"
   return fine_tune.fine_tune(
     name, name + AFTER, split, file, seed=config.seed, epochs=config.epochs
