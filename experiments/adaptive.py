@@ -147,7 +147,7 @@ def make_tables(header: rows.Row, by_setting: Mapping[str, list[rows.Row]]) -> I
   counts = "; ".join(
     f"{title}: {len(some)}" for title, some in zip(titles, by_setting.values(), strict=True)
   )
-  attacked = " and ".join(f"`{each}`" for each in header["surrogates"])
+  attacked = " and ".join(header["surrogates"])
   lines = [
     [purifier, *(cell for some in by_setting.values() for cell in _looks(some, purifier))]
     for purifier in purifiers
