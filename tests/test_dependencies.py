@@ -12,7 +12,7 @@ from rpfgsm_jax.models.weights import Network, save_network
 WITHOUT = """
 import sys
 sys.path.insert(0, {root!r})
-for name in ("matplotlib", "skimage", "tensorflow_datasets", "importlib_resources"):
+for name in ("matplotlib", "skimage", "tensorflow_datasets", "importlib_resources", "pywt"):
   sys.modules[name] = None  # importing it fails, as where it is not installed
 """
 
@@ -53,8 +53,12 @@ def test_a_photo_is_protected(run_without, photo, tmp_path):
       "'rpfgsm-jax[samples]'",
     ),
     ("from experiments import runtime\nruntime.prepare()", "pip install -e '.[experiments]'"),
+    (
+      "from experiments import purifiers\npurifiers.needs_wavelets()",
+      "pip install 'rpfgsm-jax[experiments]'",
+    ),
   ],
-  ids=["tfds", "samples", "plots"],
+  ids=["tfds", "samples", "plots", "wavelets"],
 )
 def test_who_needs_more_says_what_to_install(run_without, code, remedy):
   done = run_without(code)
