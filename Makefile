@@ -5,7 +5,8 @@ RUN := $(VENV)/bin/python
 CHROMIUM := $(abspath $(VENV))/chromium
 .DEFAULT_GOAL := help
 
-.PHONY: help demo bench test test-oracles test-browser test-jobs test-long lint format clean
+.PHONY: help demo bench test test-oracles test-browser test-jobs test-long test-lowest \
+  lint types dist check-version format clean
 
 help:
 	@echo "make demo          protect real photos with the bundled networks and show the effect"
@@ -16,6 +17,9 @@ help:
 	@echo "make test-long     README and guide as printed, real photos, networks, training: minutes"
 	@echo "make bench         time the attack beside PyTorch (installs it; about half an hour)"
 	@echo "make lint          ruff: rules and format"
+	@echo "make types         mypy: the public surface"
+	@echo "make dist          build sdist and wheel, check them, install and use them elsewhere"
+	@echo "make test-lowest   the tests with the lowest versions that pyproject.toml allows"
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, got " + sys.version.split()[0] + "; set PYTHON=python3.x")'
@@ -26,6 +30,10 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-test
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
 # torchvision goes without its dependencies: its own pin of torch would replace a CPU build. So do
@@ -82,6 +90,30 @@ test-jobs: $(VENV)/.installed-ray
 test-long: $(VENV)/.installed-test
 	$(RUN) -m pytest -m long -n 2 --dist load
 
+# An environment of its own: the lowest versions of what we name, and what these need.
+LOWEST := $(VENV)-lowest
+test-lowest: $(VENV)/.installed-dev
+	rm -rf $(LOWEST) && $(PYTHON) -m venv $(LOWEST)
+	$(RUN) -m uv pip compile --quiet --resolution lowest-direct --extra test \
+	  --python $(LOWEST)/bin/python pyproject.toml --output-file $(LOWEST)/lowest.txt
+	$(RUN) -m uv pip sync --quiet --python $(LOWEST)/bin/python $(LOWEST)/lowest.txt
+	$(RUN) -m uv pip install --quiet --python $(LOWEST)/bin/python --no-deps --editable .
+	$(LOWEST)/bin/python -m pytest --compiler quick $(IN_TEST)
+
+types: $(VENV)/.installed-dev
+	$(RUN) -m mypy
+
+dist: $(VENV)/.installed-dev
+	rm -rf dist build
+	$(RUN) -m build
+	$(RUN) -m twine check --strict dist/*
+	$(RUN) .ci/check_dist.py
+
+# Of a release: the tag is the version, which the changelog names.
+check-version:
+	grep -qx '__version__ = "$(TAG:v%=%)"' rpfgsm_jax/__init__.py
+	grep -q '^## \[$(TAG:v%=%)\]' CHANGELOG.md
+
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
@@ -91,4 +123,4 @@ format: $(VENV)/.installed-test
 	$(RUN) -m ruff format .
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache results *.egg-info
+	rm -rf $(VENV) $(LOWEST) .mypy_cache build dist .pytest_cache .ruff_cache results *.egg-info

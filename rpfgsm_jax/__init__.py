@@ -15,6 +15,7 @@ What is for photo files, data sets and measures (`rp.photos`, `rp.data`, `rp.qua
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
 from rpfgsm_jax import defenses
 from rpfgsm_jax.attacks.config import FGSMConfig
@@ -41,6 +42,10 @@ from rpfgsm_jax.models.weights import (
   load_clip,
   load_embedder,
 )
+
+if TYPE_CHECKING:  # late in `__getattr__`
+  from rpfgsm_jax import data, evaluation, photos, quality
+  from rpfgsm_jax.photos import PhotoConfig, PhotoProtector, ProtectedPhoto, protect_photo
 
 __version__ = "0.1.0"
 

@@ -1,27 +1,31 @@
 """The command `rpfgsm`: thin wrappers that turn errors into one message and an exit code.
 
-Exit codes: 0 done, 1 failed, 2 the command was wrong, 130 interrupted. `protect` has a file of its
-own, `cli_protect.py`.
+`protect`, `doctor` and `weights` have files of their own beside this one.
 """
 
-import contextlib
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from rpfgsm_jax import atomic, cli_protect, process, result_folder
+from rpfgsm_jax import atomic, cli_doctor, cli_protect, cli_weights, process, result_folder
+from rpfgsm_jax.cli_common import (
+  ARCHITECTURES,
+  ExitCode,
+  NetworkName,
+  epilog,
+  progress_bar,
+  reported_failures,
+)
 from rpfgsm_jax.cli_protect_options import PREPROCESSINGS, classes_option
 
 if TYPE_CHECKING:
   from rpfgsm_jax.models.architectures import Config
   from rpfgsm_jax.quality import BrisqueModel
 
-# Written out so that `rpfgsm --help` needs no JAX; tests compare them with the package's own.
-ARCHITECTURES = ("resnet18", "resnet50", "alexnet", "densenet161")
+
 PRESETS = (
   *ARCHITECTURES,
   *(f"convnext_{size}" for size in ("tiny", "small", "base", "large")),
@@ -31,21 +35,8 @@ PRESETS = (
 BUNDLED_NETWORKS = tuple(f"scenes25/{arch}" for arch in ARCHITECTURES)
 
 
-@contextlib.contextmanager
-def _reported_failures(*more: type[Exception]) -> Iterator[None]:
-  """Turns the errors that users cause or suffer into a message; ours stay tracebacks."""
-  from rpfgsm_jax.models.checkpoint import CheckpointError
-  from rpfgsm_jax.models.fetch import DownloadError
-  from rpfgsm_jax.models.weights import WeightsError
-
-  try:
-    yield
-  except (CheckpointError, DownloadError, WeightsError, OSError, *more) as error:
-    raise click.ClickException(str(error)) from error
-
-
 class _Program(click.Group):
-  """A group that refuses empty words before any command sees them."""
+  """A group that refuses empty words before any command sees them, and ends alike on Ctrl-C."""
 
   def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
     try:
@@ -54,24 +45,47 @@ class _Program(click.Group):
       raise click.UsageError(str(error), ctx) from error
     return super().parse_args(ctx, args)
 
+  def invoke(self, ctx: click.Context) -> object:
+    try:
+      return super().invoke(ctx)
+    except KeyboardInterrupt:
+      click.echo("interrupted", err=True)
+      raise click.exceptions.Exit(ExitCode.INTERRUPTED) from None
+
 
 @click.group(
-  cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
+  cls=_Program,
+  context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+  epilog=epilog(
+    "rpfgsm protect ~/Pictures/holiday --out ~/Protected --report",
+    "rpfgsm evaluate ~/Pictures/holiday ~/Protected",
+    "rpfgsm weights fetch dinov2-small",
+    "rpfgsm doctor",
+  ),
 )
-@click.version_option(package_name="rpfgsm-jax")
+@cli_doctor.version_option
 def cli() -> None:
   """Protects photographs from scene classifiers with RP-FGSM."""
 
 
 cli.add_command(cli_protect.protect)
+cli.add_command(cli_doctor.doctor)
+cli.add_command(cli_weights.weights)
 
 
-@cli.command()
+@cli.command(
+  epilog=epilog(
+    "rpfgsm evaluate ~/Pictures/holiday ~/Protected",
+    "rpfgsm evaluate photos protected --train others --out report",
+    "rpfgsm evaluate photos protected --network dinov2-small --preprocess places365",
+  )
+)
 @click.argument("original", type=click.Path(path_type=pathlib.Path))
 @click.argument("protected", type=click.Path(path_type=pathlib.Path))
 @click.option(
   "--network",
   "networks",
+  type=NetworkName(),
   multiple=True,
   default=BUNDLED_NETWORKS,
   show_default=False,
@@ -118,10 +132,10 @@ def evaluate(original: pathlib.Path, protected: pathlib.Path, **options: Any) ->
   from rpfgsm_jax.models.clip_words import with_classes
 
   out, training = options["out"], options["train"]
-  with _reported_failures(ComparisonError):
+  with reported_failures(ComparisonError):
     if out is not None:
       check_out(out, [folder for folder in (original, protected, training) if folder is not None])
-    with _progress_bar("photos", unit=" photos", unit_scale=False) as progress:
+    with progress_bar("photos", unit=" photos", unit_scale=False) as progress:
       found = compare_folders(
         original,
         protected,
@@ -137,7 +151,12 @@ def evaluate(original: pathlib.Path, protected: pathlib.Path, **options: Any) ->
       click.echo(f"\n{write_comparison(found, out)}")
 
 
-@cli.command()
+@cli.command(
+  epilog=epilog(
+    "rpfgsm convert resnet18.pth.tar --arch resnet18 --out nets/resnet18",
+    "rpfgsm convert mine.pth --arch vit_base_patch16 --out nets/mine --classes names.txt",
+  )
+)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=pathlib.Path))
 @click.option(
   "--arch", required=True, type=click.Choice(PRESETS), help="The network that FILE holds."
@@ -177,111 +196,10 @@ def convert(
   if normalization is None:
     normalization = "lite" if arch.startswith("efficientnet_lite") else "imagenet"
   known = {"imagenet": IMAGENET, "half": HALF, "lite": LITE}[normalization]
-  with _reported_failures():
+  with reported_failures():
     network = convert_checkpoint(file, out, config, class_names=names, normalization=known)
   count = sum(value.size for value in network.parameters.values())
   click.echo(f"{out}: {arch}, {len(names)} classes, {count:,} numbers")
-
-
-@cli.group()
-def weights() -> None:
-  """Lists and fetches networks."""
-
-
-@weights.command("list")
-def list_weights() -> None:
-  """Lists the networks that can be loaded by name: bundled and fetched ones."""
-  from rpfgsm_jax.models.hub import fetched_commit
-  from rpfgsm_jax.models.weights import BUNDLED, available_networks
-
-  networks = available_networks()
-  width = max((len(name) for name in networks), default=0)
-  for name, directory in networks.items():
-    commit = fetched_commit(directory)
-    fetched = f"fetched, commit {commit}" if commit else "fetched"
-    origin = "bundled" if directory.is_relative_to(BUNDLED) else f"{fetched}, in {directory}"
-    click.echo(f"{name:<{width}}  {origin}")
-  absent = [arch for arch in ARCHITECTURES if f"places365/{arch}" not in networks]
-  if absent:
-    click.echo(f"not fetched: {', '.join(f'places365/{arch}' for arch in absent)}")
-
-
-@weights.command()
-@click.argument("collection")
-@click.option(
-  "--arch",
-  "archs",
-  multiple=True,
-  type=click.Choice(ARCHITECTURES),
-  help="Of places365, only this network; may be repeated.  [default: all four]",
-)
-def fetch(collection: str, archs: tuple[str, ...]) -> None:
-  """Downloads a public COLLECTION of networks, or one network.
-
-  \b
-  places365                   the paper's four, which are converted
-  brisque                     LIVE's BRISQUE model
-  hf:OWNER/NAME[@REVISION]    any ViT, DINOv2, CLIP or ConvNeXt of Hugging Face ([hub])
-  dinov2-small, vit-base, clip-vit-base-patch32, convnext-tiny, …  some of these
-
-  An interrupted download goes on where it stopped; Hugging Face's begin the file anew that they
-  stopped in. The cache is the user's own; RPFGSM_CACHE names another folder.
-  """
-  from rpfgsm_jax.data.classes import places365_class_names
-  from rpfgsm_jax.models.fetch import fetch_places365
-  from rpfgsm_jax.quality.fetch import fetch_brisque_model
-
-  if collection != "places365" and archs:
-    raise click.BadParameter("goes with places365 alone; leave it out.", param_hint="--arch")
-  if collection == "brisque":
-    with _reported_failures(), _progress_bar(collection) as progress:
-      directory = fetch_brisque_model(progress=progress)
-    click.echo(f"{collection}: {directory}")
-    return
-  if collection != "places365":
-    return _fetch_from_hub(collection)
-  failures = []
-  for arch in archs or ARCHITECTURES:
-    try:
-      with _reported_failures(), _progress_bar(f"{collection}/{arch}") as progress:
-        directory = fetch_places365(arch, places365_class_names(), progress=progress)
-    except click.ClickException as error:
-      failures.append(error.message)
-      click.echo(f"Error: {collection}/{arch}: {error.message}", err=True)
-    else:
-      click.echo(f"{collection}/{arch}: {directory}")
-  if failures:
-    raise click.exceptions.Exit(1)
-
-
-def _fetch_from_hub(text: str) -> None:
-  from rpfgsm_jax.models import hub
-
-  try:
-    wanted = hub.parse_wanted(text)
-  except ValueError as error:
-    raise click.BadParameter(
-      f"{error}; also: places365, brisque.", param_hint="COLLECTION"
-    ) from error
-  with _reported_failures():
-    directory = hub.fetch_from_hub(wanted)
-  click.echo(f"{wanted.network}: {directory}, commit {hub.fetched_commit(directory)}")
-
-
-@contextlib.contextmanager
-def _progress_bar(
-  description: str, *, unit: str = "B", unit_scale: bool = True
-) -> Iterator[Callable[[int, int | None], None]]:
-  import tqdm
-
-  bar = tqdm.tqdm(desc=description, unit=unit, unit_scale=unit_scale, disable=None, leave=False)
-
-  def advance(done: int, total: int | None) -> None:
-    bar.total = total
-    bar.update(done - bar.n)
-
-  with bar:
-    yield advance
 
 
 def _brisque_model() -> "BrisqueModel | None":
@@ -323,9 +241,9 @@ def main() -> None:
       cli(prog_name="rpfgsm")
   except process.NoDeviceError as error:
     click.ClickException(str(error)).show()
-    sys.exit(1)
+    sys.exit(ExitCode.FAILED)
   except SystemExit as ended:
-    if ended.code == cli_protect.INTERRUPTED:
+    if ended.code == ExitCode.INTERRUPTED:
       cli_protect.leave_at_once()
     raise
 

@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from rpfgsm_jax.atomic import strict_json
+from rpfgsm_jax.cli_common import ExitCode, epilog
 from rpfgsm_jax.cli_protect_options import (
   BESIDE_OUT,
   DEFAULT_HELD_OUT,
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
   from rpfgsm_jax.jobs.spec import Job
   from rpfgsm_jax.photos.config import PhotoConfig
 
-NOT_PROTECTED = 3
-INTERRUPTED = 130
 _SAID_NOTES = 20
 _PAPERS_EPSILON = 16.0  # gray levels
 _MEGA = 1e6
@@ -42,7 +41,16 @@ _BELONGS_TO = {
 }  # fmt: skip
 
 
-@click.command(cls=ProtectCommand)
+@click.command(
+  cls=ProtectCommand,
+  epilog=epilog(
+    "rpfgsm protect ~/Pictures/holiday --out ~/Protected --report",
+    "rpfgsm protect beach.jpg --out ~/Protected --strength strong --format jpeg",
+    "rpfgsm protect 'trip/*.jpg' --out done --held-out dinov2-small --strict",
+    "rpfgsm protect photos --out done --dry-run",
+    "rpfgsm protect photos --out done --json > result.json",
+  ),
+)
 @all_options
 @click.pass_context
 def protect(context: click.Context, **options: Any) -> None:
@@ -60,9 +68,6 @@ def protect(context: click.Context, **options: Any) -> None:
 
   With --size network the results have the size of the networks' input, not that of the photos, and
   nobody judges them.
-
-  Exit codes: 0 all done, 1 a photo could not be done or the job failed, 2 the command was wrong,
-  3 with --strict, all done but not all protected, 130 interrupted.
   """
   from rpfgsm_jax.jobs.spec import JobError, SettingsError
   from rpfgsm_jax.models.weights import WeightsError
@@ -80,7 +85,7 @@ def protect(context: click.Context, **options: Any) -> None:
     raise click.ClickException(str(error)) from error
   except KeyboardInterrupt:
     click.echo("interrupted before the first photo; the same command begins again", err=True)
-    code = INTERRUPTED
+    code = ExitCode.INTERRUPTED
   if code:
     raise click.exceptions.Exit(code)
 
@@ -89,7 +94,7 @@ def leave_at_once() -> None:
   """Ends an interrupted process without waiting for what the devices still compute."""
   sys.stdout.flush()
   sys.stderr.flush()
-  os._exit(INTERRUPTED)
+  os._exit(ExitCode.INTERRUPTED)
 
 
 def check_together(context: click.Context, options: dict[str, Any]) -> None:
@@ -228,13 +233,13 @@ def _run(options: dict[str, Any]) -> int:
         click.echo(strict_json(running.to_json()))
     if interrupted:
       click.echo("interrupted; the same command goes on", err=True)
-      return INTERRUPTED
+      return ExitCode.INTERRUPTED
     if options["report"]:
       _write_report(_page_of(options), options["out"], running)
   if running.failures:
-    return 1
+    return ExitCode.FAILED
   lacking = {"partly", "not"} & set(running.statuses.values())
-  return NOT_PROTECTED if options["strict"] and lacking else 0
+  return ExitCode.NOT_PROTECTED if options["strict"] and lacking else ExitCode.DONE
 
 
 def _follow(running: "RunningJob") -> bool:
@@ -286,7 +291,7 @@ def _list(options: dict[str, Any]) -> int:
     ]
     click.echo(strict_json({"photos": photos}))
   click.echo(", ".join(f"{count} {standing}" for standing, count in counts.items()), err=True)
-  return 1 if counts["refused"] else 0
+  return ExitCode.FAILED if counts["refused"] else ExitCode.DONE
 
 
 def _page_of(options: dict[str, Any]) -> pathlib.Path:

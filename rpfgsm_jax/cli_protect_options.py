@@ -5,6 +5,9 @@ import pathlib
 from collections.abc import Callable
 
 import click
+from click.shell_completion import CompletionItem
+
+from rpfgsm_jax.cli_common import NetworkName
 
 PREPROCESSINGS = ("paper", "places365")
 DEFAULT_NETWORKS = ("scenes25/resnet18", "scenes25/resnet50", "scenes25/alexnet")
@@ -52,6 +55,15 @@ class _NumberOr(click.ParamType):
         parameter,
       ) from error
 
+  def shell_complete(
+    self, ctx: click.Context, param: click.Parameter, incomplete: str
+  ) -> list[CompletionItem]:
+    return [CompletionItem(word) for word in self._words if word.startswith(incomplete)]
+
+
+def _complete_files(ctx: click.Context, param: click.Parameter, word: str) -> list[CompletionItem]:
+  return [CompletionItem(word, type="file")]
+
 
 classes_option = click.option(
   "--classes",
@@ -61,7 +73,9 @@ classes_option = click.option(
 )
 
 OPTIONS = (
-  click.argument("sources", metavar="SOURCE...", nargs=-1, required=True),
+  click.argument(
+    "sources", metavar="SOURCE...", nargs=-1, required=True, shell_complete=_complete_files
+  ),
   click.option(
     "--out",
     required=True,
@@ -77,6 +91,7 @@ OPTIONS = (
   click.option(
     "--network",
     "networks",
+    type=NetworkName(),
     multiple=True,
     default=DEFAULT_NETWORKS,
     show_default=False,
@@ -86,6 +101,7 @@ OPTIONS = (
   ),
   click.option(
     "--held-out",
+    type=NetworkName(),
     multiple=True,
     metavar="NAME",
     help="A network that only judges what is written, by name or folder; may be repeated.  "

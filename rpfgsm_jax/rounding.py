@@ -18,6 +18,7 @@ Here it is 1 on the closed interval; outside, 1 under `"straight_through"` and 0
 `x + stop_gradient(round(x) - x)` is not used: in float32 its value is not always an integer.
 """
 
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import jax
@@ -73,7 +74,7 @@ def round_cubic_value(values: Array) -> Array:
 def round_values(values: Array, rounding: Rounding) -> Array:
   """Rounds `values` by the named rule (see the table at the top of this file)."""
   check_rounding(rounding)
-  rules = {
+  rules: dict[str, Callable[[Array], Array]] = {
     "straight_through": round_straight_through,
     "cubic": round_cubic,
     "cubic_value": round_cubic_value,

@@ -4,7 +4,7 @@ Images are channels last and, everywhere outside `Classifier`, in gray levels 0.
 are exact and eps = 16 reads as in the paper.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from jax import Array
 from jax.typing import ArrayLike
@@ -21,6 +21,12 @@ Logits = Array
 Labels = Array
 """`(B,)` int32 class indices; -1 where there is none."""
 
+ImagesLike = ArrayLike | Sequence[ArrayLike]
+"""`(n, H, W, 3)` gray levels in any real dtype, or several `(H, W, 3)`."""
+
+Integers = ArrayLike | Sequence[int]
+"""Integers, one or one an image: image ids, class indices."""
+
 Key = Array
 """A typed threefry2x32 key, `jax.random.key(seed)` by default, shape `()`."""
 
@@ -36,6 +42,8 @@ __all__ = [
   "ArrayLike",
   "Image",
   "Images",
+  "ImagesLike",
+  "Integers",
   "Key",
   "Labels",
   "Logits",

@@ -3,7 +3,6 @@
 What photos at their own size add is in `jobs/test_photo_command.py`.
 """
 
-import json
 import os
 import pathlib
 import sys
@@ -13,6 +12,7 @@ import toy_classifiers as toys
 from click.testing import CliRunner
 from jobs.fake_protector import FakePhotoProtector
 from jobs.interrupted import interrupt
+from jobs.protect_json import read_protect_json
 from PIL import Image
 
 from rpfgsm_jax import cli, cli_protect_options, process
@@ -69,7 +69,7 @@ def test_a_bad_file_is_named_at_once_and_at_the_end(rpfgsm, folder, tmp_path):
 def test_a_program_reads_one_object(rpfgsm, folder, tmp_path):
   (folder / "bad.jpg").write_bytes(b"no picture")
   result = rpfgsm(folder, "--out", tmp_path / "out", "--json")
-  found = json.loads(result.stdout)
+  found = read_protect_json(result.stdout)
   assert (found["done"], found["failed"], found["skipped"], found["left"]) == (5, 1, 0, 0)
   assert found["failures"][0]["photo"] == "bad.jpg"
   assert 0 <= found["idle_share"] <= 1

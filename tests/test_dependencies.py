@@ -1,4 +1,4 @@
-"""What only the experiments need may be absent everywhere else, and is named where it is missed."""
+"""What only samples and experiments need may be absent elsewhere; who misses it names it."""
 
 import subprocess
 import sys
@@ -12,14 +12,14 @@ from rpfgsm_jax.models.weights import Network, save_network
 WITHOUT = """
 import sys
 sys.path.insert(0, {root!r})
-for name in ("matplotlib", "tensorflow_datasets", "importlib_resources", "pywt"):
+for name in ("matplotlib", "skimage", "tensorflow_datasets", "importlib_resources", "pywt"):
   sys.modules[name] = None  # importing it fails, as where it is not installed
 """
 
 
 @pytest.fixture
 def run_without(pytestconfig):
-  """Runs code in a process that cannot import what the extra `experiments` installs."""
+  """Runs code in a process that cannot import what the extras install."""
 
   def run(code, *arguments):
     command = [sys.executable, "-c", WITHOUT.format(root=str(pytestconfig.rootpath)) + code]
@@ -48,13 +48,17 @@ def test_a_photo_is_protected(run_without, photo, tmp_path):
   ("code", "remedy"),
   [
     ("from rpfgsm_jax import data\ndata.list_places365_tfds('.')", "'rpfgsm-jax[experiments]'"),
+    (
+      "import rpfgsm_jax as rp\nrp.data.sample_photos((8, 8))",
+      "'rpfgsm-jax[samples]'",
+    ),
     ("from experiments import runtime\nruntime.prepare()", "pip install -e '.[experiments]'"),
     (
       "from experiments import purifiers\npurifiers.needs_wavelets()",
       "pip install 'rpfgsm-jax[experiments]'",
     ),
   ],
-  ids=["tfds", "plots", "wavelets"],
+  ids=["tfds", "samples", "plots", "wavelets"],
 )
 def test_who_needs_more_says_what_to_install(run_without, code, remedy):
   done = run_without(code)

@@ -6,7 +6,8 @@ import re
 import numpy as np
 import pytest
 
-README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 
 
 @pytest.mark.long
@@ -27,9 +28,18 @@ def test_first_example_is_ten_lines():
   assert len([line for line in first.splitlines() if line.strip()]) <= 10
 
 
-def test_make_targets_of_the_readme_exist():
-  makefile = (pathlib.Path(__file__).parents[1] / "Makefile").read_text()
-  targets = set(re.findall(r"`?make ([a-z-]+)", README))
-  assert targets >= {"demo", "test"}
-  for target in targets:
+def test_make_targets_that_are_named_exist():
+  files = [*(ROOT / ".github" / "workflows").glob("*.yml"), ROOT / ".ci" / "run"]
+  texts = [README, *(path.read_text() for path in (*files, ROOT / "CONTRIBUTING.md"))]
+  makefile = (ROOT / "Makefile").read_text()
+  named = set(re.findall(r"^[^#\n]*?(?:`|run: |^)make ([a-z-]+)", "\n".join(texts), re.MULTILINE))
+  assert named >= {"demo", "dist", "lint", "test", "test-lowest", "types"}
+  for target in named - {"docs"}:  # until its target is there
     assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_ci_runs_every_kind_of_test():
+  makefile = (ROOT / "Makefile").read_text()
+  kinds = set(re.findall(r"^(test[a-z-]*):", makefile, re.MULTILINE)) - {"test-lowest"}  # long
+  ran = (ROOT / ".ci" / "run").read_text().splitlines()
+  assert {f"make {kind}" for kind in (*kinds, "lint", "types", "dist")} <= set(ran)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -27,14 +27,29 @@ def static_except(*data: str) -> Callable[[type], type]:
 class SignedConfig(Protocol):
   """What the configs of all signed-gradient attacks have in common."""
 
-  epsilon: ArrayLike
-  step_size: ArrayLike
-  num_steps: int | None
-  transfer: TransferOptions
-  masking: TextureMasking | None
-  random_start: bool
-  micro_batch: int
-  record_draws: bool
+  @property
+  def epsilon(self) -> ArrayLike: ...
+
+  @property
+  def step_size(self) -> ArrayLike: ...
+
+  @property
+  def num_steps(self) -> int | None: ...
+
+  @property
+  def transfer(self) -> TransferOptions: ...
+
+  @property
+  def masking(self) -> TextureMasking | None: ...
+
+  @property
+  def random_start(self) -> bool: ...
+
+  @property
+  def micro_batch(self) -> int: ...
+
+  @property
+  def record_draws(self) -> bool: ...
 
 
 @static_except("epsilon", "step_size", "gamma", "masking")
@@ -57,9 +72,7 @@ class FGSMConfig:
   record_draws: bool = False  # put each iteration's draws into the result
 
 
-def checked_signed_config(
-  config: SignedConfig, gamma: ArrayLike, *, gray: bool = False
-) -> SignedConfig:
+def checked_signed_config(config: Any, gamma: ArrayLike, *, gray: bool = False) -> SignedConfig:
   """Returns the settings with plain ints, or refuses them; numbers only where they are known."""
   config = inputs.with_counts(config, num_steps=0, micro_batch=1)
   config = dataclasses.replace(
@@ -69,7 +82,7 @@ def checked_signed_config(
   )
   if not isinstance(config.random_start, bool):
     raise ValueError(f"random_start must be True or False, got {config.random_start!r}.")
-  epsilon, step_size, gamma = map(
+  epsilon, step_size, probability = map(
     inputs.concrete_or_none, (config.epsilon, config.step_size, gamma)
   )
   if epsilon is not None and not np.all((epsilon >= 0) & np.isfinite(epsilon)):
@@ -85,8 +98,8 @@ def checked_signed_config(
       f"step_schedule {schedule!r} goes from step_size down to 1: it needs step_size > 1, got "
       f"{step_size}."
     )
-  if gamma is not None and not np.all((gamma >= 0) & (gamma <= 1)):
-    raise ValueError(f"gamma must be a probability in 0..1, got {gamma}.")
+  if probability is not None and not np.all((probability >= 0) & (probability <= 1)):
+    raise ValueError(f"gamma must be a probability in 0..1, got {probability}.")
   return config
 
 

@@ -18,7 +18,7 @@ from rpfgsm_jax.attacks.rows import run_rows_until
 from rpfgsm_jax.attacks.steps import AttackResult
 from rpfgsm_jax.attacks.targets import likely_classes
 from rpfgsm_jax.models.classifier import Classifier
-from rpfgsm_jax.typing import Array, ArrayLike, Images, Key, Labels
+from rpfgsm_jax.typing import Array, ArrayLike, Images, Integers, Key, Labels
 
 _BUDGETS = {
   "quick": {"search_steps": 5, "num_steps": 200, "initial_c": 1.0},
@@ -53,13 +53,13 @@ class CWConfig:
 
 def cw(
   key: Key,
-  images: Images,
+  images: ArrayLike,
   classifiers: Sequence[Classifier],
   config: CWConfig | None = None,
   *,
-  image_ids: ArrayLike | None = None,
-  target: ArrayLike | None = None,
-  label: ArrayLike | None = None,
+  image_ids: Integers | None = None,
+  target: Integers | None = None,
+  label: Integers | None = None,
 ) -> AttackResult:
   """Approaches the second most likely class of one network by a small L2 perturbation.
 
@@ -89,12 +89,17 @@ def cw(
   """
   del key
   config = _resolved(inputs.config_or_default(config, CWConfig))
-  goal = {"image_ids": image_ids, "target": target, "label": label, "targeted": True}
+  goal: dict[str, Any] = {
+    "image_ids": image_ids,
+    "target": target,
+    "label": label,
+    "targeted": True,
+  }
   return minimal.run_minimal("cw", _cw, images, classifiers, config, **goal)
 
 
 @jax.jit
-def _cw(begin: minimal.Start, config: CWConfig) -> tuple[Images, Labels, Array, Array]:
+def _cw(begin: minimal.Start, config: Any) -> tuple[Images, Labels, Array, Array]:
   approach = likely_classes(begin.logits, 2)[:, 1] if begin.chosen is None else begin.chosen
   batch, images = len(approach), begin.images
   adam = optax.adam(config.learning_rate)
@@ -130,7 +135,7 @@ def _cw(begin: minimal.Start, config: CWConfig) -> tuple[Images, Labels, Array, 
 
 
 def _adam_step(
-  config: CWConfig, adam: optax.GradientTransformation, classifier: Classifier, state: Any, row: Any
+  config: Any, adam: optax.GradientTransformation, classifier: Classifier, state: Any, row: Any
 ) -> tuple[Any, Array]:
   """Returns the state after one step of Adam, and the loss before it, `(m,)`."""
   box = row["image"] / 255.0
@@ -167,7 +172,7 @@ def _adam_step(
   return new, loss
 
 
-def _search(config: CWConfig, state: Any, loss: Array) -> Any:
+def _search(config: Any, state: Any, loss: Array) -> Any:
   """Begins the next search step, with another weight, for the rows that ended theirs."""
   ended = state["step"] >= config.num_steps
   earlier = state["earlier_loss"]

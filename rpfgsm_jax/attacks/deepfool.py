@@ -17,7 +17,7 @@ from rpfgsm_jax.attacks.rows import run_rows_until
 from rpfgsm_jax.attacks.steps import AttackResult
 from rpfgsm_jax.attacks.targets import likely_classes
 from rpfgsm_jax.models.classifier import Classifier
-from rpfgsm_jax.typing import Array, ArrayLike, Images, Key, Labels
+from rpfgsm_jax.typing import Array, ArrayLike, Images, Integers, Key, Labels
 
 _PUSH = 1e-4 * 255.0  # gray levels beyond the boundary, as in the authors' release
 
@@ -36,13 +36,13 @@ class DeepFoolConfig:
 
 def deepfool(
   key: Key,
-  images: Images,
+  images: ArrayLike,
   classifiers: Sequence[Classifier],
   config: DeepFoolConfig | None = None,
   *,
-  image_ids: ArrayLike | None = None,
-  target: ArrayLike | None = None,
-  label: ArrayLike | None = None,
+  image_ids: Integers | None = None,
+  target: Integers | None = None,
+  label: Integers | None = None,
 ) -> AttackResult:
   """Leaves the predicted class of one network by nearly the smallest L2 perturbation.
 
@@ -77,7 +77,12 @@ def deepfool(
   config = inputs.with_counts(config, num_steps=0, num_classes=2, micro_batch=1)
   if not config.overshoot >= 0:
     raise ValueError(f"overshoot must be >= 0, got {config.overshoot!r}.")
-  goal = {"image_ids": image_ids, "target": target, "label": label, "targeted": False}
+  goal: dict[str, Any] = {
+    "image_ids": image_ids,
+    "target": target,
+    "label": label,
+    "targeted": False,
+  }
   return minimal.run_minimal("deepfool", _deepfool, images, classifiers, config, **goal)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from rpfgsm_jax.attacks import inputs
 from rpfgsm_jax.attacks.config import static_except
@@ -13,7 +14,7 @@ from rpfgsm_jax.attacks.transfer import PLAIN, TransferOptions
 from rpfgsm_jax.defenses.bank import IDENTITY, DefenseBank
 from rpfgsm_jax.defenses.transforms import INPUT_DIVERSITY
 from rpfgsm_jax.models.embedder import Network
-from rpfgsm_jax.typing import ArrayLike, Images, Key
+from rpfgsm_jax.typing import ArrayLike, Integers, Key
 
 # Two families drawn independently each iteration: a probability of one half.
 _BANK = DefenseBank((IDENTITY, INPUT_DIVERSITY))
@@ -42,13 +43,13 @@ class DIFGSMConfig:
 
 def di_fgsm(
   key: Key,
-  images: Images,
+  images: ArrayLike,
   classifiers: Sequence[Network],
   config: DIFGSMConfig | None = None,
   *,
-  image_ids: ArrayLike | None = None,
-  target: ArrayLike | None = None,
-  label: ArrayLike | None = None,
+  image_ids: Integers | None = None,
+  target: Integers | None = None,
+  label: Integers | None = None,
 ) -> AttackResult:
   """Attacks K networks at each iteration, with probability one half through input diversity.
 
@@ -89,5 +90,5 @@ def di_fgsm(
   """
   config = inputs.config_or_default(config, DIFGSMConfig)
   recipe = _TARGETED if config.targeted else _UNTARGETED
-  goal = {"image_ids": image_ids, "target": target, "label": label}
+  goal: dict[str, Any] = {"image_ids": image_ids, "target": target, "label": label}
   return run_signed(recipe, key, images, classifiers, config, **goal)

@@ -16,7 +16,7 @@ from rpfgsm_jax.attacks.transfer import PLAIN, TransferOptions
 from rpfgsm_jax.defenses.bank import DefenseBank
 from rpfgsm_jax.defenses.transforms import eot_bank
 from rpfgsm_jax.models.classifier import Classifier
-from rpfgsm_jax.typing import Array, ArrayLike, Images, Key
+from rpfgsm_jax.typing import Array, ArrayLike, Images, Integers, Key
 
 
 @static_except("epsilon", "step_size", "masking")
@@ -55,13 +55,13 @@ class _LabPenalty:
 
 def eot(
   key: Key,
-  images: Images,
+  images: ArrayLike,
   classifiers: Sequence[Classifier],
   config: EOTConfig | None = None,
   *,
-  image_ids: ArrayLike | None = None,
-  target: ArrayLike | None = None,
-  label: ArrayLike | None = None,
+  image_ids: Integers | None = None,
+  target: Integers | None = None,
+  label: Integers | None = None,
 ) -> AttackResult:
   """Approaches a random class of one network through random transformations, near the original.
 

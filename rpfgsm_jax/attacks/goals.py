@@ -6,6 +6,7 @@ each layer, `(B, F)`, of length one.
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,7 @@ def cross_entropy(logits: Logits, labels: Labels) -> Array:
   return jax.nn.softplus(jax.nn.logsumexp(others, axis=-1) - own)
 
 
-def distance(network: Network, answer: Answer, goal: Goal) -> Array:
+def distance(network: Network, answer: Any, goal: Any) -> Array:
   """Returns how far an answer is from a goal, `(B,)`: cross-entropy, or one minus the cosine."""
   if isinstance(network, Embedder):
     return 1.0 - similarity(answer, goal)
@@ -55,7 +56,7 @@ def all_finite(answers: Sequence[Answer]) -> Array:
   return jnp.stack([are_finite(answer) for answer in answers], axis=-1)
 
 
-def shown_goals(networks: Sequence[Network], answers: Sequence[Answer]) -> tuple[Goal, ...]:
+def shown_goals(networks: Sequence[Network], answers: Sequence[Any]) -> tuple[Goal, ...]:
   """Returns as goals what networks make of an image: the predicted class, or the features."""
   return tuple(
     answer if isinstance(network, Embedder) else jnp.argmax(answer, axis=-1).astype(jnp.int32)
@@ -78,7 +79,7 @@ def agreeing(
 ) -> Array:
   """Returns, `(B, K)` bool, which networks predict the class, or see an image like the goal's."""
 
-  def agrees(network: Network, answer: Answer, goal: Goal) -> Array:
+  def agrees(network: Network, answer: Any, goal: Any) -> Any:
     if isinstance(network, Embedder):
       return similarity(answer, goal) >= network.threshold
     return jnp.argmax(answer, axis=-1).astype(jnp.int32) == goal

@@ -17,7 +17,7 @@ from rpfgsm_jax.defenses.bank import DefenseBank
 from rpfgsm_jax.models import answers
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.models.embedder import Embedder, Network
-from rpfgsm_jax.typing import Array, ArrayLike, Images, Labels
+from rpfgsm_jax.typing import Array, ArrayLike, Images, Integers, Labels
 
 Config = TypeVar("Config")
 
@@ -86,7 +86,7 @@ def is_image(target: Any) -> bool:
   return depth + getattr(target, "ndim", 0) > 2
 
 
-def check_target_images(target: ArrayLike, shape: tuple[int, ...]) -> Images | np.ndarray:
+def check_target_images(target: Any, shape: tuple[int, ...]) -> Images | np.ndarray:
   """Returns images whose class and features are approached, gray levels of shape `(B, H, W, C)`.
 
   They stay on the host unless traced.
@@ -98,7 +98,7 @@ def check_target_images(target: ArrayLike, shape: tuple[int, ...]) -> Images | n
       f"{shape}, got shape {given}; resize it first."
     )
   if values is None:
-    return jnp.broadcast_to(target, shape).astype(jnp.float32)
+    return jnp.broadcast_to(jnp.asarray(target), shape).astype(jnp.float32)
   if values.dtype != np.uint8 and values.size:
     check_gray_levels(values)
   return np.broadcast_to(values.astype(np.float32), shape)
@@ -120,7 +120,7 @@ def check_config(name: str, config: Any, kind: type[Config]) -> Config:
 
 
 def check_networks(
-  classifiers: tuple[Classifier, ...],
+  classifiers: Sequence[Network],
   images: Images,
   finite: Array,
   has_gradient: Array | None = None,
@@ -134,7 +134,7 @@ def check_networks(
     answers.remember(classifiers)
 
 
-def check_single(name: str, classifiers: tuple[Classifier, ...]) -> None:
+def check_single(name: str, classifiers: Sequence[Network]) -> None:
   """Checks that an attack on one network got one."""
   if len(classifiers) > 1:
     raise ValueError(
@@ -146,11 +146,11 @@ def check_single(name: str, classifiers: tuple[Classifier, ...]) -> None:
 def check_goal(
   name: str,
   targeted: bool,
-  target: ArrayLike | None,
-  label: ArrayLike | None,
+  target: Integers | None,
+  label: Integers | None,
   batch: int,
-  classifiers: tuple[Classifier, ...],
-) -> Labels | None:
+  classifiers: Sequence[Network],
+) -> Labels | np.ndarray | None:
   """Returns the chosen classes, to approach or to leave, as `(B,)` int32; None when none are."""
   if targeted and label is not None:
     raise ValueError(
@@ -184,7 +184,7 @@ def count_classes(networks: Sequence[Network]) -> int:
   return min(counts)
 
 
-def check_enough_classes(classifiers: tuple[Classifier, ...]) -> None:
+def check_enough_classes(classifiers: Sequence[Network]) -> None:
   """Checks that there are more classes than networks: one is surely no network's prediction."""
   num_classes = count_classes(classifiers)
   if num_classes <= len(classifiers):
@@ -215,7 +215,7 @@ def with_counts(config: Any, **least: int) -> Any:
   return dataclasses.replace(config, **counts)
 
 
-def check_images(images: ArrayLike, classifiers: tuple[Classifier, ...]) -> Images:
+def check_images(images: ArrayLike, classifiers: Sequence[Network]) -> Images:
   """Returns the images, `(B, H, W, C)` of the classifiers' size, as float32 gray levels."""
   shape, size = np.shape(images), classifiers[0].image_size
   if len(shape) != 4 or tuple(shape[1:3]) != size:
@@ -246,7 +246,7 @@ def check_gray_levels(values: np.ndarray) -> None:
     raise ValueError(f"images must be whole gray levels 0..255, got fractions; {remedy}.")
 
 
-def check_image_ids(image_ids: ArrayLike | None, batch: int) -> Array | np.ndarray:
+def check_image_ids(image_ids: Integers | None, batch: int) -> Array | np.ndarray:
   """Returns ids in 0..2^32-1 as `(B,)` uint32, on the host unless traced; 0..B-1 when None."""
   if image_ids is None:
     return np.arange(batch, dtype=np.uint32)
@@ -263,7 +263,7 @@ def check_image_ids(image_ids: ArrayLike | None, batch: int) -> Array | np.ndarr
   return values.astype(np.uint32)
 
 
-def check_labels(name: str, labels: ArrayLike, batch: int, num_classes: int) -> Labels | np.ndarray:
+def check_labels(name: str, labels: Integers, batch: int, num_classes: int) -> Labels | np.ndarray:
   """Returns given classes, in 0..D-1, as `(B,)` int32; a single class serves all images.
 
   They stay on the host unless traced: nobody who checks waits for what a device is computing.
@@ -304,7 +304,7 @@ def per_pixel(name: str, value: ArrayLike, shape: tuple[int, ...]) -> Array:
   return jnp.asarray(value, jnp.float32)
 
 
-def _as_array(values: ArrayLike) -> Array | np.ndarray:
+def _as_array(values: Any) -> Array | np.ndarray:
   """Returns what is given as integers, also in lists and tuples, as an array; traced if it is."""
   if hasattr(values, "dtype"):
     return values

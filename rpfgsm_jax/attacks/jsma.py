@@ -21,7 +21,7 @@ from rpfgsm_jax.attacks.steps import AttackResult
 from rpfgsm_jax.attacks.targets import likely_classes
 from rpfgsm_jax.checks import as_int
 from rpfgsm_jax.models.classifier import Classifier
-from rpfgsm_jax.typing import Array, ArrayLike, Images, Key, Labels
+from rpfgsm_jax.typing import Array, ArrayLike, Images, Integers, Key, Labels
 
 _BUDGETS = {
   "quick": {"num_candidates": 3, "num_steps": 200},
@@ -46,13 +46,13 @@ class JSMAConfig:
 
 def jsma(
   key: Key,
-  images: Images,
+  images: ArrayLike,
   classifiers: Sequence[Classifier],
   config: JSMAConfig | None = None,
   *,
-  image_ids: ArrayLike | None = None,
-  target: ArrayLike | None = None,
-  label: ArrayLike | None = None,
+  image_ids: Integers | None = None,
+  target: Integers | None = None,
+  label: Integers | None = None,
 ) -> AttackResult:
   """Approaches a class of one network by changing two values of the image a step, as few as it can.
 
@@ -86,12 +86,17 @@ def jsma(
   """
   del key
   config = _resolved(inputs.config_or_default(config, JSMAConfig))
-  goal = {"image_ids": image_ids, "target": target, "label": label, "targeted": True}
+  goal: dict[str, Any] = {
+    "image_ids": image_ids,
+    "target": target,
+    "label": label,
+    "targeted": True,
+  }
   return minimal.run_minimal("jsma", _jsma, images, classifiers, config, **goal)
 
 
 @jax.jit
-def _jsma(begin: minimal.Start, config: JSMAConfig) -> tuple[Images, Labels, Array, Array]:
+def _jsma(begin: minimal.Start, config: Any) -> tuple[Images, Labels, Array, Array]:
   candidates = _candidates(begin, config.num_candidates)
   batch, count = candidates.shape
   num_steps = _num_steps(config, math.prod(begin.images.shape[1:]))

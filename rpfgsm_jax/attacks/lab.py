@@ -39,9 +39,10 @@ def rgb_to_xyz(images: Images) -> tuple[Array, Array, Array]:
   power = _power((jnp.where(bright, value, 1.0) + 0.055) / 1.055, 2.4)
   linear = jnp.where(bright, power, value / 12.92)
   red, green, blue = linear[..., 0], linear[..., 1], linear[..., 2]
-  return tuple(
+  x, y, z = (
     of_red * red + of_green * green + of_blue * blue for of_red, of_green, of_blue in _XYZ_OF_RGB
   )
+  return x, y, z
 
 
 def xyz_to_lab(x: Array, y: Array, z: Array) -> Array:

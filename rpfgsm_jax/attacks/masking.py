@@ -82,7 +82,9 @@ def pixel_limits(masking: TextureMasking | None, images: Images, epsilon: Array)
     return whole
   if epsilon.ndim == 1:
     epsilon, whole = epsilon[:, None, None, None], whole[:, None, None, None]
-  deviation = local_deviation(images, masking.window or default_window(images.shape[1:3]))
+  deviation = local_deviation(
+    images, masking.window or default_window((images.shape[1], images.shape[2]))
+  )
   flat, active = jnp.square(masking.smooth), jnp.minimum(deviation / masking.textured, 1.0)
   share = jnp.sqrt(flat + (1.0 - flat) * jnp.square(active))[..., None]
   if set(masking.channels) != {1.0}:
@@ -103,7 +105,7 @@ def local_deviation(images: Images, window: int) -> Array:
   other images change a bit of the sums.
   """
   levels = jnp.rint(images).astype(jnp.int32)
-  luma = sum(levels[..., channel] * weight for channel, weight in enumerate(_LUMA))
+  luma = jnp.asarray(sum(levels[..., each] * weight for each, weight in enumerate(_LUMA)))
   luma = (luma + 500) // 1000 - 128  # centered: small squares
   reach = window // 2
   luma = jnp.pad(luma, ((0, 0), (reach, reach), (reach, reach)), mode="symmetric")

@@ -5,7 +5,7 @@ an image that is done makes room for the next one (`rows.run_rows_until`).
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -16,7 +16,7 @@ from rpfgsm_jax.attacks.goals import all_answers
 from rpfgsm_jax.attacks.steps import AttackResult
 from rpfgsm_jax.models.answers import are_finite
 from rpfgsm_jax.models.classifier import Classifier
-from rpfgsm_jax.typing import Array, ArrayLike, Images, Labels, Logits
+from rpfgsm_jax.typing import Array, ArrayLike, Images, Integers, Labels, Logits
 
 Budget = Literal["quick", "paper"]
 
@@ -34,7 +34,7 @@ class Start(NamedTuple):
 
   classifier: Classifier
   images: Images
-  chosen: Labels | None
+  chosen: Any  # an array or None
   logits: Logits
   predicted: Labels
 
@@ -53,21 +53,21 @@ slopes `(B,)` the sum of the absolute values of all gradients, see `slopes_of`."
 def run_minimal(
   name: str,
   search: Search,
-  images: Images,
+  images: ArrayLike,
   classifiers: Sequence[Classifier],
   config: Any,
   *,
   targeted: bool,
-  image_ids: ArrayLike | None,
-  target: ArrayLike | None,
-  label: ArrayLike | None,
+  image_ids: Integers | None,
+  target: Integers | None,
+  label: Integers | None,
 ) -> AttackResult:
   """Checks the arguments, searches, rounds to 8 bits if asked to, and asks for success.
 
   Nothing is drawn, so `image_ids` are only checked.
   """
-  classifiers = inputs.check_classifiers(classifiers)
-  inputs.check_single(name, classifiers)
+  networks = inputs.check_classifiers(classifiers)
+  inputs.check_single(name, networks)
   images = inputs.check_images(images, classifiers)
   inputs.check_image_ids(image_ids, len(images))
   chosen = inputs.check_goal(name, targeted, target, label, len(images), classifiers)
@@ -130,7 +130,7 @@ def check_budget(budget: Any) -> None:
     raise ValueError(f"budget must be 'quick' or 'paper', got {budget!r}.")
 
 
-def with_budget(config: Any, budgets: dict[str, dict[str, Any]]) -> Any:
+def with_budget(config: Any, budgets: Mapping[str, Any]) -> Any:
   """Returns a config whose fields that are None have the numbers of its budget."""
   check_budget(config.budget)
   numbers = budgets[config.budget]

@@ -19,7 +19,7 @@ from rpfgsm_jax.attacks.transfer import PLAIN, TransferOptions
 from rpfgsm_jax.defenses.bank import DefenseBank, paper_bank
 from rpfgsm_jax.models.embedder import Network
 from rpfgsm_jax.rounding import Rounding
-from rpfgsm_jax.typing import ArrayLike, Images, Key
+from rpfgsm_jax.typing import ArrayLike, Integers, Key
 
 
 @static_except("epsilon", "step_size", "gamma", "masking")
@@ -51,13 +51,13 @@ class RPFGSMConfig:
 
 def rp_fgsm(
   key: Key,
-  images: Images,
+  images: ArrayLike,
   classifiers: Sequence[Network],
   config: RPFGSMConfig | None = None,
   *,
-  image_ids: ArrayLike | None = None,
-  target: ArrayLike | None = None,
-  label: ArrayLike | None = None,
+  image_ids: Integers | None = None,
+  target: Integers | None = None,
+  label: Integers | None = None,
 ) -> AttackResult:
   """Protects images against the given classifiers, others, and the usual defenses.
 

@@ -41,7 +41,7 @@ from rpfgsm_jax.defenses.bank import DefenseBank, no_defenses
 from rpfgsm_jax.models.embedder import Embedder
 from rpfgsm_jax.randomness import fixed_key
 from rpfgsm_jax.rounding import Rounding, check_rounding
-from rpfgsm_jax.typing import Array, ArrayLike, Image, Images, Key, Logits
+from rpfgsm_jax.typing import Array, ArrayLike, Image, Images, Integers, Key, Logits
 
 Aim = Callable[[Key, Logits, ArrayLike], tuple[Array, Array | None]]
 """A rule of `targets`."""
@@ -140,13 +140,13 @@ def signed_attack(
 def _attack_of(recipe: SignedRecipe, doc: str) -> Attack:
   def attack(
     key: Key,
-    images: Images,
+    images: ArrayLike,
     classifiers: Sequence[Network],
     config: FGSMConfig | None = None,
     *,
-    image_ids: ArrayLike | None = None,
-    target: ArrayLike | None = None,
-    label: ArrayLike | None = None,
+    image_ids: Integers | None = None,
+    target: Integers | None = None,
+    label: Integers | None = None,
   ) -> AttackResult:
     config = inputs.config_or_default(config, FGSMConfig)
     goal = {"image_ids": image_ids, "target": target, "label": label}
@@ -188,14 +188,14 @@ Raises:
 def run_signed(
   recipe: SignedRecipe,
   key: Key,
-  images: Images,
+  images: ArrayLike,
   networks: Sequence[Network],
   config: SignedConfig,
   *,
   gamma: ArrayLike = 0.0,
-  image_ids: ArrayLike | None = None,
-  target: ArrayLike | None = None,
-  label: ArrayLike | None = None,
+  image_ids: Integers | None = None,
+  target: Integers | None = None,
+  label: Integers | None = None,
 ) -> AttackResult:
   """Runs one attack of the family; `gamma` is for the recipes that draw their target by Eq. 17."""
   networks = inputs.check_classifiers(networks, mixed=True)
@@ -276,7 +276,7 @@ def _run(
   goals = shown_goals(networks, answers["aimed"])
   if recipe.aim is not None and not image_shown:
     if chosen is None:
-      clean = jnp.stack(answers["clean"], axis=1)
+      clean = jnp.stack(answers["clean"], axis=1)  # type: ignore[arg-type]  # logits
       chosen, gamma = jax.vmap(recipe.aim)(key_target, clean, numbers["gamma"])
     target = chosen
   if chosen is not None:

@@ -18,7 +18,7 @@ from rpfgsm_jax.attacks.rows import run_rows_until
 from rpfgsm_jax.attacks.steps import AttackResult
 from rpfgsm_jax.attacks.targets import likely_classes
 from rpfgsm_jax.models.classifier import Classifier
-from rpfgsm_jax.typing import Array, ArrayLike, Image, Images, Key, Labels
+from rpfgsm_jax.typing import Array, ArrayLike, Image, Images, Integers, Key, Labels
 
 _BUDGETS = {
   "quick": {"num_loops": 20, "num_steps": 10},
@@ -46,13 +46,13 @@ class SparseFoolConfig:
 
 def sparsefool(
   key: Key,
-  images: Images,
+  images: ArrayLike,
   classifiers: Sequence[Classifier],
   config: SparseFoolConfig | None = None,
   *,
-  image_ids: ArrayLike | None = None,
-  target: ArrayLike | None = None,
-  label: ArrayLike | None = None,
+  image_ids: Integers | None = None,
+  target: Integers | None = None,
+  label: Integers | None = None,
 ) -> AttackResult:
   """Leaves the predicted class of one network by changing few values, inside 0..255.
 
@@ -83,14 +83,17 @@ def sparsefool(
   """
   del key
   config = _resolved(inputs.config_or_default(config, SparseFoolConfig))
-  goal = {"image_ids": image_ids, "target": target, "label": label, "targeted": False}
+  goal: dict[str, Any] = {
+    "image_ids": image_ids,
+    "target": target,
+    "label": label,
+    "targeted": False,
+  }
   return minimal.run_minimal("sparsefool", _sparsefool, images, classifiers, config, **goal)
 
 
 @jax.jit
-def _sparsefool(
-  begin: minimal.Start, config: SparseFoolConfig
-) -> tuple[Images, Labels, Array, Array]:
+def _sparsefool(begin: minimal.Start, config: Any) -> tuple[Images, Labels, Array, Array]:
   leave = begin.leave
   zeros = jnp.zeros_like(leave)
   state = {
@@ -121,7 +124,7 @@ def _sparsefool(
   return state["adversarial"], leave, state["evaluations"], state["slopes"]
 
 
-def _approach(config: SparseFoolConfig, classifier: Classifier, state: Any, row: Any) -> Any:
+def _approach(config: Any, classifier: Classifier, state: Any, row: Any) -> Any:
   """One step of DeepFool from the current point."""
   del row
   move, slopes = to_nearest_boundary(
@@ -138,7 +141,7 @@ def _approach(config: SparseFoolConfig, classifier: Classifier, state: Any, row:
   }
 
 
-def _solve(config: SparseFoolConfig, classifier: Classifier, state: Any, row: Any) -> Any:
+def _solve(config: Any, classifier: Classifier, state: Any, row: Any) -> Any:
   """Crosses the boundary's tangent along few axes, and looks whether the class was left."""
   other, leave = state["other"], row["leave"]
 

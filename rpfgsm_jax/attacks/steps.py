@@ -188,7 +188,7 @@ def _advance(
   def now(values: Array) -> Array:
     return jnp.take_along_axis(values, step[:, None], axis=1)[:, 0]
 
-  drawn = tuple(map(now, row["drawn"]))
+  family, parameter, noise = map(now, row["drawn"])
   move = now(row["move"]) if _scheduled(loop) else row["move"]
   point = adversarial
   if transfer.nesterov:
@@ -196,14 +196,15 @@ def _advance(
 
   def gradient_at(scale: ArrayLike) -> tuple[Images, Array]:
     def transform(candidate: Images) -> Images:
-      return apply_rows(loop.bank, candidate, *drawn, loop.rounding)
+      return apply_rows(loop.bank, candidate, family, parameter, noise, loop.rounding)
 
     # The transformation stands outside the switch over networks: it is compiled once, not K times.
     transformed, pull_back = jax.vjp(lambda x: transform(x * scale), point)
     gradient, slopes = _network_gradient(groups, branch, networks, transformed, row["goals"])
-    if loop.penalty is not None:
+    penalty = loop.penalty
+    if penalty is not None:
       reference = transform(row["image"] * scale)
-      gradient += jax.grad(lambda x: jnp.sum(loop.penalty(x, reference)))(transformed)
+      gradient += jax.grad(lambda x: jnp.sum(penalty(x, reference)))(transformed)
     return pull_back(gradient)[0], slopes
 
   copies = transfer.scale_copies

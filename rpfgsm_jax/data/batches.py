@@ -4,7 +4,7 @@ import collections
 import concurrent.futures
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rpfgsm_jax.data.images import ImageError, OpenedImage
 
@@ -36,7 +36,7 @@ def read_ahead(
         try:
           opened = open_item(item)
         except ImageError as error:
-          future = concurrent.futures.Future()
+          future: concurrent.futures.Future = concurrent.futures.Future()
           future.set_exception(error)
         else:
           future = pool.submit(decode, item, opened)
@@ -62,7 +62,8 @@ def in_batches(
 
   A full batch waits for the next good item, so that failures at the end belong to a batch.
   """
-  good, failed = [], []
+  good: list[Any] = []
+  failed: list[Any] = []
   for item, result in reads:
     if isinstance(result, ImageError):
       failed.append((item, result))

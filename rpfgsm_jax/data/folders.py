@@ -182,7 +182,11 @@ def list_images(
   for relative, identity in zip(relatives, unique_image_ids(relatives), strict=True):
     folders = relative.split("/")[:-1]
     index = _match_folders(folders, table)
-    name = (folders[0] if folders else None) if index is None else class_names[index]
+    name = (
+      (folders[0] if folders else None)
+      if index is None or class_names is None
+      else class_names[index]
+    )
     records.append(ImageRecord(found[relative], relative, identity, name))
   return records
 
@@ -192,7 +196,7 @@ def _plain(name: str) -> str:
 
 
 def _class_table(class_names: Sequence[str]) -> dict[str, int]:
-  table = {}
+  table: dict[str, int] = {}
   for index, name in enumerate(class_names):
     first = table.setdefault(_plain(name), index)
     if first != index:
@@ -275,7 +279,7 @@ def iterate_images(
   if batch_size < 1:
     raise ValueError(f"batch_size must be at least 1, got {batch_size}; 32 is the default.")
   decode = functools.partial(_decode, image_size=image_size, how=how)
-  read = in_batches(
+  read: Iterator[tuple[list, list]] = in_batches(
     read_ahead(records, _open, decode, ahead=_AHEAD, workers=_MAX_WORKERS), batch_size
   )
   return (_make_batch(good, failed, image_size, notes) for good, failed in read)
@@ -334,7 +338,8 @@ def load_folder(
   """
   image_files.check_size(image_size)
   images = np.empty((len(records), *image_size, 3), np.uint8)
-  kept, failures = [], []
+  kept: list[ImageRecord] = []
+  failures: list[tuple[ImageRecord, str]] = []
   for batch in iterate_images(records, image_size, how, notes=notes):
     images[len(kept) : len(kept) + len(batch.records)] = batch.images
     kept += batch.records

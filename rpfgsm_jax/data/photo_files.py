@@ -10,7 +10,7 @@ import hashlib
 import io
 import os
 import pathlib
-from typing import BinaryIO, Literal, NamedTuple, get_args
+from typing import Any, BinaryIO, Literal, NamedTuple, get_args
 
 import numpy as np
 from PIL import Image
@@ -229,7 +229,7 @@ def check_sides(name: object, size: tuple[int, int], limits: SideLimits) -> None
       f"{name} must have at least {limits.shortest} pixels on both sides, got {width}x{height}; so "
       "few show no scene that could be hidden, leave it out."
     )
-  longest = LONGEST_SIDES.get(limits.format)
+  longest = LONGEST_SIDES.get(limits.format or "")
   if longest is not None and max(height, width) > longest:
     raise ImageError(
       f"{name} must have sides of at most {longest} pixels to be written as {limits.format}, got "
@@ -254,13 +254,14 @@ def encode_photo(
     )
   check_sides(_name(photo.path), photo.size, SideLimits(1, encoding.format))
   if photo.alpha is not None and encoding.format != "jpeg":
-    pixels = _with_alpha(photo, pixels)
-  options = {
+    pixels = _with_alpha(photo, photo.alpha, pixels)
+  formats: dict[str, dict[str, Any]] = {
     "png": _PNG_OPTIONS,
     "webp": _WEBP_OPTIONS,
     # Without optimize=True: Pillow's buffer for it is too small for noise, and encoding would fail.
     "jpeg": {"quality": encoding.quality, "subsampling": encoding.subsampling},
-  }[encoding.format]
+  }
+  options = formats[encoding.format]
   if keep_metadata and photo.exif is not None:
     options = options | {"exif": photo.exif}
   file = io.BytesIO()
@@ -284,13 +285,13 @@ def _raw(path: pathlib.Path) -> ImageError:
   )
 
 
-def _with_alpha(photo: Photo, pixels: np.ndarray) -> np.ndarray:
+def _with_alpha(photo: Photo, alpha: np.ndarray, pixels: np.ndarray) -> np.ndarray:
   """The protected colors with the photo's transparency: `(H, W, 4)` uint8."""
-  layer = np.empty((*photo.alpha.shape, 4), np.uint8)
+  layer = np.empty((*alpha.shape, 4), np.uint8)
   for rows in colors.bands(len(layer)):
     original = photo.pixels[rows]
-    change = pixels[rows].astype(np.int16) - colors.over_white(original, photo.alpha[rows])
+    change = pixels[rows].astype(np.int16) - colors.over_white(original, alpha[rows])
     layer[rows, :, :3] = np.clip(original + change, 0, 255)
-  layer[photo.alpha == 0, :3] = 255
-  layer[..., 3] = photo.alpha
+  layer[alpha == 0, :3] = 255
+  layer[..., 3] = alpha
   return layer

@@ -1,4 +1,4 @@
-"""Sample photographs that come with scikit-image, several views of each; no network needed."""
+"""Sample photographs that come with scikit-image (extra `samples`), several views of each."""
 
 from collections.abc import Callable, Sequence
 
@@ -23,7 +23,12 @@ _CROP_SIDE = 0.7  # of the largest window with the wanted aspect ratio
 
 def _load_photos() -> dict[str, np.ndarray]:
   # Imported late: scikit-image's image reader takes half a second.
-  import skimage.data
+  try:
+    import skimage.data
+  except ImportError as error:
+    raise ImportError(
+      "sample_photos takes scikit-image's photographs: pip install 'rpfgsm-jax[samples]'."
+    ) from error
 
   left, right, _ = skimage.data.stereo_motorcycle()
   loaders: tuple[Callable[[], np.ndarray], ...] = (
@@ -55,7 +60,7 @@ def _take_view(photo: np.ndarray, view: str, image_size: tuple[int, int]) -> np.
 def sample_photos(
   image_size: tuple[int, int], views: Sequence[str] = SAMPLE_VIEWS
 ) -> list[tuple[str, np.ndarray]]:
-  """The bundled sample photographs: six photographs times the views asked for, always the same.
+  """The photographs of scikit-image: six times the views asked for, always the same.
 
   The whole picture is its largest centered window with the aspect ratio of `image_size`; the other
   views are windows of 0.7 times that size at the center and in the four corners of the photograph.
@@ -69,6 +74,7 @@ def sample_photos(
 
   Raises:
     ValueError: an unknown view, or `image_size` is not two positive integers.
+    ImportError: scikit-image is missing; the extra `samples` installs it.
   """
   image_files.check_size(image_size)
   unknown = [view for view in views if view not in SAMPLE_VIEWS]

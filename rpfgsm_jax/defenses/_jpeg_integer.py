@@ -10,6 +10,9 @@ any order of the sums gives libjpeg's integers, and a product of matrices too. W
 0..255 the result saturates, as in libjpeg-turbo's vector code.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -160,7 +163,7 @@ def merge(groups: list[Array], shape: tuple[int, ...]) -> Array:
   return ycc_to_rgb(luma, chroma[..., 0, :, :], chroma[..., 1, :, :])
 
 
-def _odd_part(t0: Array, t1: Array, t2: Array, t3: Array) -> list[Array]:
+def _odd_part(t0: Any, t1: Any, t2: Any, t3: Any) -> list[Any]:
   """The odd half of a 1-D transform; the two directions differ in the order of in- and outputs."""
   z1, z2, z3, z4 = t0 + t3, t1 + t2, t0 + t2, t1 + t3
   z5 = (z3 + z4) * _fixed(1.175875602, _DCT_BITS)
@@ -175,7 +178,7 @@ def _odd_part(t0: Array, t1: Array, t2: Array, t3: Array) -> list[Array]:
   ]
 
 
-def _forward_1d(x: list[Array]) -> list[Array]:
+def _forward_1d(x: Sequence[Any]) -> list[Any]:
   """Eight samples to eight coefficients, with the factor 2^13 (jfdctint.c)."""
   t0, t7, t1, t6 = x[0] + x[7], x[0] - x[7], x[1] + x[6], x[1] - x[6]
   t2, t5, t3, t4 = x[2] + x[5], x[2] - x[5], x[3] + x[4], x[3] - x[4]
@@ -188,7 +191,7 @@ def _forward_1d(x: list[Array]) -> list[Array]:
   return [out0, out1, out2, out3, out4, out5, out6, out7]
 
 
-def _inverse_1d(x: list[Array]) -> list[Array]:
+def _inverse_1d(x: Sequence[Any]) -> list[Any]:
   """Eight coefficients to eight samples, with the factor 2^13 (jidctint.c)."""
   z1 = (x[2] + x[6]) * _fixed(0.541196100, _DCT_BITS)
   t2 = z1 - x[6] * _fixed(1.847759065, _DCT_BITS)

@@ -6,7 +6,7 @@ and its inverse. Gray 128 is the origin: `128 + through(image - 128, ...)` needs
 because the rows of the color matrix sum to 1, 0 and 0.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ _DCT = _DCT.astype(np.float32)
 def _mix(planes: list[Array], matrix: tuple[tuple[float, ...], ...]) -> list[Array]:
   """Multiplies three planes by a 3x3 matrix."""
   return [
-    sum(weight * plane for weight, plane in zip(row, planes, strict=True) if weight)
+    jnp.asarray(sum(weight * plane for weight, plane in zip(row, planes, strict=True) if weight))
     for row in matrix
   ]
 
@@ -97,7 +97,7 @@ def merge(groups: list[Array], shape: tuple[int, ...]) -> Array:
 
 
 def through(
-  image: Array, subsampling: str, between: list[Callable[[Array], Array]] | None
+  image: Array, subsampling: str, between: Sequence[Callable[[Array], Array]] | None
 ) -> Array:
   """Returns the image after color transform, DCT, `between`, and all of it inverted.
 

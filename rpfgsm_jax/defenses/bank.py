@@ -168,10 +168,13 @@ def apply_rows(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _apply_rows(
-  bank: DefenseBank, rounding: Rounding, images: Images, drawn: tuple[Array, ...]
+  bank: DefenseBank, rounding: Rounding, images: Images, drawn: tuple[Array, Array, Array]
 ) -> Images:
   if jax.default_backend() == "cpu":
-    return jax.lax.map(lambda row: apply_member(bank, row[0], *row[1], rounding), (images, drawn))
+    return jax.lax.map(
+      lambda row: apply_member(bank, *row, rounding),  # type: ignore[call-arg]  # an image, its draws
+      (images, *drawn),
+    )
   return _in_groups(bank, functools.partial(_apply_group, rounding), (images,), drawn)
 
 

@@ -110,7 +110,7 @@ def _jpeg(image: Array, tables: Array, subsampling: str, rounding: str) -> Array
   return _code(image, tables, subsampling)[0]
 
 
-@_jpeg.__wrapped__.defjvp
+@_jpeg.__wrapped__.defjvp  # type: ignore[attr-defined]
 def _jpeg_jvp(subsampling, rounding, primals, tangents):
   decoded, residuals = _code(*primals, subsampling)
   between = None

@@ -44,9 +44,10 @@ def median(image: ArrayLike, size: ArrayLike) -> Array:
   remedy = "the paper's median defense has the sizes 2, 3 and 5."
   traced = _checks.as_integer("size", size, SIZES[0], SIZES[-1], remedy)
   if not isinstance(size, jax.core.Tracer):
-    if int(size) not in SIZES:
+    known = int(size)  # type: ignore[arg-type]  # a scalar, as_integer has seen to it
+    if known not in SIZES:
       raise ValueError(f"size must be one of {SIZES}, got {size}; {remedy}")
-    return _median(image, int(size))
+    return _median(image, known)
   branch = sum((traced >= larger).astype(jnp.int32) for larger in SIZES[1:])
   return lax.switch(branch, [functools.partial(_median, size=size) for size in SIZES], image)
 
@@ -89,7 +90,7 @@ def _median_backward(size: int, winner: Array, cotangent: Array) -> tuple[Array]
   return unmirror(total)
 
 
-_median.__wrapped__.defvjp(_median_forward, _median_backward)
+_median.__wrapped__.defvjp(_median_forward, _median_backward)  # type: ignore[attr-defined]
 
 
 def _mirror(image: Array, size: int) -> Array:

@@ -36,7 +36,7 @@ def upload_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _upload(image: Image, parameter: Array, rounding: Rounding) -> Image:
-  size = image.shape[:2]
+  size = (image.shape[0], image.shape[1])
   shrunk = jpeg(resize(image, upload_size(size)), parameter, rounding=rounding)
   return resize(shrunk, size)
 

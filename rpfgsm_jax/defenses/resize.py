@@ -84,7 +84,7 @@ def _along_backward(axis, old, new, adjoint, _, cotangent):
 _along.defvjp(_along_forward, _along_backward)
 
 
-def _weighted_sum(image: Array, axis: int, starts: Array, taps: Array) -> Array:
+def _weighted_sum(image: Array, axis: int, starts: np.ndarray, taps: np.ndarray) -> Array:
   shape = [-1 if place == axis else 1 for place in range(image.ndim)]
   terms = (
     jnp.take(image, starts + tap, axis=axis, mode="clip") * taps[:, tap].reshape(shape)

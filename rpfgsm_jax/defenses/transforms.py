@@ -15,6 +15,7 @@ range but by float32 rounding, and is not clipped: that would cut off white pixe
 
 import functools
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +51,8 @@ def resize_and_pad(image: Image, size: ArrayLike, top: ArrayLike, left: ArrayLik
   if np.shape(size) != (2,):
     raise ValueError(f"size must be two integers (height, width), got shape {np.shape(size)}.")
   old, remedy = image.shape[:2], "the result is no larger than the image."
-  new = [_checks.as_integer("size", size[i], 1, old[i], remedy) for i in (0, 1)]
+  height_width: Any = size
+  new = [_checks.as_integer("size", height_width[i], 1, old[i], remedy) for i in (0, 1)]
   place = [
     _checks.as_integer(name, offset, 0, length - 1, remedy)
     for name, offset, length in (("top", top, old[0]), ("left", left, old[1]))
@@ -188,7 +190,7 @@ def _rotate_backward(degrees: Array, cotangent: Image) -> tuple[Image, None]:
   return total, None
 
 
-_rotate.__wrapped__.defvjp(_rotate_forward, _rotate_backward)
+_rotate.__wrapped__.defvjp(_rotate_forward, _rotate_backward)  # type: ignore[attr-defined]
 
 
 def _grid(shape: tuple[int, ...]) -> tuple[Array, Array]:
@@ -235,7 +237,7 @@ def _amount(name: str, amount: ArrayLike, above: float = -np.inf) -> Array:
   """Returns a checked scalar as float32, without a gradient."""
   if jnp.shape(amount) != ():
     raise ValueError(f"{name} must be one number, got shape {jnp.shape(amount)}; use jax.vmap.")
-  if not isinstance(amount, jax.core.Tracer) and not above < float(amount) < np.inf:
+  if not isinstance(amount, jax.core.Tracer) and not above < float(np.asarray(amount)) < np.inf:
     least = f" above {above:g}" if np.isfinite(above) else ""
     raise ValueError(f"{name} must be a finite number{least}, got {amount}.")
   return jax.lax.stop_gradient(jnp.asarray(amount, jnp.float32))

@@ -22,7 +22,7 @@ from rpfgsm_jax.engine.protector import (
   check_options,
 )
 from rpfgsm_jax.models.embedder import Network
-from rpfgsm_jax.typing import ArrayLike
+from rpfgsm_jax.typing import ArrayLike, ImagesLike, Integers
 
 BatchSize = int | Literal["auto"]
 Progress = Callable[[int, int], None]
@@ -33,15 +33,15 @@ _GENEROUS_ON_CPU, _GENEROUS = 32, 768
 
 
 def protect(
-  images: np.ndarray,
+  images: ImagesLike,
   classifiers: Sequence[Network],
   config: Any = None,
   *,
   attack: Attack = rp_fgsm,
   seed: int = 0,
-  image_ids: ArrayLike | None = None,
-  target: ArrayLike | None = None,
-  label: ArrayLike | None = None,
+  image_ids: Integers | None = None,
+  target: Integers | None = None,
+  label: Integers | None = None,
   batch_size: BatchSize = 8,
   devices: Devices = None,
   progress: Progress | None = None,
@@ -81,8 +81,13 @@ def protect(
     OutOfMemoryError: a batch, or with "auto" even one image, does not fit into a device's memory.
   """
   images = as_uint8(images)
-  each = {"image_ids": image_ids, "target": target, "label": label}
-  how = {"attack": attack, "seed": seed, "batch_size": batch_size, "devices": devices}
+  each: dict[str, Any] = {"image_ids": image_ids, "target": target, "label": label}
+  how: dict[str, Any] = {
+    "attack": attack,
+    "seed": seed,
+    "batch_size": batch_size,
+    "devices": devices,
+  }
   protected = np.empty_like(images)
   for batch, result in protect_batches(
     images, classifiers, config, progress=progress, **each, **how
@@ -92,15 +97,15 @@ def protect(
 
 
 def protect_batches(
-  images: np.ndarray,
+  images: ImagesLike,
   classifiers: Sequence[Network],
   config: Any = None,
   *,
   attack: Attack = rp_fgsm,
   seed: int = 0,
-  image_ids: ArrayLike | None = None,
-  target: ArrayLike | None = None,
-  label: ArrayLike | None = None,
+  image_ids: Integers | None = None,
+  target: Integers | None = None,
+  label: Integers | None = None,
   batch_size: BatchSize = 8,
   devices: Devices = None,
   progress: Progress | None = None,

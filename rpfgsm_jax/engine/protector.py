@@ -20,7 +20,7 @@ from rpfgsm_jax.devices import Devices
 from rpfgsm_jax.models.answers import check_answers
 from rpfgsm_jax.models.embedder import Network
 from rpfgsm_jax.randomness import seed_key
-from rpfgsm_jax.typing import Array, ArrayLike, Images, Key
+from rpfgsm_jax.typing import Array, Images, Integers, Key
 
 Attack = Callable[..., AttackResult]
 MAX_SEED = 2**64 - 1
@@ -86,10 +86,10 @@ class Protector:
   def start(
     self,
     images: np.ndarray,
-    image_ids: ArrayLike,
+    image_ids: Integers,
     *,
-    target: ArrayLike | None = None,
-    label: ArrayLike | None = None,
+    target: Integers | None = None,
+    label: Integers | None = None,
   ) -> "Pending":
     """Starts a batch of 1..capacity images and returns at once (after compiling, the first time).
 
@@ -118,10 +118,10 @@ class Protector:
   def __call__(
     self,
     images: np.ndarray,
-    image_ids: ArrayLike,
+    image_ids: Integers,
     *,
-    target: ArrayLike | None = None,
-    label: ArrayLike | None = None,
+    target: Integers | None = None,
+    label: Integers | None = None,
   ) -> AttackResult:
     """Returns the result of one batch.
 
@@ -248,7 +248,7 @@ def _on_shards(
   return sharded(key, classifiers, images, options)
 
 
-def as_uint8(images: np.ndarray) -> np.ndarray:
+def as_uint8(images: Any) -> np.ndarray:
   """Returns `(n, H, W, C)` images as uint8; refuses anything but whole gray levels."""
   images = np.asarray(images)
   if images.ndim != 4:
@@ -265,13 +265,13 @@ def as_uint8(images: np.ndarray) -> np.ndarray:
 
 def check_options(
   classifiers: tuple[Network, ...],
-  image_ids: ArrayLike,
+  image_ids: Integers,
   shape: tuple[int, ...],
-  target: ArrayLike | None,
-  label: ArrayLike | None,
+  target: Integers | None,
+  label: Integers | None,
 ) -> dict[str, np.ndarray]:
   """Returns what an attack is given for each of the images of a shape, checked on the host."""
-  options = {"image_ids": inputs.check_image_ids(np.asarray(image_ids), shape[0])}
+  options: dict[str, Any] = {"image_ids": inputs.check_image_ids(np.asarray(image_ids), shape[0])}
   if inputs.is_image(target):
     options["target"] = inputs.check_target_images(target, shape)
     target = None

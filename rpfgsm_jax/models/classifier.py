@@ -205,8 +205,8 @@ class Classifier:
 def _different_names(class_names: Sequence[str] | int) -> tuple[str, ...]:
   if isinstance(class_names, str):
     raise ValueError(f"class_names must be several names or their number, got {class_names!r}.")
-  if isinstance(class_names, numbers.Integral):
-    class_names = range(class_names)
+  if isinstance(class_names, int | numbers.Integral):
+    class_names = [str(number) for number in range(int(class_names))]
   names = tuple(str(each) for each in class_names)
   if len(names) < 2 or len(set(names)) != len(names):
     raise ValueError(
@@ -235,7 +235,8 @@ def checked_view(
 
 
 def _two_sides(image_size: tuple[int, int] | int) -> tuple[int, int]:
-  sides = (image_size, image_size) if np.ndim(image_size) == 0 else tuple(image_size)
+  given: Any = image_size
+  sides = (given, given) if np.ndim(given) == 0 else tuple(given)
   try:
     height, width = (operator.index(side) for side in sides)
   except (TypeError, ValueError):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -45,7 +45,7 @@ class Embedder:
   """
 
   params: Any
-  apply: ApplyFn
+  apply: Callable[..., Any]
   name: str
   image_size: tuple[int, int]
   threshold: float = 0.5
@@ -254,7 +254,7 @@ Answer = Array | tuple[Array, ...]
 def similarity(features: tuple[Array, ...], others: tuple[Array, ...]) -> Array:
   """Returns the cosine of features of length one, averaged over the layers, `(...)`."""
   cosines = [jnp.sum(a * b, axis=-1) for a, b in zip(features, others, strict=True)]
-  return sum(cosines) / len(cosines)
+  return jnp.asarray(sum(cosines) / len(cosines))
 
 
 def _unit(features: Array) -> Array:
@@ -272,7 +272,8 @@ class _StagesApply:
 
   def stages(self, params: dict[str, Array], images: Array) -> dict[str, Array]:
     """Returns every stage's output."""
-    return dict(self.module.module(params).stages(images))
+    module: Any = self.module.module(params)
+    return dict(module.stages(images))
 
   def __call__(self, params: dict[str, Array], images: Array) -> tuple[Array, ...]:
     outputs = self.stages(params, images)

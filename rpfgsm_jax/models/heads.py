@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -159,7 +160,7 @@ def with_head(network: Network, head: Head) -> Network:
 
 def feature_config(
   config: Any,
-  layers: tuple[int, ...] | None = None,
+  layers: Sequence[int] | None = None,
   norm: str | None = None,
   pooling: str | None = None,
   projected: bool = False,

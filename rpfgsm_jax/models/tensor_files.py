@@ -58,7 +58,7 @@ def read_tensors(directory: pathlib.Path) -> dict[str, np.ndarray]:
 
 def check_memory(size: int, name: str) -> None:
   """Refuses tensors whose files, and as much again for reading them, do not fit into the memory."""
-  there = _available_memory()
+  there = available_memory()
   if there is not None and 2 * size > there:
     raise WeightsError(
       f"{name} is too large for the memory: its tensors are {size / 1e9:.2f} GB, loading takes "
@@ -67,7 +67,7 @@ def check_memory(size: int, name: str) -> None:
     )
 
 
-def _available_memory() -> int | None:
+def available_memory() -> int | None:
   """Returns the bytes that may still be used; other than on Linux all that the machine has."""
   try:
     found = re.search(r"MemAvailable:\s*(\d+) kB", pathlib.Path("/proc/meminfo").read_text())

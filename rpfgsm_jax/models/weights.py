@@ -146,10 +146,10 @@ def fetched_modern() -> tuple[str, ...]:
       with contextlib.suppress(WeightsError):  # an unusable one is named when it is asked for
         description = _read_description(folder)
         if is_published(description):
-          usable = class_names(description) or head_files(folder)
+          usable = bool(class_names(description) or head_files(folder))
         else:
           modern = description.get("config", {}).get("family") in MODERN_FAMILIES
-          usable = modern and description.get("class_names")
+          usable = bool(modern and description.get("class_names"))
         found += [name] if usable else []
   return tuple(found)
 
@@ -264,7 +264,7 @@ def as_classifier(network: Network, name: str) -> Classifier:
   return Classifier.from_module(
     unflatten(network.config, network.parameters),
     class_names=network.class_names,
-    image_size=network.config.image_size,
+    image_size=_image_size(network),
     name=name,
     mean=network.mean,
     deviation=network.deviation,
@@ -276,11 +276,16 @@ def as_embedder(backbone: Network, name: str) -> Embedder:
   """Returns a network without classes in memory ready for use."""
   return Embedder.from_module(
     unflatten(backbone.config, backbone.parameters),
-    image_size=backbone.config.image_size,
+    image_size=_image_size(backbone),
     name=name,
     mean=backbone.mean,
     deviation=backbone.deviation,
   )
+
+
+def _image_size(network: Network) -> tuple[int, int]:
+  config: Any = network.config  # of a tower of images
+  return config.image_size
 
 
 def _folder(name: str | os.PathLike) -> pathlib.Path:

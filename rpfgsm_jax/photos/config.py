@@ -117,7 +117,7 @@ class PhotoConfig:
         f"attack.epsilon must be one number, got shape {np.shape(self.attack.epsilon)}; "
         "attack.masking spreads it over the pixels."
       )
-    if not 0 <= self.attack.epsilon < float("inf"):
+    if not 0 <= float(np.asarray(self.attack.epsilon)) < float("inf"):
       raise ValueError(
         f"attack.epsilon must be >= 0 gray levels and finite, got {self.attack.epsilon}."
       )

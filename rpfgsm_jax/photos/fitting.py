@@ -61,7 +61,7 @@ class FittingAttack:
     wanted, taken = (each.working_size(pixels.shape[:2]) for each in (self._wanted, protector))
     shape, memory = self._wanted.shape_of(photo), "not fit into the device's memory"
     together, fitting = (each.micro_batch(shape) for each in (self._wanted, protector))
-    notes = ()
+    notes: tuple[str, ...] = ()
     if taken != wanted:
       done = f"attacked at {taken[1]}x{taken[0]} pixels"
       notes = (f"{photo.path}: {done}; a larger working size does {memory}",)

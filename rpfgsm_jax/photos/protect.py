@@ -6,6 +6,7 @@ import os
 import pathlib
 import secrets
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -113,7 +114,7 @@ def protect_photo(
   )
 
 
-def _photo_of(photo: Source | ArrayLike, config: PhotoConfig) -> Photo:
+def _photo_of(photo: Any, config: PhotoConfig) -> Photo:
   if isinstance(photo, str | os.PathLike | bytes | Image.Image) or hasattr(photo, "read"):
     return open_photo(photo, limits=config.limits).decode()
   if hasattr(photo, "__array__"):

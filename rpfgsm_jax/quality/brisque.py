@@ -190,7 +190,8 @@ def _image_features(image: np.ndarray) -> np.ndarray:
 def _halve_rows(gray: np.ndarray) -> np.ndarray:
   size = (len(gray) + 1) // 2
   padded = np.pad(gray, ((3, 4), (0, 0)), mode="symmetric")
-  return sum(weight * padded[k : k + 2 * size - 1 : 2] for k, weight in enumerate(_HALVING))
+  taps = [weight * padded[k : k + 2 * size - 1 : 2] for k, weight in enumerate(_HALVING)]
+  return np.asarray(sum(taps))
 
 
 def _blur(gray: np.ndarray) -> np.ndarray:
@@ -292,7 +293,7 @@ def _read_lines(path: pathlib.Path) -> list[str]:
 
 
 def _finite(text: str | None, place: str) -> float:
-  with contextlib.suppress(ValueError, TypeError):
-    if math.isfinite(value := float(text)):
+  with contextlib.suppress(ValueError):
+    if text is not None and math.isfinite(value := float(text)):
       return value
   raise ValueError(f"{place} is damaged at {text!r}; copy the file again.")

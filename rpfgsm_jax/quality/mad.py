@@ -16,7 +16,7 @@ Note:
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.fft
@@ -106,7 +106,7 @@ def appearance_index(image: np.ndarray, original: np.ndarray) -> float:
   """
   spectra = scipy.fft.fft2(np.stack([original, image]))
   radial, angular = _log_gabor(*image.shape)
-  change = 0.0
+  change: Any = 0.0
   for scale, weight in zip(radial, _SCALE_WEIGHTS, strict=True):
     for direction in angular:
       magnitudes = np.abs(scipy.fft.ifft2(spectra * (scale * direction), overwrite_x=True))
@@ -196,7 +196,7 @@ def _pool(moments: _Moments, width: int) -> _Moments:
     windows = np.lib.stride_tricks.sliding_window_view(np.stack(moments), width, axis=axis + 1)
     parts = np.moveaxis(windows, -1, 0)  # (width, 4, N, rows, columns)
     mean = parts[:, 0].mean(axis=0)
-    second = third = fourth = 0.0
+    second = third = fourth = np.zeros_like(mean)
     for part_mean, part_second, part_third, part_fourth in parts:
       shift = part_mean - mean
       square = shift * shift

@@ -127,7 +127,7 @@ def frequency_response(
   """
   place = np.arange(-int(samples / 2), int(samples / 2) + 1)
   weights = np.asarray([weight for weight, _ in gaussians])
-  response = 0.0
+  response: np.ndarray = np.zeros(())
   for weight, (_, spread) in zip(weights / weights.sum(), gaussians, strict=True):
     kernel = np.exp(-((place / (spread * samples)) ** 2))
     rows, columns = (  # the transform of what is symmetric about zero

@@ -1,6 +1,5 @@
 """`rpfgsm protect` for photos at their own size: options, verdicts, dry runs, reports, Ctrl-C."""
 
-import json
 import os
 import pathlib
 
@@ -10,6 +9,7 @@ import toy_classifiers as toys
 from click.testing import CliRunner
 from jobs.fake_protector import FakePhotoProtector
 from jobs.interrupted import interrupt
+from jobs.protect_json import read_protect_json
 from PIL import Image
 
 from rpfgsm_jax import cli, cli_protect_options, process
@@ -77,7 +77,7 @@ def test_a_program_reads_every_photo(rpfgsm, album):
   (album / "bad.jpg").write_bytes(b"no picture")
   result = rpfgsm("in", "--out", "out", "--json")
   assert result.exit_code == 1
-  found = json.loads(result.stdout)
+  found = read_protect_json(result.stdout)
   assert (found["done"], found["skipped"], found["failed"]) == (2, 1, 1)
   assert found["verdicts"] == {"protected": 1, "partly": 1}
   photos = {each["photo"]: each for each in found["photos"]}
@@ -110,7 +110,9 @@ def test_a_dry_run_lists_and_makes_nothing(rpfgsm, album, tmp_path):
   rpfgsm("in/a.png", "--out", "out")
   result = rpfgsm("in", "--out", "out", "--dry-run", "--json")
   assert result.exit_code == 0
-  found = {each["relative"]: each["standing"] for each in json.loads(result.stdout)["photos"]}
+  found = {
+    each["relative"]: each["standing"] for each in read_protect_json(result.stdout)["photos"]
+  }
   assert found == {"a.png": "done", "sub/b.png": "to do", "gray.png": "to do"}
 
 

@@ -179,7 +179,7 @@ def test_without_network_or_library(server, monkeypatch):
 
 def test_what_cannot_be_used_is_not_downloaded(server, monkeypatch):
   folder = server.repositories["them/vit"]
-  monkeypatch.setattr(tensor_files, "_available_memory", lambda: 1000)
+  monkeypatch.setattr(tensor_files, "available_memory", lambda: 1000)
   with pytest.raises(WeightsError, match=r"them/vit is too large for the memory: .* twice that"):
     hub.fetch_from_hub(VIT)
   change_json(folder / "config.json", model_type="bert")
@@ -205,7 +205,7 @@ def test_what_does_not_load_is_removed(server, tmp_path):
 
 
 def test_loading_asks_for_memory_as_well(monkeypatch):
-  monkeypatch.setattr(tensor_files, "_available_memory", lambda: 1000)
+  monkeypatch.setattr(tensor_files, "available_memory", lambda: 1000)
   with pytest.raises(WeightsError, match="is too large for the memory"):
     rp.load_classifier(theirs.GOLDEN / "vit")
 
