@@ -9,7 +9,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "_ext"))
 
-import rpfgsm_jax  # noqa: E402
+import rpfgsm_jax
 
 project = "rpfgsm-jax"
 author = "the authors of rpfgsm-jax"
@@ -35,7 +35,9 @@ highlight_language = "text"
 myst_enable_extensions = ["dollarmath"]
 myst_fence_as_directive = ["math"]
 myst_heading_anchors = 4  # the anchors that GitHub gives to headings
-nb_execution_mode = "off"  # notebooks keep the outputs that they were committed with; a test runs them
+nb_execution_mode = (
+  "off"  # notebooks keep the outputs that they were committed with; a test runs them
+)
 
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True

@@ -1,4 +1,4 @@
-"""Equations as MathML, which browsers show by themselves: no script, nothing from other machines."""
+"""Equations as MathML, which browsers show without scripts."""
 
 from docutils import nodes
 from latex2mathml.converter import convert
