@@ -27,6 +27,7 @@ nitpick_ignore_regex = [("py:(class|exc)", ".*")]  # types of other projects in 
 
 html_theme = "furo"
 html_title = f"rpfgsm-jax {release}"
+html_show_copyright = False
 html_copy_source = False
 html_show_sourcelink = False
 html_math_renderer = "mathml"
