@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 CHROMIUM := $(abspath $(VENV))/chromium
 .DEFAULT_GOAL := help
 
-.PHONY: help demo bench test test-oracles test-browser test-jobs test-long test-lowest \
+.PHONY: help demo docs bench test test-oracles test-browser test-jobs test-long test-lowest \
   lint types dist check-version format clean
 
 help:
@@ -14,7 +14,8 @@ help:
 	@echo "make test-oracles  compare with live torch, torchvision, transformers, Foolbox, … (installs them)"
 	@echo "make test-browser  open the HTML page in headless Chromium (installs it)"
 	@echo "make test-jobs     kill and resume real processes, Ray (installs Ray)"
-	@echo "make test-long     README and guide as printed, real photos, networks, training: minutes"
+	@echo "make test-long     documentation as printed, notebooks, real photos, networks, training: minutes"
+	@echo "make docs          build the documentation: docs/_build/index.html"
 	@echo "make bench         time the attack beside PyTorch (installs it; about half an hour)"
 	@echo "make lint          ruff: rules and format"
 	@echo "make types         mypy: the public surface"
@@ -63,6 +64,14 @@ $(VENV)/.installed-ray: $(VENV)/.installed-test
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[ray]'
 	touch $@
 
+$(VENV)/.installed-docs: $(VENV)/.installed-test
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	touch $@
+
+# Strict: a warning ends it, after all were told.
+docs: $(VENV)/.installed-docs
+	$(RUN) -m sphinx --builder html --fail-on-warning --fresh-env --quiet docs docs/_build
+
 bench: $(VENV)/.installed-oracles
 	$(RUN) benchmarks/throughput.py
 	$(RUN) benchmarks/report.py
@@ -80,14 +89,14 @@ test: $(VENV)/.installed-test
 test-oracles: $(VENV)/.installed-oracles
 	$(RUN) -m pytest -m oracle -n 2 --dist loadfile
 
-test-browser: $(VENV)/.installed-browser
-	RPFGSM_CHROMIUM="$${RPFGSM_CHROMIUM:-$$(cat $<)}" $(RUN) -m pytest -m browser tests/report tests/photos
+test-browser: $(VENV)/.installed-browser $(VENV)/.installed-docs
+	RPFGSM_CHROMIUM="$${RPFGSM_CHROMIUM:-$$(cat $<)}" $(RUN) -m pytest -m browser tests/report tests/photos tests/documentation
 
 # The tests fail, loudly, where Ray cannot be imported.
 test-jobs: $(VENV)/.installed-ray
 	$(RUN) -m pytest -m jobs tests/jobs
 
-test-long: $(VENV)/.installed-test
+test-long: $(VENV)/.installed-docs
 	$(RUN) -m pytest -m long -n 2 --dist load
 
 # An environment of its own: the lowest versions of what we name, and what these need.
@@ -123,4 +132,4 @@ format: $(VENV)/.installed-test
 	$(RUN) -m ruff format .
 
 clean:
-	rm -rf $(VENV) $(LOWEST) .mypy_cache build dist .pytest_cache .ruff_cache results *.egg-info
+	rm -rf $(VENV) $(LOWEST) .mypy_cache build dist docs/_build .pytest_cache .ruff_cache results *.egg-info

@@ -79,9 +79,16 @@ def _jpeg(image: Image, parameter: Array, rounding: Rounding) -> Image:
 
 
 IDENTITY = Defense("identity", _identity, (0.0,))
+"""No defense: the image as it is."""
+
 REQUANTIZE = Defense("requantize", _requantize, (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0))
+"""Re-quantization to 1..7 bits a channel."""
+
 MEDIAN = Defense("median", _median, (2.0, 3.0, 5.0), by_parameter=True)
+"""A median over windows of 2, 3 or 5 pixels a side."""
+
 JPEG = Defense("jpeg", _jpeg, (25.0, 50.0, 75.0, 100.0))
+"""JPEG compression at quality 25, 50, 75 or 100."""
 
 
 _GROUP = 16  # images of one member that an accelerator takes together; at most the last is padded

@@ -42,6 +42,7 @@ def _upload(image: Image, parameter: Array, rounding: Rounding) -> Image:
 
 
 UPLOAD = Defense("upload", _upload, (50.0, 75.0, 90.0))
+"""What a platform does: shrunk to `upload_size`, JPEG at quality 50, 75 or 90, brought back."""
 
 
 def platform_bank() -> DefenseBank:

@@ -292,17 +292,32 @@ def _gaussian_noise(image: Image, parameter: Array, rounding: Rounding, key: Key
   return add_levels(image, jnp.sqrt(parameter) * jax.random.normal(key, image.shape, jnp.float32))
 
 
-# DI-FGSM: the longer side is a uniform integer from this share of itself (200 of 224 pixels) to
-# all of it, the other side in proportion, the place uniform. Always applied: the probability of one
-# half is that of a bank (IDENTITY, INPUT_DIVERSITY) drawn "iid".
 INPUT_DIVERSITY = Defense("input diversity", _diverse_input, (200 / 224,), random=True)
+"""DI-FGSM: shrunk and padded, the place uniform.
+
+The longer side is a uniform integer from this share of itself (200 of 224 pixels) to all of it, the
+other side in proportion. Always applied: the probability of one half is that of a bank
+(`IDENTITY`, `INPUT_DIVERSITY`) drawn "iid".
+"""
+
 # EOT: uniform up to the parameter, in both directions where there are two.
-SCALE = Defense("scale", _random_scale, (0.2,), random=True)  # factor 1 -+ 0.2
-TRANSLATE = Defense("translate", _random_translation, (0.2,), random=True)  # of W and of H, each
-ROTATE = Defense("rotate", _random_rotation, (60.0,), random=True)  # degrees
-LIGHTEN = Defense("lighten", _lighten, (13.0,), random=True)  # gray levels
-DARKEN = Defense("darken", _darken, (13.0,), random=True)  # gray levels
-GAUSSIAN_NOISE = Defense("gaussian noise", _gaussian_noise, (25.0,), random=True)  # its variance
+SCALE = Defense("scale", _random_scale, (0.2,), random=True)
+"""Scaling by a factor of 0.8 to 1.2, drawn uniformly."""
+
+TRANSLATE = Defense("translate", _random_translation, (0.2,), random=True)
+"""Translation by up to 0.2 of the width and of the height, each drawn uniformly."""
+
+ROTATE = Defense("rotate", _random_rotation, (60.0,), random=True)
+"""Rotation by up to 60 degrees either way, drawn uniformly."""
+
+LIGHTEN = Defense("lighten", _lighten, (13.0,), random=True)
+"""Up to 13 gray levels added, drawn uniformly."""
+
+DARKEN = Defense("darken", _darken, (13.0,), random=True)
+"""Up to 13 gray levels subtracted, drawn uniformly."""
+
+GAUSSIAN_NOISE = Defense("gaussian noise", _gaussian_noise, (25.0,), random=True)
+"""Gaussian noise of variance 25, in gray levels squared, added."""
 
 
 def eot_bank() -> DefenseBank:

@@ -220,6 +220,8 @@ class Group:
 
 
 Section = Text | Table | Picture | Bars | Comparison | Group
+"""What a page is made of."""
+
 _WORDS = {str: "text", float: "number", NoneType: "None", Sequence: "list"}
 _REMEDIES = {
   str: "pass a str",

@@ -2,7 +2,6 @@
 
 import gzip
 import pathlib
-import re
 import shutil
 
 import pytest
@@ -18,7 +17,6 @@ TABLES = sorted(
   str(path.relative_to(DOCS)) for path in DOCS.glob("*/*") if path.suffix in (".md", ".csv")
 )
 DOCUMENTS = ("README.md", "docs/RESULTS.md", "docs/PHOTOS.md", "docs/PERFORMANCE.md")  # with tables
-PAGES = ("README.md", *(f"docs/{path.name}" for path in sorted(DOCS.glob("*.md"))))
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +52,6 @@ def test_a_committed_table_is_made_from_its_rows(remade, name):
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_a_document_has_the_tables_of_the_rows(remade, name):
   assert document.fill(remade / name) == (ROOT / name).read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_a_document_links_to_files_that_are_there(name):
-  text = (ROOT / name).read_text(encoding="utf-8")
-  links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in link]
-  assert links
-  assert [link for link in links if not ((ROOT / name).parent / link).exists()] == []
 
 
 def test_compressed_rows_are_the_same_rows(tmp_path):

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import sys
 
 import jax
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from models.published_parity import call, change_json, change_tensors, golden
+from models.small_clip import WORDS, write_clip, write_tokenizer
 from models.small_networks import CLASS_NAMES, CONFIGS, parameters
 from oracles import published_models as theirs
 from PIL import Image
@@ -21,33 +21,13 @@ from rpfgsm_jax.models.identity import identify_network
 from rpfgsm_jax.models.parameters import Network, WeightsError
 from rpfgsm_jax.models.weights import load_clip_towers, save_network
 
-# `theirs.TOKENS` in words; the golden CLIP knows 12 tokens, and 7 of a text.
-WORDS = ("", "", "a", "photo", "of", "church", "hospital", "room", "bedroom", "the", "?", "")
 CLASSES = ("the of hospital", "photo bedroom a room church")
 IMAGES = theirs.pictures(*theirs.SIZES["clip"])
 
 
-def write_tokenizer(path, *, end=11, more=()):
-  """Writes a tokenizer of whole words, of lower case, between tokens 1 and `end`."""
-  import tokenizers
-  from tokenizers import models, normalizers, pre_tokenizers, processors
-
-  names = {word: number for number, word in enumerate(WORDS) if word} | {"<": 1, ">": end}
-  names |= {word: 12 + place for place, word in enumerate(more)}
-  tokenizer = tokenizers.Tokenizer(models.WordLevel(names, unk_token="?"))
-  tokenizer.normalizer = normalizers.Lowercase()
-  tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-  tokenizer.post_processor = processors.TemplateProcessing("< $A >", None, [("<", 1), (">", end)])
-  tokenizer.enable_truncation(3)  # files may ask for it: it is ours to say
-  tokenizer.enable_padding(length=9)
-  tokenizer.save(str(path / "tokenizer.json"))
-
-
 @pytest.fixture
 def folder(tmp_path):
-  directory = shutil.copytree(theirs.GOLDEN / "clip", tmp_path / "clip")
-  write_tokenizer(directory)
-  return directory
+  return write_clip(tmp_path / "clip")
 
 
 def heads(folder, classes, *templates):
