@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rpfgsm_jax import atomic, cli_protect, process, result_folder
+from rpfgsm_jax import atomic, cli_app, cli_protect, process, result_folder
 from rpfgsm_jax.cli_protect_options import PREPROCESSINGS, classes_option
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def cli() -> None:
 
 
 cli.add_command(cli_protect.protect)
+cli.add_command(cli_app.app)
 
 
 @cli.command()

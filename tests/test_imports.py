@@ -34,8 +34,10 @@ ROOMS = (
   "comparison",
   "process",
   "jobs",
+  "app",
   "cli_protect_options",
   "cli_protect",
+  "cli_app",
   "cli",
 )
 FOUNDATIONS = (
