@@ -9,12 +9,15 @@ import socket
 import sys
 import webbrowser
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rpfgsm_jax import cli_protect, process, result_folder
 from rpfgsm_jax.user_folders import user_folder
+
+if TYPE_CHECKING:
+  from rpfgsm_jax.app.work import JobFor
 
 _PORT = 8377
 _PATIENCE = 5.0  # seconds for what is being written when Ctrl-C comes
@@ -57,43 +60,16 @@ def app(
   options_for = _options_maker(folder, shared)
   cli_protect.check_together(context, options_for("medium"))
   process.prepare()
-  try:
-    import uvicorn
-
-    from rpfgsm_jax.app import server
-  except ImportError as error:
-    raise click.ClickException(
-      f"rpfgsm app needs more ({error}): pip install 'rpfgsm-jax[app]'."
-    ) from error
-  from rpfgsm_jax.app import session, work
-  from rpfgsm_jax.jobs import locks
-  from rpfgsm_jax.jobs.spec import Job, JobError, SettingsError
+  _check_extra()
+  from rpfgsm_jax.jobs.spec import Job, JobError, SettingsError, identify_networks
   from rpfgsm_jax.models.weights import WeightsError
 
   def job_for(strength: str, names: Sequence[str]) -> Job:
     return dataclasses.replace(cli_protect.job_of(options_for(strength)), only=frozenset(names))
 
   try:
-    result_folder.check_place(folder, "rpfgsm app", lambda place: (place / session.MARK).is_dir())
-    found = session.Session(folder, job_for("medium", ()))
-    with locks.hold(folder / session.MARK, None), _listen(port) as listening:
-      token, working = secrets.token_urlsafe(), work.Work(found, job_for)
-      address = f"http://127.0.0.1:{listening.getsockname()[1]}/{token}/"
-      click.echo(f"{address}\n{folder} holds your photos and results. Ctrl-C ends the page.")
-      if browser and _has_windows():
-        webbrowser.open(address)
-      config = uvicorn.Config(
-        server.make_app(found, working, token),
-        access_log=False,
-        lifespan="off",
-        log_level="warning",
-        server_header=False,
-        timeout_graceful_shutdown=1,
-        ws="none",
-      )
-      with contextlib.suppress(KeyboardInterrupt):  # once the server has ended
-        uvicorn.Server(config).run(sockets=[listening])
-      interrupted = working.end(_PATIENCE)
+    identify_networks(job_for("medium", ()))
+    interrupted = _serve(folder, port, browser, job_for)
   except (SettingsError, result_folder.FolderError, WeightsError) as error:
     raise click.UsageError(str(error)) from error
   except (JobError, OSError) as error:
@@ -101,6 +77,46 @@ def app(
   if interrupted:
     click.echo("interrupted; the same command goes on", err=True)
     raise click.exceptions.Exit(cli_protect.INTERRUPTED)
+
+
+def _serve(folder: pathlib.Path, port: int | None, browser: bool, job_for: "JobFor") -> bool:
+  """Serves the page until Ctrl-C; returns whether photos were being protected then."""
+  import uvicorn
+
+  from rpfgsm_jax.app import server, session, work
+  from rpfgsm_jax.jobs import locks
+
+  result_folder.check_place(folder, "rpfgsm app", lambda place: (place / session.MARK).is_dir())
+  session.make_folders(folder)
+  with locks.hold(folder / session.MARK, None), _listen(port) as listening:
+    found, token = session.Session(folder, job_for("medium", ())), secrets.token_urlsafe()
+    working = work.Work(found, job_for)
+    address = f"http://127.0.0.1:{listening.getsockname()[1]}/{token}/"
+    click.echo(f"{address}\n{folder} holds your photos and results. Ctrl-C ends the page.")
+    if browser and _has_windows():
+      webbrowser.open(address)
+    config = uvicorn.Config(
+      server.make_app(found, working, token),
+      access_log=False,
+      lifespan="off",
+      log_config=None,  # Python's own: warnings go to stderr
+      server_header=False,
+      timeout_graceful_shutdown=1,
+      ws="none",
+    )
+    with contextlib.suppress(KeyboardInterrupt):  # once the server has ended
+      uvicorn.Server(config).run(sockets=[listening])
+    return working.end(_PATIENCE)
+
+
+def _check_extra() -> None:
+  try:
+    import starlette  # noqa: F401
+    import uvicorn  # noqa: F401
+  except ImportError as error:
+    raise click.ClickException(
+      f"rpfgsm app needs more ({error}): pip install 'rpfgsm-jax[app]'."
+    ) from error
 
 
 def _own_folder() -> pathlib.Path:
@@ -126,7 +142,7 @@ def _listen(port: int | None) -> socket.socket:
     return socket.create_server(("127.0.0.1", _PORT if port is None else port))
   except OSError as error:
     if port is not None:
-      why = error.strerror or error
+      why = os.strerror(error.errno) if error.errno else error
       raise click.UsageError(f"--port {port} cannot be had ({why}); name another one.") from error
     return socket.create_server(("127.0.0.1", 0))
 

@@ -46,7 +46,7 @@ class Session:
     self._naming = threading.Lock()
     self._failures: dict[tuple[str, str], str] = {}
     self._results: dict[str, dict[str, Facts]] = {}
-    self._make_folders()
+    make_folders(folder)
     atomic.remove_leftovers([self.originals], alone=True, now=0.0)
     for strength in STRENGTHS:
       found = {each["relative"]: each for each in photo_records.read_all(folder / strength)}
@@ -143,15 +143,11 @@ class Session:
     self._failures.clear()
     for results in self._results.values():
       results.clear()
-    self._make_folders()
+    make_folders(self.folder)
 
   def in_words(self, message: str) -> str:
     """Returns a message with photos called by their names instead of their places."""
     return message.replace(f"{self.originals}{os.sep}", "")
-
-  def _make_folders(self) -> None:
-    for place in (".", MARK, "originals", *STRENGTHS):
-      (self.folder / place).mkdir(mode=0o700, parents=True, exist_ok=True)
 
   def _became(self, name: str) -> dict[str, Any]:
     done = {
@@ -186,6 +182,12 @@ class Session:
       if folder == self.originals or not folder.is_dir() or any(folder.iterdir()):
         break
       folder.rmdir()
+
+
+def make_folders(folder: pathlib.Path) -> None:
+  """Makes what is not there yet, for this user alone."""
+  for place in (".", MARK, "originals", *STRENGTHS):
+    (folder / place).mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _checked(name: str) -> list[str]:

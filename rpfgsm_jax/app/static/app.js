@@ -138,22 +138,22 @@
     });
     actions.append(compare, download, remove);
     const row = make("tr", {}, make("th", { scope: "row" }, plain(name)), verdict, actions);
-    return Object.assign(row, { verdict, download, remove });
+    return { row, verdict, compare, download, remove };
   }
 
   function showRow(photo) {
     if (!rows.has(photo.name)) rows.set(photo.name, makeRow(photo.name));
-    const row = rows.get(photo.name), strength = chosen();
+    const { row, verdict, download, remove } = rows.get(photo.name), strength = chosen();
     const result = photo.results[strength], failure = photo.failures[strength];
     const text = result?.word ?? failure ?? "";
-    if (row.verdict.textContent !== text) {
-      row.verdict.replaceChildren(make("span", {
+    if (verdict.textContent !== text) {
+      verdict.replaceChildren(make("span", {
         className: result ? (result.tone && `tone ${result.tone}`) : "failed",
       }, text));
     }
-    row.download.hidden = !result;
-    row.download.href = `result?${query({ name: photo.name, strength })}`;
-    row.remove.disabled = state.work.running;
+    download.hidden = !result;
+    download.href = `result?${query({ name: photo.name, strength })}`;
+    remove.disabled = state.work.running;
     return row;
   }
 
@@ -163,9 +163,9 @@
     const left = there.filter((each) => !each.results[strength]).length;
     const done = state.photos.filter((each) => each.results[strength]).length;
     const current = state.photos.map(showRow), body = at("list").tBodies[0];
-    for (const [name, row] of rows) {
+    for (const [name, { row }] of rows) {
       if (current.includes(row)) continue;
-      row.remove.parentNode.parentNode.remove();
+      row.remove();
       rows.delete(name);
     }
     // Only what is elsewhere is moved: a row that is taken away loses the focus.
@@ -225,6 +225,7 @@
     for (const [place, { name: strength }] of state.strengths.entries()) {
       if (!photo.results[strength] || shown[strength]) continue;
       shown[strength] = true; // before anything is waited for: the next second comes here too
+      say(at("looking"), "Loading the pictures …");
       const answer = await ask(`shown?${query({ name: photo.name, strength })}`);
       const text = await answer.text();
       if (looked !== photo.name) return;
@@ -234,6 +235,7 @@
       const after = Array.from(at("shown").children).find((each) => each.dataset.place > place);
       at("shown").insertBefore(section, after ?? null);
       section.dispatchEvent(new Event("sections", { bubbles: true }));
+      say(at("looking"), "");
     }
   }
 
@@ -265,10 +267,10 @@
     act(`start?${query(wanted)}`, "POST");
   });
   at("close").addEventListener("click", () => {
-    const row = rows.get(looked);
+    const { compare } = rows.get(looked);
     looked = null;
     at("compare").hidden = true;
-    row?.querySelector("button").focus();
+    compare.focus();
   });
   at("remove-originals").addEventListener("click", () => act("photos?what=originals", "DELETE"));
   at("remove-all").addEventListener("click", () => {
