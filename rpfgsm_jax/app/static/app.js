@@ -30,9 +30,9 @@
   async function act(address, method) {
     try {
       await ask(address, { method });
-      say(at("status"), "");
+      say(at("trouble"), "");
     } catch (error) {
-      say(at("status"), error.message);
+      say(at("trouble"), error.message);
     }
     await refresh();
   }
