@@ -11,7 +11,7 @@ help:
 	@echo "make demo          protect real photos with the bundled networks and show the effect"
 	@echo "make test          install and run the tests (no torch, no network data)"
 	@echo "make test-oracles  compare with live torch, torchvision, transformers, Foolbox, … (installs them)"
-	@echo "make test-browser  open the HTML page in headless Chromium (installs it)"
+	@echo "make test-browser  open the pages in headless Chromium (installs it)"
 	@echo "make test-jobs     kill and resume real processes, Ray (installs Ray)"
 	@echo "make test-long     README and guide as printed, real photos, networks, training: minutes"
 	@echo "make bench         time the attack beside PyTorch (installs it; about half an hour)"
@@ -73,7 +73,7 @@ test-oracles: $(VENV)/.installed-oracles
 	$(RUN) -m pytest -m oracle -n 2 --dist loadfile
 
 test-browser: $(VENV)/.installed-browser
-	RPFGSM_CHROMIUM="$${RPFGSM_CHROMIUM:-$$(cat $<)}" $(RUN) -m pytest -m browser tests/report tests/photos
+	RPFGSM_CHROMIUM="$${RPFGSM_CHROMIUM:-$$(cat $<)}" $(RUN) -m pytest -m browser tests/report tests/photos tests/app
 
 # The tests fail, loudly, where Ray cannot be imported.
 test-jobs: $(VENV)/.installed-ray

@@ -92,10 +92,13 @@ class Session:
   def note(self, strength: str, outcome: Outcome) -> None:
     """Takes notice of what became of a photo."""
     self._failures.pop((strength, outcome.relative), None)
-    if outcome.failure is None:
-      self._results[strength][outcome.relative] = outcome.facts
-    else:
+    if outcome.failure is not None:
       self._failures[strength, outcome.relative] = outcome.failure
+      return
+    before = self._results[strength].get(outcome.relative, outcome.facts)
+    self._results[strength][outcome.relative] = outcome.facts
+    if before["output"] != outcome.facts["output"]:  # photos of like names have come or gone
+      self._remove_result(strength, before)
 
   def keep(self, upload: pathlib.Path, name: str) -> str:
     """Gives a received file its name, or another where that is another photo's; returns the name.
@@ -127,8 +130,7 @@ class Session:
     for strength, results in self._results.items():
       facts = results.pop(name, None)
       if facts is not None:
-        self._output(strength, facts).unlink(missing_ok=True)
-        photo_records.path_of(self.folder / strength, facts["output"]).unlink(missing_ok=True)
+        self._remove_result(strength, facts)
       self._failures.pop((strength, name), None)
 
   def remove_originals(self) -> None:
@@ -174,6 +176,10 @@ class Session:
     with open(upload, "rb") as file:
       digest = hashlib.file_digest(file, "sha256").hexdigest()
     return all(facts["source_sha256"] == digest for facts in left)
+
+  def _remove_result(self, strength: str, facts: Facts) -> None:
+    self._output(strength, facts).unlink(missing_ok=True)
+    photo_records.path_of(self.folder / strength, facts["output"]).unlink(missing_ok=True)
 
   def _remove_original(self, name: str) -> None:
     path = self.originals.joinpath(*_checked(name))

@@ -288,6 +288,16 @@ def test_two_hundred_photos(client):
   assert len(pieces) >= 200  # never the whole in memory
 
 
+def test_where_results_get_other_names_none_is_left_behind(client):
+  client.add("a.png")
+  client.protect()
+  client.add("a.jpg", picture(1, kind="JPEG"))
+  client.protect()
+  names = sorted(path.name for path in (client.served.folder / "medium").glob("*.png"))
+  assert names == ["a.jpg.png", "a.png.png"]
+  assert len(list(photo_records.read_all(client.served.folder / "medium"))) == 2
+
+
 @pytest.mark.skipif(os.name != "posix", reason="links of POSIX")
 def test_a_link_among_the_originals_is_not_followed_out_when_removed(client, tmp_path):
   outside = tmp_path / "outside.png"
