@@ -11,12 +11,14 @@ start, so that no other web page and no other user can ask anything; requests to
 
 import dataclasses
 import importlib.resources
+import io
 import pathlib
 import secrets
 import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from PIL import ImageOps
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -30,6 +32,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from rpfgsm_jax.app.session import Session
 from rpfgsm_jax.app.work import BusyError, Work
 from rpfgsm_jax.atomic import strict_json
+from rpfgsm_jax.data.images import open_image
 from rpfgsm_jax.photos.page_pictures import comparison_of
 from rpfgsm_jax.photos.strength import STRENGTHS
 from rpfgsm_jax.report.page import build_section, style_and_script
@@ -38,6 +41,7 @@ from rpfgsm_jax.report.texts import printable
 HOSTS = ("127.0.0.1", "localhost")
 _LARGEST = 2**30  # bytes of a photo's file
 _CHUNK = 2**20
+_THUMBNAIL = 128  # pixels of the longer side
 _HEADERS = {
   "content-security-policy": "default-src 'self'; img-src 'self' data:; object-src 'none'; "
   "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -59,6 +63,7 @@ def make_app(session: Session, work: Work, token: str) -> Starlette:
     Route("/start", page.start, methods=["POST"]),
     Route("/stop", page.stop, methods=["POST"]),
     Route("/shown", page.shown),
+    Route("/thumbnail", page.thumbnail),
     Route("/result", page.result),
     Route("/results.zip", page.results),
     Route("/{file}", page.file),
@@ -172,6 +177,16 @@ class _Page:
     title = f"{strength}: at most {STRENGTHS[strength]:g} of 255 gray levels"
     comparison = dataclasses.replace(comparison_of(entry), title=title)
     return HTMLResponse(build_section(comparison, f"shown-{strength}", level=3))
+
+  def thumbnail(self, request: Request) -> Response:
+    """Returns the original, small and roughly: its colors as the file's numbers say."""
+    content = io.BytesIO()
+    picture = open_image(self._session.original(request.query_params["name"])).picture
+    picture.draft("RGB", (2 * _THUMBNAIL, 2 * _THUMBNAIL))  # a JPEG is decoded small at once
+    small = ImageOps.exif_transpose(picture).convert("RGB")
+    small.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    small.save(content, "JPEG")
+    return Response(content.getvalue(), media_type="image/jpeg")
 
   def result(self, request: Request) -> Response:
     entry, _ = self._entry(request)

@@ -84,6 +84,10 @@ class Session:
     original = self.originals.joinpath(*name.split("/"))
     return Entry(name, original, self._output(strength, facts), facts)
 
+  def original(self, name: str) -> pathlib.Path:
+    """Returns where a photo's original is or would be; ValueError where it is no photo's name."""
+    return self.originals.joinpath(*_checked(name))
+
   def outputs(self, strength: str) -> list[tuple[str, pathlib.Path]]:
     """Returns the names and places of the files of a strength."""
     done = sorted(list(self._results[strength].items()))
@@ -182,7 +186,7 @@ class Session:
     photo_records.path_of(self.folder / strength, facts["output"]).unlink(missing_ok=True)
 
   def _remove_original(self, name: str) -> None:
-    path = self.originals.joinpath(*_checked(name))
+    path = self.original(name)
     path.unlink(missing_ok=True)
     for folder in path.parents:
       if folder == self.originals or not folder.is_dir() or any(folder.iterdir()):

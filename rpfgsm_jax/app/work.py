@@ -45,7 +45,7 @@ class Work:
     """Begins to protect photos at each of the strengths, and returns at once."""
     with self.paused():
       self._stopping.clear()
-      self._strength, self._message = strengths[0], "Loading the networks …"
+      self._strength, self._message = strengths[0], "Beginning …"
       self._done, self._total = 0, len(names)
       # A daemon: the end of the program does not wait for what the devices compute.
       self._thread = threading.Thread(
@@ -99,11 +99,11 @@ class Work:
   def _protect(self, strength: str, names: Sequence[str]) -> None:
     with open_job(self.job_for(strength, names)) as running:
       self._strength, self._done, self._total = strength, 0, running.total
-      self._message = ""
+      self._message = f"{strength}: preparing; of each size of photos the first takes longest."
       with contextlib.closing(iter(running)) as outcomes:
         for outcome in outcomes:
           self._session.note(strength, outcome)
-          self._done += 1
+          self._done, self._message = self._done + 1, ""
           if self._stopping.is_set():
             break
       # Some were written after the last outcome.

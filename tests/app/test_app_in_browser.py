@@ -197,8 +197,7 @@ def test_two_tabs_show_the_same_and_do_not_disturb_each_other(visit, served, mon
   second.locator("#stop:enabled").wait_for()
   assert second.locator("#start").is_disabled()
   # A tab that has not heard of it yet is refused in words.
-  second.evaluate("document.getElementById('start').disabled = false")
-  second.locator("#start").click()
+  second.evaluate("(start => { start.disabled = false; start.click() })(window.start)")
   second.get_by_role("alert").filter(has_text="Photos are being protected").wait_for()
   second.locator("#stop").click()
   first.locator("#status", has_text=" left").wait_for()
@@ -355,7 +354,7 @@ def test_killed_in_the_middle_started_again_and_ended_by_ctrl_c(start, visit, tm
   page = visit(first.address)
   drop(page, *((f"{number:02}.png", picture(number, (160, 120))) for number in range(60)))
   page.locator("#start").click()
-  page.locator("#list td:nth-child(2) > span").nth(2).wait_for(timeout=180_000)
+  page.locator("#list td:nth-child(2) > span").nth(2).wait_for(timeout=600_000)
   assert first.end(signal.SIGKILL)[0] == -signal.SIGKILL
   page.locator("#status", has_text="is not running any more").wait_for()
   assert page.locator("#start").is_disabled()
@@ -366,7 +365,7 @@ def test_killed_in_the_middle_started_again_and_ended_by_ctrl_c(start, visit, tm
   done = sum(map(bool, verdicts(page)))
   assert 3 <= done < 60
   assert page.locator("#start").inner_text() == f"Go on with {60 - done} photos"
-  protect(page, 180_000)
+  protect(page, 600_000)
   assert f"{done} skipped" in page.locator("#status").inner_text()
   assert all(verdicts(page))
   assert second.end(signal.SIGINT) == (0, "")

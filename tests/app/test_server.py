@@ -257,6 +257,22 @@ def test_without_the_token_there_is_nothing(client, path):
   assert client.http.get(f"{ORIGIN}{path}").status_code == 404
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF"])
+def test_thumbnails_are_small_and_upright(client, kind):
+  content = io.BytesIO()
+  exif = Image.Exif()
+  exif[0x0112] = 6  # to be turned right
+  Image.new("RGB", (400, 200), (200, 30, 30)).save(
+    content, kind, **{"exif": exif} if kind != "GIF" else {}
+  )
+  client.add("a.png", content.getvalue())
+  answer = client.http.get("thumbnail", params={"name": "a.png"})
+  with Image.open(io.BytesIO(answer.content)) as small:
+    assert small.size == ((128, 64) if kind == "GIF" else (64, 128))
+  for name, status in (("b.png", 422), ("../a.png", 422)):
+    assert client.http.get("thumbnail", params={"name": name}).status_code == status
+
+
 def test_what_does_not_exist_is_not_served(client):
   client.add("a.png")
   for path in ("index.html", "nothing", "../session.py", "%2e%2e/session.py"):

@@ -137,7 +137,9 @@
       (following?.querySelector("button") ?? at("files")).focus();
     });
     actions.append(compare, download, remove);
-    const row = make("tr", {}, make("th", { scope: "row" }, plain(name)), verdict, actions);
+    const picture = make("img", { alt: "", loading: "lazy", src: `thumbnail?${query({ name })}` });
+    picture.addEventListener("error", () => { picture.hidden = true; });
+    const row = make("tr", {}, make("th", { scope: "row" }, picture, plain(name)), verdict, actions);
     return { row, verdict, compare, download, remove };
   }
 
@@ -173,6 +175,7 @@
       if (body.rows[place] !== row) body.insertBefore(row, body.rows[place] ?? null);
     });
     at("list").hidden = at("removal").hidden = !state.photos.length;
+    at("list").parentElement.classList.toggle("long", state.photos.length > 24);
     at("none").hidden = state.photos.length > 0;
     say(at("place"), plain(state.folder));
 
