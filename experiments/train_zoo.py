@@ -18,6 +18,15 @@ or another preset says otherwise:
 python experiments/train_zoo.py --data scenes25 --networks resnet18 --robust 4 --out weights/
 ```
 
+Beside the paper's four `--networks` knows `efficientnet_lite0` to `efficientnet_lite4`, from
+random weights or from converted ones, whose 1,000 classes make way for a new head:
+
+```
+rpfgsm convert efficientnet-lite0.pth --arch efficientnet_lite0 --classes imagenet.txt --out DIR
+python experiments/train_zoo.py --data scenes25 --networks efficientnet_lite0 --preset tune \\
+  --init DIR --robust 4 --out weights/
+```
+
 A linear head for any class folders on a network that stays as it is, `--probe BACKBONE`, a ViT,
 DINOv2, CLIP or ConvNeXt; `--out` is then the new classifier's folder:
 
@@ -59,7 +68,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
   parser.add_argument("--preset", help="small, full or tune (default: small; if robust, tune)")
   parser.add_argument(
     "--init", type=pathlib.Path,
-    help="start from DIR/NAME, networks of the same shape, or from DIR itself; for tune",
+    help="start from DIR/NAME, networks of the same shape, or from DIR itself; where classes are "
+    "others, the head is new; for tune",
   )  # fmt: skip
   parser.add_argument("--epochs", type=int, help="instead of the preset's")
   parser.add_argument("--width", type=int, help="instead of the preset's; ResNets only")

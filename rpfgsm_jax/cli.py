@@ -25,6 +25,7 @@ ARCHITECTURES = ("resnet18", "resnet50", "alexnet", "densenet161")
 PRESETS = (
   *ARCHITECTURES,
   *(f"convnext_{size}" for size in ("tiny", "small", "base", "large")),
+  *(f"efficientnet_lite{number}" for number in range(5)),
   *(f"vit_{size}_patch16" for size in ("small", "base", "large")),
 )
 BUNDLED_NETWORKS = tuple(f"scenes25/{arch}" for arch in ARCHITECTURES)
@@ -155,23 +156,28 @@ def evaluate(original: pathlib.Path, protected: pathlib.Path, **options: Any) ->
 )
 @click.option(
   "--normalization",
-  type=click.Choice(["imagenet", "half"]),
-  default="imagenet",
-  show_default=True,
-  help="Mean and deviation of its images: ImageNet's, or 0.5 (many of timm's ViTs).",
+  type=click.Choice(["imagenet", "half", "lite"]),
+  help="Mean and deviation of its images: ImageNet's, 0.5 (many of timm's ViTs), or 127 and 128 "
+  "gray levels.  [default: lite for efficientnet_lite, else imagenet]",
 )
 def convert(
-  file: pathlib.Path, arch: str, out: pathlib.Path, classes: pathlib.Path | None, normalization: str
+  file: pathlib.Path,
+  arch: str,
+  out: pathlib.Path,
+  classes: pathlib.Path | None,
+  normalization: str | None,
 ) -> None:
   """Converts FILE, torchvision's or timm's weights from PyTorch or safetensors, without torch.
 
   No code in FILE is run. Nothing is written unless every weight fits.
   """
   from rpfgsm_jax.models.convert import convert_checkpoint
-  from rpfgsm_jax.models.published_config import HALF, IMAGENET
+  from rpfgsm_jax.models.published_config import HALF, IMAGENET, LITE
 
   config, names = _config_and_names(arch, classes)
-  known = {"imagenet": IMAGENET, "half": HALF}[normalization]
+  if normalization is None:
+    normalization = "lite" if arch.startswith("efficientnet_lite") else "imagenet"
+  known = {"imagenet": IMAGENET, "half": HALF, "lite": LITE}[normalization]
   with _reported_failures():
     network = convert_checkpoint(file, out, config, class_names=names, normalization=known)
   count = sum(value.size for value in network.parameters.values())

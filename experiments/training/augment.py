@@ -3,17 +3,17 @@
 import jax
 import jax.numpy as jnp
 
+from rpfgsm_jax.models.published_config import IMAGENET, Normalization
 from rpfgsm_jax.typing import Array, Key
 
-MEAN = (0.485, 0.456, 0.406)  # of images / 255, as in the paper's networks
-STD = (0.229, 0.224, 0.225)
 _LUMA = (0.299, 0.587, 0.114)
 
 
-def normalize(images: Array) -> Array:
+def normalize(images: Array, normalization: Normalization = IMAGENET) -> Array:
   """Returns `(images / 255 - mean) / deviation` for `(..., 3)` gray levels, float32."""
-  scale = jnp.asarray([1.0 / (255.0 * std) for std in STD], jnp.float32)
-  shift = jnp.asarray([-mean / std for mean, std in zip(MEAN, STD, strict=True)], jnp.float32)
+  scale = jnp.asarray([1.0 / (255.0 * std) for std in normalization[1]], jnp.float32)
+  pairs = zip(*normalization, strict=True)
+  shift = jnp.asarray([-mean / std for mean, std in pairs], jnp.float32)
   ones = (1,) * (images.ndim - 1)
   return images.astype(jnp.float32) * scale.reshape(*ones, 3) + shift.reshape(*ones, 3)
 

@@ -8,7 +8,6 @@ import numpy as np
 from flax import nnx
 from tqdm import tqdm
 
-from experiments.training.augment import MEAN, STD
 from experiments.training.loop import Split, accuracy
 from experiments.training.presets import Run
 from rpfgsm_jax import atomic
@@ -54,10 +53,14 @@ def write(run: Run, model: nnx.Module, record: dict[str, Any], val: dict | None)
   if recipe.robust > 0.0:
     card["robust"] = {"levels": recipe.robust, "norm": recipe.norm}
   if run.init is not None:
-    origin = load_network(run.init).card
+    origin = load_network(run.init)
     card["command"] += " --init BASE"
-    card["started_from"] = origin["command"].replace(f"{_PACKAGE}scenes25", "BASE")
-    card["started_from_val"] = origin["val"]
+    if "command" in origin.card:
+      card["started_from"] = origin.card["command"].replace(f"{_PACKAGE}scenes25", "BASE")
+    else:
+      card["started_from_file"] = origin.card.get("converted_from", {"file": "unknown"})["file"]
+    same = origin.class_names == run.class_names
+    card["started_from_val"] = origin.card.get("val") if same else None
   if bundled:
     once = (
       "once, at the end"
@@ -70,8 +73,8 @@ def write(run: Run, model: nnx.Module, record: dict[str, Any], val: dict | None)
     config=run.recipe.config,
     parameters=flat,
     class_names=run.class_names,
-    mean=MEAN,
-    deviation=STD,
+    mean=recipe.normalization[0],
+    deviation=recipe.normalization[1],
     card=card,
   )
   save_network(folder, network, dtype="float16")
@@ -121,6 +124,8 @@ def _card_text(run: Run, card: dict[str, Any]) -> str:
       f"random start, by at most {recipe.robust:g} gray levels ({what}).",
       "",
     ]
+  if "started_from_file" in card:
+    origin += [f"Started from the weights of `{card['started_from_file']}`.", ""]
   if "started_from" in card:
     start = f"Started from the network that `{card['started_from']}` made."
     if (before := card["started_from_val"]) is not None:

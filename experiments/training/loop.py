@@ -174,7 +174,7 @@ class Trainer:
 
     def loss_of(params: Any, views: Array, key: Key) -> tuple[Array, Any]:
       model = nnx.merge(self.graph, params, state.rest, copy=True)
-      logits = model(normalize(views), training=True, rngs=nnx.Rngs(dropout=key))
+      logits = model(self._normalize(views), training=True, rngs=nnx.Rngs(dropout=key))
       return jnp.mean(optax.softmax_cross_entropy(logits, targets)), split_model(model)[2]
 
     if self.recipe.robust > 0.0:
@@ -194,6 +194,9 @@ class Trainer:
       params=params, rest=rest, opt_state=opt_state, average=average, step=state.step + 1
     ), loss
 
+  def _normalize(self, images: Array) -> Array:
+    return normalize(images, self.recipe.normalization)
+
   def _moved(self, key: Key, images: Array, loss: Callable[[Array], Array]) -> Array:
     radius = jnp.float32(self.recipe.robust)
     return move(key, images, jax.grad(loss), radius=radius, norm=self.recipe.norm)
@@ -204,15 +207,15 @@ class Trainer:
     model = nnx.merge(self.graph, params, rest)
 
     def loss(images: Array) -> Array:
-      logits = model(normalize(images))
+      logits = model(self._normalize(images))
       return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
 
-    return model(normalize(self._moved(key, images, loss) if moved else images))
+    return model(self._normalize(self._moved(key, images, loss) if moved else images))
 
   def _train_mode_statistics(self, params: Any, rest: Any, images: Array) -> Any:
     # From zero, one update of a running mean with momentum 0.9 leaves a tenth of the batch's own.
     model = nnx.merge(self.graph, params, jax.tree.map(jnp.zeros_like, rest), copy=True)
-    model(normalize(images), training=True, rngs=nnx.Rngs(dropout=noise_key(0)))
+    model(self._normalize(images), training=True, rngs=nnx.Rngs(dropout=noise_key(0)))
     return jax.tree.map(lambda value: value * 10.0, split_model(model)[2])
 
 

@@ -10,9 +10,11 @@ import hashlib
 import pathlib
 from typing import Any
 
+from rpfgsm_jax.models import architectures
 from rpfgsm_jax.models.alexnet import AlexNetConfig
-from rpfgsm_jax.models.architectures import PAPER, Config
+from rpfgsm_jax.models.architectures import Config
 from rpfgsm_jax.models.densenet import DenseNetConfig
+from rpfgsm_jax.models.published_config import IMAGENET, LITE, Normalization
 from rpfgsm_jax.models.resnet import ResNetConfig
 from rpfgsm_jax.models.weights import load_network
 
@@ -46,6 +48,8 @@ class Recipe:
   stored_size: int = 144  # side at which photographs are kept in memory, pixels
   robust: float = 0.0  # radius in which views are moved against the network, gray levels; 0: not
   norm: str = "linf"  # how the radius is measured, see robust.move
+  # Of the images; not shown, because a run's digest has what decides it: network and --init.
+  normalization: Normalization = dataclasses.field(default=IMAGENET, repr=False)
   seed_offset: int = 0  # added to the user's seed, so that one seed gives four different runs
 
   def phase(self, epoch: int) -> Phase:
@@ -111,11 +115,27 @@ _SMALL = {
     seed_offset=4,
   ),
 }
+_TUNED_OFFSET = len(_SMALL)  # of the seed, when a network is trained further
+
+LITES = tuple(name for name in architectures.PRESETS if name.startswith("efficientnet_lite"))
+for _name in LITES:
+  _SMALL[_name] = Recipe(
+    config=dataclasses.replace(architectures.PRESETS[_name], image_size=(128, 128)),
+    optimizer="adamw",
+    learning_rate=3e-3,
+    weight_decay=0.05,
+    epochs=20,
+    batch_size=32,
+    phases=_phases((0.5, 72, 0.4), (0.94, 96, 0.4), (1.0, 128, 0.6)),
+    jitter=0.3,
+    normalization=LITE,
+    seed_offset=2 * _TUNED_OFFSET + 1,
+  )
 
 
 def _full(name: str, **changes: object) -> Recipe:
   shared = {
-    "config": PAPER[name],
+    "config": architectures.PRESETS[name],
     "epochs": 90,
     "epoch_images": 9000,
     "phases": _phases((0.4, 160, 0.3), (1.0, 224, 0.35)),
@@ -124,12 +144,18 @@ def _full(name: str, **changes: object) -> Recipe:
   return dataclasses.replace(_SMALL[name], **(shared | changes))
 
 
+def _full_lite(name: str) -> Recipe:
+  size = architectures.PRESETS[name].image_size[0]
+  phases = _phases((0.4, round(0.7 * size), 0.3), (1.0, size, 0.35))
+  return _full(name, learning_rate=1e-3, phases=phases, stored_size=round(8 / 7 * size))
+
+
 def _tune(name: str, **changes: object) -> Recipe:
   shared = {
     "epochs": 9,
     "phases": _phases((0.56, 112, 0.3), (1.0, 128, 0.35)),
     "warmup": 0.1,
-    "seed_offset": _SMALL[name].seed_offset + len(_SMALL),
+    "seed_offset": _SMALL[name].seed_offset + _TUNED_OFFSET,
   }
   return dataclasses.replace(_SMALL[name], **(shared | changes))
 
@@ -141,12 +167,14 @@ PRESETS: dict[str, dict[str, Recipe]] = {
     "resnet50": _tune("resnet50", learning_rate=1e-3),
     "alexnet": _tune("alexnet", learning_rate=3e-4),
     "densenet161": _tune("densenet161", learning_rate=0.03),
+    **{name: _tune(name, optimizer="sgd", learning_rate=0.02, weight_decay=1e-4) for name in LITES},
   },
   "full": {
     "resnet18": _full("resnet18"),
     "resnet50": _full("resnet50", learning_rate=1e-3),
     "alexnet": _full("alexnet", learning_rate=1e-4, phases=_phases((1.0, 224, 0.3))),
     "densenet161": _full("densenet161", learning_rate=0.05),
+    **{name: _full_lite(name) for name in LITES},
   },
 }
 """`small`: reduced width, 128 px, for a CPU. `tune`: the same, from trained weights (`--init`).

@@ -7,12 +7,16 @@ import time
 from typing import Any
 
 import jax
+from flax import nnx
 from tqdm import tqdm
 
 from experiments.training import checkpoints, export
 from experiments.training.loop import Split, Trainer, TrainState, accuracy
 from experiments.training.presets import Run
+from rpfgsm_jax.models.architectures import build
+from rpfgsm_jax.models.parameters import flatten
 from rpfgsm_jax.models.weights import load_network, unflatten
+from rpfgsm_jax.randomness import fixed_key, seed_key
 
 _MEASURE_EVERY = 3  # epochs
 
@@ -68,17 +72,7 @@ def train(run: Run, training: Split, held_out: Split) -> tuple[Any, dict[str, An
 
 
 def _begin(run: Run, trainer: Trainer) -> tuple[TrainState, Any, dict[str, Any]]:
-  model = None
-  if run.init is not None:
-    network = load_network(run.init)
-    shape = dataclasses.replace(network.config, image_size=run.recipe.config.image_size)
-    if shape != run.recipe.config or network.class_names != run.class_names:
-      raise ValueError(
-        f"--init must be a network of the same shape and classes, got {network.config} with "
-        f"{len(network.class_names)} classes in {run.init}; choose the preset it was trained with."
-      )
-    model = unflatten(network.config, network.parameters)
-  state = trainer.initial_state(model)
+  state = trainer.initial_state(None if run.init is None else _initial_model(run))
   record = {"digest": run.digest(), "epochs_done": 0, "seconds": 0.0, "history": [], "best": {}}
   if not run.checkpoint.exists():
     # A copy: the step takes over the buffers of its state.
@@ -95,3 +89,19 @@ def _begin(run: Run, trainer: Trainer) -> tuple[TrainState, Any, dict[str, Any]]
       "give the same options, or remove it to start anew."
     )
   return trees["state"], trees["best"], found
+
+
+def _initial_model(run: Run) -> nnx.Module:
+  """Returns the network of `--init`; where its classes are others, with a new head."""
+  network, config = load_network(run.init), run.recipe.config
+  shape = {"image_size": config.image_size, "num_classes": config.num_classes}
+  if dataclasses.replace(network.config, **shape) != config:
+    raise ValueError(
+      f"--init must be a network of the same shape, got {network.config} in {run.init}; choose the "
+      "preset it was trained with."
+    )
+  if network.class_names == run.class_names:
+    return unflatten(config, network.parameters)
+  fresh = flatten(build(config, rngs=nnx.Rngs(fixed_key(seed_key(run.seed)))))
+  kept = {k: value for k, value in network.parameters.items() if not k.startswith("head.")}
+  return unflatten(config, fresh | kept)

@@ -13,7 +13,7 @@ from experiments.training import data, export, presets
 from experiments.training.loop import Split
 from experiments.training.presets import Run
 from experiments.training.run import train
-from rpfgsm_jax.models.weights import BUNDLED
+from rpfgsm_jax.models.weights import BUNDLED, load_network
 
 HELD_OUT_SHARE = 0.1
 _SPLIT_SEED = 0  # one split for all networks and seeds
@@ -29,9 +29,7 @@ def train_all(options: argparse.Namespace) -> dict[str, Any]:
   if not names:
     raise ValueError("--networks must name at least one network, got none.")
   preset = options.preset or ("tune" if options.robust else "small")
-  init = options.init
-  if init is None and preset == "tune" and options.robust:
-    init = BUNDLED / "scenes25"
+  starts = {name: _start(options, preset, name) for name in names}
   changes = {key: getattr(options, key) for key in ("epochs", "width", "size", "robust", "norm")}
   changes = {key: value for key, value in changes.items() if value is not None}
   recipes = {name: presets.vary(presets.choose(preset, name), changes) for name in names}
@@ -43,6 +41,9 @@ def train_all(options: argparse.Namespace) -> dict[str, Any]:
   for network, recipe in recipes.items():
     config = dataclasses.replace(recipe.config, num_classes=len(train_photos.class_names))
     recipe = dataclasses.replace(recipe, config=config)
+    if (init := starts[network]) is not None:
+      origin = load_network(init)
+      recipe = dataclasses.replace(recipe, normalization=(origin.mean, origin.deviation))
     run = Run(
       network=network,
       changes=changes,
@@ -53,7 +54,7 @@ def train_all(options: argparse.Namespace) -> dict[str, Any]:
       out=options.out,
       cache=cache,
       resume=options.resume,
-      init=init and (init / network if (init / network).is_dir() else init),
+      init=init,
       stop_epoch=options.stop_epoch,
     )
     size = config.image_size[0]
@@ -70,6 +71,22 @@ def train_all(options: argparse.Namespace) -> dict[str, Any]:
     report[run.name], votes[run.name] = val, logits.argmax(axis=-1)
   report["disagreement"] = disagreement(votes)
   return report
+
+
+def _start(options: argparse.Namespace, preset: str, network: str) -> pathlib.Path | None:
+  """Returns the folder of the weights to start from; None: random ones."""
+  if options.init is not None:
+    inside = options.init / network
+    return inside if inside.is_dir() else options.init
+  if preset != "tune" or not options.robust:
+    return None
+  bundled = BUNDLED / "scenes25" / network
+  if not bundled.is_dir():
+    raise ValueError(
+      f"--robust tunes bundled networks, and no {network} is bundled; give the folder of one with "
+      "--init DIR, or train it from random weights with --preset small."
+    )
+  return bundled
 
 
 def disagreement(votes: dict[str, np.ndarray]) -> dict[str, float]:

@@ -9,10 +9,19 @@ from rpfgsm_jax.models.alexnet import AlexNet, AlexNetConfig
 from rpfgsm_jax.models.clip import CLIPText, CLIPTextConfig
 from rpfgsm_jax.models.convnext import ConvNeXt, ConvNeXtConfig
 from rpfgsm_jax.models.densenet import DenseNet, DenseNetConfig
+from rpfgsm_jax.models.efficientnet import EfficientNet, EfficientNetConfig, scaled
 from rpfgsm_jax.models.resnet import ResNet, ResNetConfig
 from rpfgsm_jax.models.vit import ViT, ViTConfig
 
-Config = AlexNetConfig | CLIPTextConfig | ConvNeXtConfig | DenseNetConfig | ResNetConfig | ViTConfig
+Config = (
+  AlexNetConfig
+  | CLIPTextConfig
+  | ConvNeXtConfig
+  | DenseNetConfig
+  | EfficientNetConfig
+  | ResNetConfig
+  | ViTConfig
+)
 
 PAPER: dict[str, Config] = {
   "resnet18": ResNetConfig(),
@@ -41,6 +50,11 @@ PRESETS: dict[str, Config] = PAPER | {
   "convnext_small": _convnext(96, 27),
   "convnext_base": _convnext(128, 27),
   "convnext_large": _convnext(192, 27),
+  "efficientnet_lite0": scaled(1.0, 1.0, 224, 0.2),
+  "efficientnet_lite1": scaled(1.0, 1.1, 240, 0.2),
+  "efficientnet_lite2": scaled(1.1, 1.2, 260, 0.3),
+  "efficientnet_lite3": scaled(1.2, 1.4, 280, 0.3),
+  "efficientnet_lite4": scaled(1.4, 1.8, 300, 0.3),
   "vit_small_patch16": _vit(384, 6),
   "vit_base_patch16": _vit(768, 12),
   "vit_large_patch16": _vit(1024, 16, 24),
@@ -52,6 +66,7 @@ _FAMILIES: dict[str, tuple[type, type]] = {
   "clip_text": (CLIPTextConfig, CLIPText),
   "convnext": (ConvNeXtConfig, ConvNeXt),
   "densenet": (DenseNetConfig, DenseNet),
+  "efficientnet": (EfficientNetConfig, EfficientNet),
   "resnet": (ResNetConfig, ResNet),
   "vit": (ViTConfig, ViT),
 }

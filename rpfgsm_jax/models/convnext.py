@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rpfgsm_jax.models.convolution import DepthwiseConv
+from rpfgsm_jax.models.depthwise import DepthwiseConv
 from rpfgsm_jax.models.features import FeatureHead, Features
 from rpfgsm_jax.models.layers import LayerNorm, Patches, global_average
 from rpfgsm_jax.typing import Array

@@ -1,10 +1,12 @@
-"""Convolutions whose input gradient is as fast as they are; NHWC, explicit padding.
+"""Convolutions whose input gradient is as fast as they are; NHWC.
 
-Explicit, as in PyTorch, because `SAME` pads a strided convolution on the other side. Reverse mode
-only: the gradients are `custom_vjp` rules.
+Padding is explicit, as in PyTorch; `SAME`, for weights trained in TensorFlow, pads a strided
+convolution on the other side. Reverse mode only: the gradients are `custom_vjp` rules.
 """
 
 import functools
+from collections.abc import Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,7 @@ from jax import lax
 from rpfgsm_jax.typing import Array
 
 Pair = tuple[int, int]
+Padding = tuple[Pair, Pair] | Literal["SAME"]
 
 _FEW_CHANNELS = 4  # of a photo; a matrix unit wants at least eight
 
@@ -25,17 +28,17 @@ def conv(
   size: int,
   *,
   stride: int = 1,
-  padding: int = 0,
+  padding: int | Literal["SAME"] = 0,
   use_bias: bool = False,
   rngs: nnx.Rngs,
 ) -> nnx.Conv:
-  """Returns a square convolution with explicit zero padding and He initialization."""
+  """Returns a square convolution with zero padding and He initialization."""
   return nnx.Conv(
     in_features,
     out_features,
     (size, size),
     strides=(stride, stride),
-    padding=((padding, padding), (padding, padding)),
+    padding=padding if isinstance(padding, str) else ((padding, padding), (padding, padding)),
     use_bias=use_bias,
     kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
     conv_general_dilated=_conv_general_dilated,
@@ -60,7 +63,7 @@ class PreparedConv(nnx.Module):
     self.turned = nnx.Param(jax.device_put(turned))
     self.bias = None if convolution.bias is None else nnx.Param(convolution.bias[...])
     self.strides = tuple(convolution.strides)
-    self.padding = tuple(map(tuple, convolution.padding))
+    self.padding = _hashable(convolution.padding)
 
   def __call__(self, images: Array) -> Array:
     """Returns `(B, H', W', out_features)` of `(B, H, W, in_features)`."""
@@ -84,11 +87,24 @@ def prepare_convolutions(model: nnx.Module) -> nnx.Module:
 def _conv_general_dilated(images: Array, kernel: Array, strides, padding, **options) -> Array:
   """The part of `lax.conv_general_dilated` that `conv` uses; other options are constants."""
   del options
-  return _convolve(images, kernel, None, tuple(strides), tuple(map(tuple, padding)))
+  return _convolve(images, kernel, None, tuple(strides), _hashable(padding))
+
+
+def _hashable(padding: str | Sequence[Sequence[int]]) -> Padding:
+  return padding if isinstance(padding, str) else tuple(map(tuple, padding))
+
+
+def _convolve(
+  images: Array, kernel: Array, turned: Array | None, strides: Pair, padding: Padding
+) -> Array:
+  if isinstance(padding, str):
+    sides = images.shape[1:3], kernel.shape[:2]
+    padding = tuple(map(tuple, lax.padtype_to_pads(*sides, strides, padding)))
+  return _convolve_padded(images, kernel, turned, strides, padding)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _convolve(
+def _convolve_padded(
   images: Array, kernel: Array, turned: Array | None, strides: Pair, padding: tuple[Pair, Pair]
 ) -> Array:
   """An NHWC, HWIO convolution whose input gradient is, on a CPU, itself a plain convolution.
@@ -158,7 +174,7 @@ def _plain_convolution(images, kernel, strides, padding, dilation=(1, 1)) -> Arr
 
 
 def _convolve_forward(images, kernel, turned, strides, padding):
-  return _convolve(images, kernel, turned, strides, padding), (images, kernel, turned)
+  return _convolve_padded(images, kernel, turned, strides, padding), (images, kernel, turned)
 
 
 def _convolve_backward(strides, padding, kept, gradient):
@@ -184,73 +200,4 @@ def _input_gradient(shape, kernel, turned, strides, padding, gradient) -> Array:
   return _plain_convolution(gradient, turned, (1, 1), margins, strides)
 
 
-_convolve.defvjp(_convolve_forward, _convolve_backward)
-
-
-class DepthwiseConv(nnx.Module):
-  """A convolution of each channel by itself, stride 1, that keeps the size of its input.
-
-  Args:
-    features: channels.
-    size: side of the kernel, odd.
-    rngs: source of the initial weights.
-  """
-
-  def __init__(self, features: int, size: int, *, rngs: nnx.Rngs):
-    kernel_init = nnx.initializers.variance_scaling(2.0, "fan_in", "normal")
-    self.kernel = nnx.Param(kernel_init(rngs.params(), (size, size, 1, features)))
-    self.bias = nnx.Param(jnp.zeros(features))
-
-  def __call__(self, images: Array) -> Array:
-    """Returns the same shape, `(B, H, W, features)`."""
-    return _depthwise(images, self.kernel[...]) + self.bias[...][None, None, None]
-
-
-@jax.custom_vjp
-def _depthwise(images: Array, kernel: Array) -> Array:
-  """Sums shifted copies on a CPU, where XLA's grouped convolution takes twenty times as long.
-
-  The gradient in the images is the same sum with the kernel turned around.
-  """
-  if jax.default_backend() == "cpu":
-    return _shifted_sum(images, kernel)
-  return _grouped_convolution(images, kernel)
-
-
-def _shifted_sum(images: Array, kernel: Array) -> Array:
-  size, (height, width) = kernel.shape[0], images.shape[1:3]
-  margin = (size // 2, size // 2, 0)
-  zero = jnp.zeros((), images.dtype)
-  padded = lax.pad(images, zero, ((0, 0, 0), margin, margin, (0, 0, 0)))
-  total = jnp.zeros_like(images)
-  for row in range(size):
-    for column in range(size):
-      tap = kernel[row, column][None, None]  # (1, 1, 1, C)
-      total = total + padded[:, row : row + height, column : column + width] * tap
-  return total
-
-
-def _grouped_convolution(images: Array, kernel: Array) -> Array:
-  margin = (kernel.shape[0] // 2, kernel.shape[0] // 2)
-  return lax.conv_general_dilated(
-    images,
-    kernel,
-    (1, 1),
-    (margin, margin),
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    feature_group_count=images.shape[-1],
-  )
-
-
-def _depthwise_forward(images, kernel):
-  return _depthwise(images, kernel), (images, kernel)
-
-
-def _depthwise_backward(kept, gradient):
-  images, kernel = kept
-  form = _shifted_sum if jax.default_backend() == "cpu" else _grouped_convolution
-  _, to_kernel = jax.vjp(lambda k: form(images, k), kernel)
-  return _depthwise(gradient, lax.rev(kernel, (0, 1))), to_kernel(gradient)[0]
-
-
-_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+_convolve_padded.defvjp(_convolve_forward, _convolve_backward)

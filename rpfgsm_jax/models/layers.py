@@ -43,9 +43,11 @@ class Block(nnx.Module):
   folds: ClassVar[tuple[tuple[str, str], ...]] = ()
 
 
-def batch_norm(num_features: int, *, rngs: nnx.Rngs) -> nnx.BatchNorm:
+def batch_norm(
+  num_features: int, *, epsilon: float = BATCH_NORM_EPSILON, rngs: nnx.Rngs
+) -> nnx.BatchNorm:
   """Returns a batch-norm with PyTorch's constants (its momentum 0.1 is 0.9 here)."""
-  return nnx.BatchNorm(num_features, momentum=0.9, epsilon=BATCH_NORM_EPSILON, rngs=rngs)
+  return nnx.BatchNorm(num_features, momentum=0.9, epsilon=epsilon, rngs=rngs)
 
 
 def normalize(norm: nnx.Module | None, features: Array, *, training: bool) -> Array:

@@ -1,10 +1,12 @@
-"""The closed tables of other libraries' names: torchvision's, transformers' and timm's.
+"""The closed tables of other libraries' names: torchvision's, transformers', timm's and others'.
 
 Every rule is an anchored pattern of a whole name. A family's table has the names of all libraries
 that write it; no name matches two rules.
 """
 
+import bisect
 import functools
+import itertools
 import re
 from collections.abc import Callable
 
@@ -13,6 +15,7 @@ from rpfgsm_jax.models.architectures import Config
 from rpfgsm_jax.models.clip import CLIPTextConfig
 from rpfgsm_jax.models.convnext import ConvNeXtConfig
 from rpfgsm_jax.models.densenet import DenseNetConfig
+from rpfgsm_jax.models.efficientnet import EfficientNetConfig
 from rpfgsm_jax.models.transformer_names import (
   LAYER,
   NUMBER,
@@ -170,6 +173,58 @@ def _torchvision_convnext_rules(config: ConvNeXtConfig) -> list[Rule]:
   ]
 
 
+def _timm_efficientnet_rules() -> list[Rule]:
+  """The blocks of timm's first stage have no expansion, and so count their layers otherwise."""
+  parts = {
+    "0": {"conv_dw": "depthwise", "conv_pw": "project"},
+    "[1-9]": {"conv_pw": "expand", "conv_dw": "depthwise", "conv_pwl": "project"},
+  }
+  found = [
+    _conv(r"conv_stem", lambda m: "stem_conv"),
+    *_norm(r"bn1", lambda m: "stem_norm"),
+    _conv(r"conv_head", lambda m: "head_conv"),
+    *_norm(r"bn2", lambda m: "head_norm"),
+    *_with_bias(r"classifier", lambda m: "head"),
+  ]
+  for stage, names in parts.items():
+    block = rf"blocks\.(?P<stage>{stage})\.(?P<block>{NUMBER})"
+    for index, (theirs, ours) in enumerate(names.items(), start=1):
+
+      def inside(m: re.Match[str], ours: str = ours) -> str:
+        return f"layers.{m['stage']}.{m['block']}.{ours}"
+
+      found.append(_conv(rf"{block}\.{theirs}", inside))
+      found += _norm(rf"{block}\.bn{index}", lambda m, inside=inside: f"{inside(m)}_norm")
+  return found
+
+
+def _efficientnet_rules(config: EfficientNetConfig) -> list[Rule]:
+  """The names of `efficientnet_lite_pytorch`, which counts the blocks of all stages in one list."""
+  first = [0, *itertools.accumulate(config.depths[:-1])]  # block of each stage
+  block = rf"_blocks\.(?P<block>{NUMBER})"
+
+  def inside(ours: str) -> Callable[[re.Match[str]], str]:
+    def name(m: re.Match[str]) -> str:
+      number = int(m["block"])
+      stage = bisect.bisect_right(first, number) - 1
+      return f"layers.{stage}.{number - first[stage]}.{ours}"
+
+    return name
+
+  layers = []
+  for index, part in enumerate(("expand", "depthwise", "project")):
+    layers.append(_conv(rf"{block}\._{part}_conv", inside(part)))
+    layers += _norm(rf"{block}\._bn{index}", inside(f"{part}_norm"))
+  return [
+    _conv(r"_conv_stem", lambda m: "stem_conv"),
+    *_norm(r"_bn0", lambda m: "stem_norm"),
+    *layers,
+    _conv(r"_conv_head", lambda m: "head_conv"),
+    *_norm(r"_bn1", lambda m: "head_norm"),
+    *_with_bias(r"_fc", lambda m: "head"),
+  ]
+
+
 @functools.cache
 def rules(config: Config) -> list[Rule]:
   """Returns a family's table."""
@@ -182,6 +237,8 @@ def rules(config: Config) -> list[Rule]:
       return _convnext_rules() + _torchvision_convnext_rules(config)
     case DenseNetConfig():
       return _densenet_rules(config)
+    case EfficientNetConfig():
+      return _timm_efficientnet_rules() + _efficientnet_rules(config)
     case ViTConfig():
       return vit_rules()
   return _resnet_rules()

@@ -17,6 +17,8 @@ Normalization = tuple[tuple[float, float, float], tuple[float, float, float]]
 """Mean and deviation of images / 255, a channel."""
 
 IMAGENET: Normalization = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LITE: Normalization = (127 / 255,) * 3, (128 / 255,) * 3
+"""Of EfficientNet-Lite: gray levels less 127, by 128."""
 HALF: Normalization = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 _CLIP: Normalization = (
   (0.48145466, 0.4578275, 0.40821073),

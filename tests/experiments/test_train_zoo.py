@@ -14,7 +14,9 @@ from experiments import train_zoo
 from experiments.training import augment, checkpoints, fast_cpu, loop, presets, robust, zoo
 from rpfgsm_jax.models import layers
 from rpfgsm_jax.models.architectures import build
+from rpfgsm_jax.models.efficientnet import EfficientNetConfig
 from rpfgsm_jax.models.parameters import flatten
+from rpfgsm_jax.models.published_config import LITE
 from rpfgsm_jax.models.resnet import ResNetConfig
 from rpfgsm_jax.models.weights import (
   Network,
@@ -142,6 +144,48 @@ def test_tuning_starts_from_the_given_network(photos, tmp_path, monkeypatch, cap
   assert after.card["started_from"] == "the earlier command"
   text = (tmp_path / "out" / "resnet18" / "README.md").read_text()
   assert "`the earlier command` made. Its class-balanced validation top-1 and top-5: 50.0 %" in text
+
+
+def test_tuning_from_other_classes_keeps_all_but_the_head(photos, tmp_path, monkeypatch):
+  config = EfficientNetConfig(
+    widths=(3, 4), depths=(1, 1), kernels=(3, 5), strides=(1, 2), stem_width=4, head_width=8,
+    num_classes=2, image_size=(20, 20),
+  )  # fmt: skip
+  settings = {"epochs": 1, "epoch_images": 16, "learning_rate": 0.0}
+  mine = dataclasses.replace(config, num_classes=365, image_size=(16, 16))
+  still = dataclasses.replace(TINY, config=mine, **settings)
+  monkeypatch.setitem(presets.PRESETS, "tune", {"efficientnet_lite0": still})
+  start = Network(
+    config=config,
+    parameters=flatten(build(config, rngs=nnx.Rngs(7))),
+    class_names=("cat", "dog"),
+    mean=LITE[0],
+    deviation=LITE[1],
+    card={"converted_from": {"file": "lite.pth"}},
+  )
+  save_network(tmp_path / "start", start)
+  command = _command(photos, tmp_path, "--robust", "4")
+  command[command.index("resnet18")] = "efficientnet_lite0"
+  assert train_zoo.main([*command, "--init", str(tmp_path / "start")]) == 0
+  after = load_network(tmp_path / "out" / "efficientnet_lite0-robust4")
+  assert (after.class_names, after.mean, after.deviation) == (tuple(sorted(COLORS)), *LITE)
+  for name, value in start.parameters.items():
+    if name.startswith("head."):
+      assert after.parameters[name].shape[-1] == 3
+    elif name.endswith((".kernel", ".scale")):
+      stored = value.astype(np.float16) if name.endswith(".kernel") else value
+      np.testing.assert_array_equal(after.parameters[name], stored, err_msg=name)
+  assert after.card["started_from_file"] == "lite.pth"
+  assert after.card["started_from_val"] is None
+
+
+def test_no_bundled_network_to_make_robust(photos, tmp_path, capsys):
+  command = _command(photos, tmp_path, "--robust", "4")
+  command[command.index("resnet18")] = "efficientnet_lite0"
+  assert train_zoo.main(command) == 2
+  assert "no efficientnet_lite0 is bundled; give the folder of one with --init" in (
+    capsys.readouterr().err
+  )
 
 
 def test_robust_networks_start_from_the_bundled_ones_at_any_size(photos, tmp_path, monkeypatch):
@@ -336,7 +380,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("preset", list(presets.PRESETS))
-@pytest.mark.parametrize("name", train_zoo.NAMES)
+@pytest.mark.parametrize("name", [*train_zoo.NAMES, *presets.LITES])
 def test_every_recipe_ends_at_its_network_s_size(preset, name):
   recipe = presets.choose(preset, name)
   assert (recipe.phase(recipe.epochs - 1).size,) * 2 == recipe.config.image_size

@@ -169,7 +169,10 @@ def test_photos_under_way_are_bounded(photos, monkeypatch, most, batch_size, at_
   subject, outcomes = make(photos, batch_size=batch_size), []
   thread = threading.Thread(target=lambda: outcomes.extend(subject.run(photos)))
   thread.start()
-  thread.join(0.4)
+  deadline = time.monotonic() + 30
+  while len(decoded) < at_once and time.monotonic() < deadline:
+    time.sleep(0.01)
+  thread.join(0.4)  # as long again as one too many would need
   seen = len(decoded)
   gate.set()
   thread.join()

@@ -5,6 +5,7 @@ from oracles.torchvision_models import numpy_state_dict
 
 from rpfgsm_jax.models.alexnet import AlexNetConfig
 from rpfgsm_jax.models.densenet import DenseNetConfig
+from rpfgsm_jax.models.efficientnet import EfficientNetConfig
 from rpfgsm_jax.models.parameters import expected_shapes
 from rpfgsm_jax.models.resnet import ResNetConfig
 
@@ -24,6 +25,16 @@ CONFIGS = {
   ),
   "densenet": DenseNetConfig(
     stage_sizes=(2, 1), growth=4, stem_width=6, bottleneck=2, num_classes=5, image_size=SIZE
+  ),
+  "efficientnet": EfficientNetConfig(
+    widths=(3, 4, 5),
+    depths=(1, 2, 1),
+    kernels=(3, 5, 3),
+    strides=(1, 2, 2),
+    stem_width=4,
+    head_width=8,
+    num_classes=5,
+    image_size=(43, 36),
   ),
 }
 CLASS_NAMES = ("attic", "beach", "church", "desert", "elevator")

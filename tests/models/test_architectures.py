@@ -12,7 +12,14 @@ from models.small_networks import CONFIGS as SMALL
 from oracles import parity
 
 from rpfgsm_jax.models import architectures
-from rpfgsm_jax.models.architectures import PAPER, build, config_from_dict, config_to_dict, family
+from rpfgsm_jax.models.architectures import (
+  PAPER,
+  PRESETS,
+  build,
+  config_from_dict,
+  config_to_dict,
+  family,
+)
 from rpfgsm_jax.models.parameters import expected_shapes
 
 # https://docs.pytorch.org/vision/stable/models.html, "Params" of the 1000-class networks.
@@ -22,6 +29,8 @@ PUBLISHED = {
   "alexnet": (61_100_840, 4096),
   "densenet161": (28_681_000, 2208),
 }
+# https://github.com/tensorflow/tpu, models/official/efficientnet/lite: millions, of 1000 classes.
+LITE = (4.7, 5.4, 6.1, 8.2, 13.0)
 
 
 @pytest.mark.parametrize("arch", PAPER)
@@ -33,6 +42,14 @@ def test_learnable_parameters_are_as_many_as_published(arch):
   assert count == published - (1000 - 365) * (features + 1)
   with np.load(parity.GOLDEN / f"{arch}.npz") as file:
     assert count == file["learnable"]
+
+
+@pytest.mark.parametrize(("number", "millions"), list(enumerate(LITE)))
+def test_efficientnet_lite_is_as_large_as_published(number, millions):
+  config = dataclasses.replace(PRESETS[f"efficientnet_lite{number}"], num_classes=1000)
+  shapes = expected_shapes(config).items()
+  count = sum(math.prod(shape) for name, shape in shapes if not name.endswith((".mean", ".var")))
+  assert round(count / 1e6, 1) == millions
 
 
 @pytest.mark.parametrize("config", [*PAPER.values(), *SMALL.values()], ids=[*PAPER, *SMALL])

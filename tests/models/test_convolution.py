@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from rpfgsm_jax.models import convolution
+from rpfgsm_jax.models import convolution, depthwise
 from rpfgsm_jax.models.convolution import PreparedConv, prepare_convolutions
 
 CASES = {  # size, stride, padding, height, width
@@ -111,23 +111,44 @@ def test_only_convolutions_of_ours_are_prepared_and_the_network_stays():
   np.testing.assert_array_equal(prepared(images), network(images))
 
 
-@pytest.mark.parametrize("size", [3, 7])
-def test_depthwise_convolution_and_both_its_gradients(size):
+@pytest.mark.parametrize("size", [(9, 8), (8, 9)])
+@pytest.mark.parametrize("prepared", [False, True], ids=["plain", "prepared"])
+def test_same_padding_is_that_of_tensorflow(size, prepared):
+  layer = convolution.conv(3, 4, 3, stride=2, padding="SAME", rngs=nnx.Rngs(1))
+  kernel = layer.kernel[...]
+  images = jnp.asarray(np.random.default_rng(5).normal(size=(2, *size, 3)), jnp.float32)
+  layer = PreparedConv(layer) if prepared else layer
+
+  def plain(images):
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(images, kernel, (2, 2), "SAME", dimension_numbers=numbers)
+
+  found, pull = jax.vjp(layer, images)
+  expected, reference = jax.vjp(plain, images)
+  np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+  np.testing.assert_allclose(pull(found)[0], reference(found)[0], rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [3, 5])
+@pytest.mark.parametrize("sides", [(9, 6), (4, 7), (1, 2)], ids=str)
+def test_depthwise_convolution_and_both_its_gradients(size, stride, sides, backend, monkeypatch):
+  monkeypatch.setattr(jax, "default_backend", lambda: backend)  # XLA's CPU runs both forms
   draw = np.random.default_rng(size).normal
-  images = jnp.asarray(draw(size=(2, 9, 6, 5)), jnp.float32)
-  layer = convolution.DepthwiseConv(5, size, rngs=nnx.Rngs(1))
-  weights = jnp.asarray(draw(size=images.shape), jnp.float32)
+  images = jnp.asarray(draw(size=(2, *sides, 5)), jnp.float32)
+  layer = depthwise.DepthwiseConv(5, size, stride=stride, rngs=nnx.Rngs(1))
 
   def plain(images, kernel):
-    margin = (size // 2, size // 2)
     axes = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(
-      images, kernel, (1, 1), (margin, margin), dimension_numbers=axes, feature_group_count=5
+      images, kernel, (stride,) * 2, "SAME", dimension_numbers=axes, feature_group_count=5
     )
 
   kernel = layer.kernel[...]
-  found, pull = jax.vjp(convolution._depthwise, images, kernel)
+  found, pull = jax.vjp(lambda x, k: depthwise._depthwise(x, k, stride), images, kernel)
   expected, reference = jax.vjp(plain, images, kernel)
+  weights = jnp.asarray(draw(size=expected.shape), jnp.float32)
   np.testing.assert_allclose(layer(images), expected, rtol=1e-5, atol=1e-5)  # the bias is zero
   for ours, theirs in zip((found, *pull(weights)), (expected, *reference(weights)), strict=True):
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)

@@ -1,4 +1,4 @@
-"""The table of names: bijective for all four networks, and every fault in one error."""
+"""The table of names: bijective for all networks, and every fault in one error."""
 
 import collections
 import re
@@ -10,9 +10,10 @@ from oracles.torchvision_models import numpy_state_dict, shapes_of, state_dict_s
 
 from rpfgsm_jax.models import name_map
 from rpfgsm_jax.models.alexnet import AlexNetConfig
-from rpfgsm_jax.models.architectures import PAPER
+from rpfgsm_jax.models.architectures import PAPER, PRESETS
 from rpfgsm_jax.models.checkpoint import CheckpointError
 from rpfgsm_jax.models.densenet import DenseNetConfig
+from rpfgsm_jax.models.efficientnet import EfficientNetConfig
 from rpfgsm_jax.models.name_map import map_tensors, slot_name
 from rpfgsm_jax.models.parameters import expected_shapes
 from rpfgsm_jax.models.resnet import ResNetConfig
@@ -22,7 +23,11 @@ NARROW = {
   "resnet50": ResNetConfig(width=4, stage_sizes=(2, 1), bottleneck=True, num_classes=7),
   "alexnet": AlexNetConfig(widths=(2, 3, 4, 3, 5), hidden=6, pool_size=3, num_classes=7),
   "densenet161": DenseNetConfig(stage_sizes=(2, 1), growth=3, stem_width=4, num_classes=7),
+  "efficientnet_lite0": EfficientNetConfig(
+    widths=(2, 3), depths=(1, 2), kernels=(3, 5), strides=(1, 2), head_width=6, num_classes=7
+  ),
 }
+ARCHITECTURES = (*PAPER, "efficientnet_lite0")
 
 
 def narrow_state(arch: str) -> dict[str, np.ndarray]:
@@ -38,9 +43,9 @@ def report(tensors, config) -> str:
 # ---- the table ----
 
 
-@pytest.mark.parametrize("arch", PAPER)
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_full_size_names_and_shapes_are_in_bijection(arch):
-  config, torch_shapes = PAPER[arch], shapes_of(arch)
+  config, torch_shapes = PRESETS[arch], shapes_of(arch)
   ours = expected_shapes(config)
   slots = {name: slot_name(name, config) for name in torch_shapes}
   assert collections.Counter(slots.values()) == collections.Counter(ours.keys())
@@ -53,10 +58,37 @@ def test_full_size_names_and_shapes_are_in_bijection(arch):
   }
 
 
-@pytest.mark.parametrize("arch", PAPER)
+def lite_package_name(name: str, depths: tuple[int, ...]) -> str:
+  """Returns how `efficientnet_lite_pytorch` calls a tensor of timm's EfficientNet-Lite."""
+  part, *rest = name.split(".")
+  if part != "blocks":
+    return ".".join(
+      [{"bn1": "_bn0", "bn2": "_bn1", "classifier": "_fc"}.get(part, f"_{part}"), *rest]
+    )
+  stage, block, layer, leaf = rest
+  names = {"conv_pw": "_expand_conv", "conv_dw": "_depthwise_conv", "conv_pwl": "_project_conv"}
+  names |= {"bn1": "_bn0", "bn2": "_bn1", "bn3": "_bn2"}
+  if stage == "0":
+    names |= {"conv_pw": "_project_conv", "bn1": "_bn1", "bn2": "_bn2"}
+  return f"_blocks.{sum(depths[: int(stage)]) + int(block)}.{names[layer]}.{leaf}"
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_both_names_of_efficientnet_lite_mean_the_same_tensors(number):
+  config, shapes = PRESETS[f"efficientnet_lite{number}"], shapes_of(f"efficientnet_lite{number}")
+  others = {name: lite_package_name(name, config.depths) for name in shapes}
+  assert len(set(others.values())) == len(shapes)
+  for name, other in others.items():
+    assert slot_name(other, config) == slot_name(name, config)
+  assert slot_name(f"_blocks.{sum(config.depths)}._bn0.bias", config) not in expected_shapes(config)
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_every_rule_is_used_and_no_two_overlap(arch):
-  config = PAPER[arch]
+  config = PRESETS[arch]
   names = list(shapes_of(arch))
+  if isinstance(config, EfficientNetConfig):
+    names += [lite_package_name(name, config.depths) for name in names]
   names += [re.sub("running_var$", "num_batches_tracked", name) for name in names]
   used = collections.Counter()
   for name in dict.fromkeys(names):
@@ -89,12 +121,15 @@ def test_every_rule_is_used_and_no_two_overlap(arch):
     ("densenet161", "features.norm4.weight"),
     ("densenet161", "features.denseblock1.denselayer1.norm..1.weight"),
     ("densenet161", "features.denseblock0.denselayer1.norm1.weight"),
+    ("efficientnet_lite0", "blocks.0.0.conv_pwl.weight"),
+    ("efficientnet_lite0", "blocks.1.0.conv_dw.bias"),
+    ("efficientnet_lite0", "_blocks.01._bn0.bias"),
   ],
   ids=lambda value: ascii(value)[:50],
 )
 def test_patterns_are_anchored_and_closed(arch, name):
   with pytest.raises(KeyError):
-    slot_name(name, PAPER[arch])
+    slot_name(name, PRESETS[arch])
 
 
 def test_two_matching_rules_are_an_error(monkeypatch):
@@ -264,12 +299,12 @@ def test_an_empty_file_misses_everything():
   assert f"{len(expected_shapes(NARROW['alexnet']))} faults" in message
 
 
-# ---- torchvision itself ----
+# ---- torchvision and timm themselves ----
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize("arch", PAPER)
-def test_written_shapes_are_those_of_torchvision(arch):
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_written_shapes_are_those_of_the_libraries(arch):
   pytest.importorskip("torch")
   from oracles.torchvision_models import load
 

@@ -1,21 +1,19 @@
-"""Our four networks against live torchvision in float32, every element; and the golden files."""
+"""Our networks against live torchvision and timm, every element; and the golden files."""
 
 import jax
 import numpy as np
 import pytest
 from oracles import parity
 
-from rpfgsm_jax.models.architectures import PAPER
-
 pytestmark = pytest.mark.oracle
 
 
-@pytest.fixture(scope="module", params=list(PAPER))
+@pytest.fixture(scope="module", params=parity.ARCHITECTURES)
 def case(request):
   from oracles import make_goldens
 
   images = parity.pictures(request.param)
-  reference = make_goldens.run_torchvision(request.param, images, double=False)
+  reference = make_goldens.run_torch(request.param, images, double=False)
   yield request.param, images, reference, parity.our_network(request.param)
   jax.clear_caches()
 
@@ -36,8 +34,8 @@ def test_folded_classifier(case):
   assert parity.relative(gradient, reference_gradient) <= parity.GRADIENT_BAR
 
 
-@pytest.mark.parametrize("arch", PAPER)
-def test_golden_files_are_what_torchvision_says(arch):
+@pytest.mark.parametrize("arch", parity.ARCHITECTURES)
+def test_golden_files_are_what_the_libraries_say(arch):
   from oracles import make_goldens
 
   fresh = make_goldens.golden(arch)
@@ -48,13 +46,13 @@ def test_golden_files_are_what_torchvision_says(arch):
     np.testing.assert_allclose(value, fresh[name], rtol=1e-5, atol=1e-7, err_msg=name)
 
 
-@pytest.mark.parametrize("arch", ["alexnet", "resnet18"])
+@pytest.mark.parametrize("arch", ["alexnet", "resnet18", "efficientnet_lite0"])
 def test_other_sizes(arch):
   # Not square, and no multiple of 32: paddings, strides and AlexNet's overlapping cells.
   from oracles import make_goldens
 
   images = parity.pictures(arch, 141, 107)
-  reference, _ = make_goldens.run_torchvision(arch, images, double=False)
+  reference, _ = make_goldens.run_torch(arch, images, double=False)
   stages, _ = parity.run_module(parity.our_network(arch), images)
   for name, value in stages.items():
     assert parity.relative(value, reference[name]) <= parity.STAGE_BAR, name

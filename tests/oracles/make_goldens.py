@@ -1,9 +1,9 @@
-"""Writes `tests/golden/*.npz`: what torchvision's four networks say, for tests without torch.
+"""Writes `tests/golden/*.npz`: what torchvision's and timm's networks say, for tests without torch.
 
     python tests/oracles/make_goldens.py
 
-needs torch and torchvision (`make test-oracles` installs them) and takes about a minute. The models
-compute in float64 here, so that the files hold the function itself and not one machine's rounding;
+needs torch, torchvision and timm (`make test-oracles` installs them) and takes about a minute. The
+models compute in float64 here: the files hold the function itself, not one machine's rounding;
 `tests/models/test_parity_oracle.py` checks the files, and compares with torchvision in float32.
 """
 
@@ -21,13 +21,13 @@ from oracles import parity
 from oracles.torchvision_models import load
 
 
-def run_torchvision(
+def run_torch(
   arch: str, images: np.ndarray, *, double: bool
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-  """Returns what `parity.run_module` does, computed by torchvision.
+  """Returns what `parity.run_module` does, computed by torchvision or timm.
 
   Args:
-    arch: one of the four.
+    arch: one of `parity.ARCHITECTURES`.
     images: `(2, H, W, 3)`, gray levels.
     double: float64 instead of float32.
 
@@ -73,7 +73,7 @@ def golden(arch: str) -> dict[str, np.ndarray]:
   Entries: `logits`; `shape/`, `norm/` and `sample/` of each stage, the logits and the gradient; and
   `learnable`, the number of learnable parameters.
   """
-  outputs, gradient = run_torchvision(arch, parity.pictures(arch), double=True)
+  outputs, gradient = run_torch(arch, parity.pictures(arch), double=True)
   arrays: dict[str, Any] = {"logits": outputs["logits"].astype(np.float32)}
   arrays["learnable"] = sum(parameter.numel() for parameter in load(arch, 0).parameters())
   for name, value in [*outputs.items(), ("gradient", gradient)]:
@@ -85,7 +85,7 @@ def golden(arch: str) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-  """Writes the four files."""
+  """Writes the files."""
   parity.GOLDEN.mkdir(exist_ok=True)
   for arch in parity.TORCH_STAGES:
     arrays = golden(arch)

@@ -1,8 +1,8 @@
-"""torchvision's four networks with weights that NumPy alone can reproduce.
+"""torchvision's four networks, and timm's EfficientNet-Lite, with weights that NumPy can reproduce.
 
-Importing this file needs no torch: the names and shapes of torchvision's `state_dict` are written
-down here (`state_dict_shapes`), and `numpy_state_dict` draws the numbers. `load` puts the same
-numbers into a live torchvision model, so golden values made with torch can be checked without it.
+Importing this file needs no torch: the names and shapes of their `state_dict` are written down here
+(`state_dict_shapes`), and `numpy_state_dict` draws the numbers. `load` puts the same numbers into a
+live model, so golden values made with torch can be checked without it.
 """
 
 import functools
@@ -14,20 +14,23 @@ from typing import Any
 import numpy as np
 
 from rpfgsm_jax.models.alexnet import AlexNetConfig
-from rpfgsm_jax.models.architectures import PAPER, Config
+from rpfgsm_jax.models.architectures import PRESETS, Config
+from rpfgsm_jax.models.efficientnet import EfficientNetConfig
 from rpfgsm_jax.models.resnet import ResNetConfig
 
 Shapes = dict[str, tuple[int, ...]]
 
 
 def state_dict_shapes(config: Config) -> Shapes:
-  """Returns torchvision's name -> shape in `state_dict` order, without `num_batches_tracked`.
+  """Returns the library's name -> shape in `state_dict` order, without `num_batches_tracked`.
 
-  Written from torchvision's module tree, not from ours; an oracle test compares it with the live
+  Written from their module trees, not from ours; an oracle test compares it with the live
   models. `config` only gives widths and depths, so narrow networks can be described as well.
   """
   if isinstance(config, AlexNetConfig):
     return _alexnet_shapes(config)
+  if isinstance(config, EfficientNetConfig):
+    return _efficientnet_shapes(config)
   return _resnet_shapes(config) if isinstance(config, ResNetConfig) else _densenet_shapes(config)
 
 
@@ -50,16 +53,22 @@ def numpy_state_dict(shapes: Shapes, seed: int) -> dict[str, np.ndarray]:
 
 
 def load(arch: str, seed: int, num_classes: int = 365) -> Any:
-  """Returns the live torchvision network `arch` in eval mode, weights from `numpy_state_dict`.
+  """Returns torchvision's or timm's `arch` in eval mode, weights from `numpy_state_dict`.
 
   Args:
-    arch: "resnet18", "resnet50", "alexnet" or "densenet161".
+    arch: "resnet18", "resnet50", "alexnet", "densenet161" or "efficientnet_lite0" to "4".
     seed: see `numpy_state_dict`.
     num_classes: outputs of the last layer.
   """
   import torch
 
-  model = getattr(import_torchvision().models, arch)(weights=None, num_classes=num_classes)
+  models = import_torchvision().models
+  if arch.startswith("efficientnet_lite"):
+    import timm
+
+    model = timm.create_model(f"tf_{arch}", num_classes=num_classes)
+  else:
+    model = getattr(models, arch)(weights=None, num_classes=num_classes)
   state = model.state_dict()
   drawn = numpy_state_dict({name: tuple(tensor.shape) for name, tensor in state.items()}, seed)
   model.load_state_dict({name: torch.from_numpy(array) for name, array in drawn.items()})
@@ -67,8 +76,8 @@ def load(arch: str, seed: int, num_classes: int = 365) -> Any:
 
 
 def shapes_of(arch: str) -> Shapes:
-  """Returns `state_dict_shapes` of one of the paper's four networks by name."""
-  return state_dict_shapes(PAPER[arch])
+  """Returns `state_dict_shapes` of a network by name."""
+  return state_dict_shapes(PRESETS[arch])
 
 
 @functools.cache
@@ -162,6 +171,26 @@ def _resnet_shapes(config: Any) -> Shapes:
         shapes |= _norm_shapes(f"{prefix}.downsample.1", outputs)
       inputs = outputs
   return shapes | _dense_shapes("fc", inputs, config.num_classes)
+
+
+def _efficientnet_shapes(config: Any) -> Shapes:
+  inputs = config.stem_width
+  shapes: Shapes = {"conv_stem.weight": (inputs, 3, 3, 3), **_norm_shapes("bn1", inputs)}
+  plan = zip(config.widths, config.depths, config.kernels, strict=True)
+  for stage, (width, depth, size) in enumerate(plan):
+    for block in range(depth):
+      prefix, hidden = f"blocks.{stage}.{block}", inputs * (6 if stage else 1)
+      layers = [("conv_dw", (hidden, 1, size, size))]
+      if stage:
+        layers.insert(0, ("conv_pw", (hidden, inputs, 1, 1)))
+      layers.append(("conv_pwl" if stage else "conv_pw", (width, hidden, 1, 1)))
+      for index, (name, shape) in enumerate(layers, start=1):
+        shapes[f"{prefix}.{name}.weight"] = shape
+        shapes |= _norm_shapes(f"{prefix}.bn{index}", shape[0])
+      inputs = width
+  head = config.head_width
+  shapes |= {"conv_head.weight": (head, inputs, 1, 1), **_norm_shapes("bn2", head)}
+  return shapes | _dense_shapes("classifier", head, config.num_classes)
 
 
 def _densenet_shapes(config: Any) -> Shapes:
