@@ -29,9 +29,7 @@ _SHARED = {
 }  # fmt: skip
 
 
-@click.command(
-  params=[each for each in cli_protect.protect.params if each.name in _SHARED],
-)
+@click.command()
 @click.option(
   "--out",
   type=click.Path(path_type=pathlib.Path),
@@ -77,6 +75,9 @@ def app(
   if interrupted:
     click.echo("interrupted; the same command goes on", err=True)
     raise click.exceptions.Exit(cli_protect.INTERRUPTED)
+
+
+app.params += [each for each in cli_protect.protect.params if each.name in _SHARED]
 
 
 def _serve(folder: pathlib.Path, port: int | None, browser: bool, job_for: "JobFor") -> bool:

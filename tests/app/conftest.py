@@ -75,3 +75,28 @@ def picture(seed: int = 0, size: tuple[int, int] = (48, 40), kind: str = "PNG") 
   content = io.BytesIO()
   Image.fromarray(np.kron(blocks, np.ones((8, 8, 1))).astype(np.uint8)).save(content, kind)
   return content.getvalue()
+
+
+@pytest.fixture
+def visit(chromium):
+  """Opens the page; afterwards nothing else was asked for, and no script has failed."""
+  contexts, addresses, asked, said = [], [], [], []
+
+  def _visit(address, **options):
+    context = chromium.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
+    context.set_default_timeout(20_000)
+    contexts.append(context)
+    addresses.append(address)
+    context.on("request", lambda request: asked.append(request.url))
+    page = context.new_page()
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("console", lambda message: said.append(message.text))
+    page.goto(address)
+    return page
+
+  yield _visit
+  for context in contexts:
+    context.close()
+  assert [url for url in asked if not url.startswith((*addresses, "data:"))] == []
+  # The browser's own words about answers that refuse, and about a server that is gone.
+  assert [text for text in said if not text.startswith("Failed to load resource")] == []

@@ -1,16 +1,9 @@
 """The page in headless Chromium: real clicks, drops, keys and downloads; nothing asked elsewhere.
 
-The attack computes nothing here, but in the tests with a process of their own.
-`RPFGSM_SCREENSHOTS` names a folder for the pictures of docs/PHOTOS.md.
+The attack computes nothing here, but in `test_app_process.py`.
 """
 
-import base64
 import io
-import os
-import pathlib
-import signal
-import subprocess
-import sys
 import threading
 import time
 import zipfile
@@ -19,53 +12,14 @@ import pytest
 import skimage.data
 import uvicorn
 from app.conftest import TOKEN, picture
+from app.pages import drop, protect, row, verdicts
 from jobs.fake_protector import FakePhotoProtector
-from models.small_networks import CLASS_NAMES, CONFIGS, parameters
 from PIL import Image
 from report.browser import luminance
 
-from rpfgsm_jax.models import weights
-
 pytestmark = pytest.mark.browser
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 HOSTILE = "<img src=x onerror='window.ran = 1'>\N{RIGHT-TO-LEFT OVERRIDE}gpj.png"
-DROP = """([element, given]) => {
-  const transfer = new DataTransfer();
-  for (const [name, content] of given) {
-    const bytes = Uint8Array.from(atob(content), (character) => character.charCodeAt(0));
-    transfer.items.add(new File([bytes], name, { type: "image/png" }));
-  }
-  for (const kind of ["dragover", "drop"]) {
-    const rest = { bubbles: true, cancelable: true };
-    element.dispatchEvent(new DragEvent(kind, { dataTransfer: transfer, ...rest }));
-  }
-}"""
-
-
-@pytest.fixture
-def visit(chromium):
-  """Opens the page; afterwards nothing else was asked for, and no script has failed."""
-  contexts, addresses, asked, said = [], [], [], []
-
-  def _visit(address, **options):
-    context = chromium.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
-    context.set_default_timeout(20_000)
-    contexts.append(context)
-    addresses.append(address)
-    context.on("request", lambda request: asked.append(request.url))
-    page = context.new_page()
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("console", lambda message: said.append(message.text))
-    page.goto(address)
-    return page
-
-  yield _visit
-  for context in contexts:
-    context.close()
-  assert [url for url in asked if not url.startswith((*addresses, "data:"))] == []
-  # The browser's own words about answers that refuse, and about a server that is gone.
-  assert [text for text in said if not text.startswith("Failed to load resource")] == []
 
 
 @pytest.fixture
@@ -88,34 +42,6 @@ def served(serve):
 @pytest.fixture
 def page(visit, served):
   return visit(served.address)
-
-
-def drop(page, *given):
-  """Drops (name, content) pairs on the page."""
-  values = [(name, base64.b64encode(content).decode()) for name, content in given]
-  page.evaluate(DROP, [page.locator("#drop").element_handle(), values])
-  page.locator("#adding", has_text="added").wait_for()
-
-
-def photograph() -> bytes:
-  content = io.BytesIO()
-  Image.fromarray(skimage.data.coffee()).save(content, "PNG")
-  return content.getvalue()
-
-
-def row(page, name):
-  return page.locator("#list tbody tr", has=page.get_by_role("rowheader", name=name, exact=True))
-
-
-def verdicts(page):
-  return page.locator("#list tbody td:nth-child(2)").all_inner_texts()
-
-
-def protect(page, timeout=60_000):
-  before = page.locator("#status").inner_text() or "nothing yet"
-  page.locator("#start").click()
-  status = page.locator("#status").filter(has_text=" done (").filter(has_not_text=before)
-  status.wait_for(timeout=timeout)
 
 
 def test_dropped_compared_protected_and_downloaded(page, tmp_path):
@@ -297,102 +223,3 @@ def test_two_hundred_photos_and_one_of_twelve_megapixels(page):
   assert page.locator("#list tbody tr").count() == 200
   page.get_by_role("button", name="Compare: large.jpg").click()
   page.locator("#shown .caption", has_text="of 4000 × 3000 pixels").wait_for(timeout=60_000)
-
-
-# ---- real processes ----
-
-
-class Process:
-  """`rpfgsm app` in a folder, and the address that it prints."""
-
-  def __init__(self, folder, *options):
-    command = [sys.executable, "-m", "rpfgsm_jax.cli", "app", "--no-browser", "--port", "0"]
-    inherited = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    environment = inherited | {
-      "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-      "RPFGSM_CACHE": str(folder / "cache"),
-      "RPFGSM_STATE": str(folder / "state"),
-    }
-    self.process = subprocess.Popen(
-      [*command, "--out", str(folder / "work"), *map(str, options)],
-      env=environment,
-      stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
-      text=True,
-    )
-    self.address = self.process.stdout.readline().strip()
-    assert self.address.startswith("http://127.0.0.1:"), self.process.communicate()
-
-  def end(self, number):
-    """Sends a signal; returns the exit code and what was written to stderr."""
-    self.process.send_signal(number)
-    _, stderr = self.process.communicate(timeout=60)
-    return self.process.returncode, stderr
-
-
-@pytest.fixture
-def start(tmp_path):
-  started = []
-
-  def _start(*options):
-    started.append(Process(tmp_path, *options))
-    return started[-1]
-
-  yield _start
-  for each in started:
-    each.process.kill()
-    each.process.communicate()
-
-
-def test_killed_in_the_middle_started_again_and_ended_by_ctrl_c(start, visit, tmp_path):
-  network = weights.Network(
-    config=CONFIGS["basic"], parameters=parameters("basic"), class_names=CLASS_NAMES
-  )
-  weights.save_network(tmp_path / "network", network)
-  options = ("--network", tmp_path / "network", "--steps", "40", "--seed", "7")
-  first = start(*options)
-  page = visit(first.address)
-  drop(page, *((f"{number:02}.png", picture(number, (160, 120))) for number in range(60)))
-  page.locator("#start").click()
-  page.locator("#list td:nth-child(2) > span").nth(2).wait_for(timeout=600_000)
-  assert first.end(signal.SIGKILL)[0] == -signal.SIGKILL
-  page.locator("#status", has_text="is not running any more").wait_for()
-  assert page.locator("#start").is_disabled()
-
-  second = start(*options)
-  page = visit(second.address)
-  row(page, "59.png").wait_for()
-  done = sum(map(bool, verdicts(page)))
-  assert 3 <= done < 60
-  assert page.locator("#start").inner_text() == f"Go on with {60 - done} photos"
-  protect(page, 600_000)
-  assert f"{done} skipped" in page.locator("#status").inner_text()
-  assert all(verdicts(page))
-  assert second.end(signal.SIGINT) == (0, "")
-
-
-def test_ended_by_ctrl_c_while_it_works(start, visit, tmp_path):
-  process = start()
-  page = visit(process.address)
-  drop(page, ("coffee.png", photograph()))
-  page.locator("#start").click()
-  page.locator("#progress").wait_for()
-  code, stderr = process.end(signal.SIGINT)
-  assert code == 130
-  assert stderr.endswith("interrupted; the same command goes on\n")
-
-
-def test_as_a_new_user_meets_it(start, visit, tmp_path):
-  """The bundled networks and a real photo; where somebody asks for them, pictures for the docs."""
-  pictures = pathlib.Path(os.environ.get("RPFGSM_SCREENSHOTS", tmp_path))
-  page = visit(start("--seed", "1").address, viewport={"width": 1100, "height": 800})
-  drop(page, ("coffee.png", photograph()))
-  page.get_by_role("button", name="Compare: coffee.png").click()
-  page.get_by_role("button", name="Try the three strengths").click()
-  page.get_by_role("heading", name="strong: at most 16 of 255").wait_for(timeout=900_000)
-  page.locator("#status", has_text="skipped").wait_for()
-  page.get_by_role("radio", name="strong").check()
-  assert verdicts(page)[0] in ("protected", "partly protected", "not protected")
-  page.evaluate("window.scrollTo(0, 0)")
-  page.screenshot(path=pictures / "page.png")
-  page.locator("#compare").screenshot(path=pictures / "compare.png")
