@@ -151,6 +151,7 @@ def test_by_keyboard_alone(page):
   tab_to("start")
   page.keyboard.press("Enter")
   page.locator("#status", has_text="1 done (").wait_for()
+  assert page.evaluate("document.activeElement.id") == "work-title"
   compare = page.get_by_role("button", name="Compare: a.png")
   compare.focus()
   page.keyboard.press("Enter")

@@ -160,7 +160,7 @@
   }
 
   function show() {
-    const { work } = state, strength = chosen();
+    const { work } = state, strength = chosen(), focused = document.activeElement;
     const there = state.photos.filter((each) => each.there);
     const left = there.filter((each) => !each.results[strength]).length;
     const done = state.photos.filter((each) => each.results[strength]).length;
@@ -182,7 +182,7 @@
     const what = left === there.length ? `Protect ${photos(left)}` : `Go on with ${photos(left)}`;
     say(at("start"), there.length ? what : "Protect all");
     at("start").disabled = work.running || !left;
-    at("stop").disabled = !work.running || work.stopping;
+    at("stop").disabled = !work.running;
     at("try").disabled = work.running;
     at("remove-all").disabled = work.running;
     at("remove-originals").disabled = work.running || !there.length;
@@ -201,6 +201,11 @@
     const lines = state.summaries[strength] ?? [];
     if (at("summary").textContent !== lines.join("")) {
       at("summary").replaceChildren(...lines.map((line) => make("p", {}, line)));
+    }
+    // A button that can be used no longer gives the focus to what can.
+    if (focused?.disabled) {
+      const others = focused.id === "try" ? ["compare-title"] : ["stop", "start", "work-title"];
+      at(others.find((id) => !at(id).disabled)).focus();
     }
     showLooked();
   }
@@ -252,13 +257,13 @@
       said = "";
       say(at("status"), "rpfgsm app is not running any more. Start it again with the same command; "
         + "it goes on, on a page of its own.");
-      for (const button of document.querySelectorAll("button")) button.disabled = true;
+      at("work").inert = at("photos").inert = true;
       return;
     }
     if (text === said) return;
     said = text;
     state = JSON.parse(text);
-    for (const button of document.querySelectorAll("button")) button.disabled = false;
+    at("work").inert = at("photos").inert = false;
     showStrengths();
     show();
   }
