@@ -4,9 +4,9 @@ A study of five contenders that keeps every image, reads all back to verify it, 
 folder as a whole: `rows.jsonl` (the numbers), `report.md` and `figure.png` (made from the rows),
 `original/` and `protected/ATTACK/` (PNGs at the networks' size) and `run.json` (private).
 
-24 views of six photographs take under 3 minutes on two cores. Expected: random noise misleads few
-networks, U-FGSM mostly the one it saw, RP-FGSM nearly always all of them, the unseen one and behind
-every defense too.
+24 views of a scene, which `sample_views.py` chooses, take under 3 minutes on two cores. Expected:
+random noise misleads few networks, U-FGSM mostly the one it saw, RP-FGSM nearly always all of them,
+the unseen one and behind every defense too.
 
 Rows are those of a study (see `study.py`), with other facts of a photograph (its files, the digest
 of its pixels, whether a network was sure of its scene), and one `end`.
@@ -29,15 +29,13 @@ from experiments.lineup import ORIGINAL, Contender
 from experiments.options import DEMO as DEMO_OPTIONS
 from experiments.options import StudyConfig
 from experiments.photo_facts import Measured, class_facts, common_facts
+from experiments.sample_views import CONFIDENT, choose_views
 from experiments.study_plan import Clean, Kind, StudyPlan
 from experiments.variants import Setup
 from rpfgsm_jax import atomic
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.process import CompileCache
 from rpfgsm_jax.quality import perturbation_norms, psnr
-
-CONFIDENT = 0.5
-"""Probability from which a network counts as sure of a scene; a photo without is no scene to it."""
 
 _NOTES = {
   "u-fgsm": "plain iterative untargeted FGSM against one network, no defense in the loop",
@@ -73,7 +71,8 @@ def prepare(
   config: StudyConfig, *, load: Callable[[str], Classifier] = rp.load_classifier
 ) -> StudyPlan:
   """Checks the config, loads the networks and lists the photographs; writes nothing."""
-  return study_plan.prepare(config, DEMO, load)
+  plan = study_plan.prepare(config, DEMO, load)
+  return choose_views(plan) if config.data is None else plan
 
 
 def run(plan: StudyPlan, *, cache: CompileCache | None = None, say: Say = print) -> pathlib.Path:

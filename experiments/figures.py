@@ -53,15 +53,20 @@ def _shown_network(header: rows.Row) -> int:
 
 
 def _choose(folder: pathlib.Path) -> tuple[rows.Row, list[tuple[rows.Row, rows.Row]]]:
-  """The header, and (clean, protected row) of each group's surest clean photo, never by success."""
+  """The header, and (clean, protected row) of each group's surest clean photo of each scene.
+
+  Never by success.
+  """
   path = rows.find_rows(folder)
   header, found = rows.read_run(path)
   network = _shown_network(header)
-  best: dict[str, tuple[float, str]] = {}  # group -> its surest photograph, a tie by its name
+  # (group, scene) -> its surest photograph, a tie by its name.
+  best: dict[tuple[str, int], tuple[float, str]] = {}
   for row in found:
     if row["kind"] == "photo" and row["attack"] == ORIGINAL:
       one = (-row["probabilities"][network][0], row["photo"])
-      best[row["group"]] = min(one, best.get(row["group"], one))
+      which = row["group"], row["classes"][network][0]
+      best[which] = min(one, best.get(which, one))
   examples = {photo: {} for _, photo in sorted(best.values())[:_EXAMPLES]}
   for row in rows.read_rows(path):
     if row["kind"] == "photo" and row["photo"] in examples:

@@ -59,7 +59,8 @@ def _family(family: str, epsilons: Sequence[float], **given: object) -> tuple[Se
   return tuple(Setting(family=family, epsilon=epsilon, **given) for epsilon in epsilons)
 
 
-_TEXTURE, _GRAY, _WORKING = ("texture", True), ("gray", True), ("working_pixels", 2**18)
+_TEXTURE, _GRAY = ("masking", rp.TextureMasking()), ("gray", True)
+_WORKING = ("working_pixels", 2**18)
 NETWORK_SIZE, EVEN, TEXTURE = "at the networks' size", "even", "by texture"
 DEFAULT = "even, attacked at 0.26 MP"  # what `rpfgsm protect` does on a CPU
 TEXTURE_DEFAULT = "by texture, attacked at 0.26 MP"
@@ -78,18 +79,24 @@ SETTINGS = (
   *_family(
     f"{DEFAULT}, JPEG 90", (8.0,), options=(_WORKING, ("encoding", Encoding(format="jpeg")))
   ),
-  *_family(TEXTURE, (4.0, 8.0, 12.0, 16.0, 24.0, 32.0), options=(_TEXTURE,)),
+  *_family(TEXTURE, (4.0, 8.0, 12.0, 16.0, 24.0, 32.0), attack=(_TEXTURE,)),
   *_family(LUMA, (4.0, 8.0, 16.0), attack=(_GRAY,)),
-  *_family(TEXTURE_LUMA, (16.0, 24.0), options=(_TEXTURE,), attack=(_GRAY,)),
-  *_family(TEXTURE_DEFAULT, (8.0, 16.0, 24.0), options=(_TEXTURE, _WORKING)),
+  *_family(TEXTURE_LUMA, (16.0, 24.0), attack=(_TEXTURE, _GRAY)),
+  *_family(TEXTURE_DEFAULT, (8.0, 16.0, 24.0), options=(_WORKING,), attack=(_TEXTURE,)),
   *_family(
-    "by texture, attacked at 0.07 MP", (16.0,), options=(_TEXTURE, ("working_pixels", 2**16))
+    "by texture, attacked at 0.07 MP",
+    (16.0,),
+    options=(("working_pixels", 2**16),),
+    attack=(_TEXTURE,),
   ),
   *_family(
     "by texture, defenses at full size",
     (16.0,),
-    options=(_TEXTURE, ("shrink", None)),
-    attack=(("defenses", defenses.platform_bank()),),
+    options=(("shrink", None),),
+    attack=(
+      _TEXTURE,
+      ("defenses", defenses.platform_bank()),
+    ),
   ),
 )
 

@@ -138,6 +138,25 @@ class SurrogatesConfig:
   command: str = ""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdaptiveConfig(SurrogatesConfig):
+  """Settings of a comparison of adversaries who know how photos are protected."""
+
+  out: pathlib.Path = _option(pathlib.Path("results/adaptive"), "Results.", type=FOLDER)
+  train: pathlib.Path | None = _option(
+    None, "Folder of class folders of other photos, for who learns.  [required]", type=FOLDER,
+    required=True,
+  )  # fmt: skip
+  train_limit: int = _option(300, "Photos at most to learn from.", type=_COUNT)
+  steps: int = _option(1500, "Of training the denoiser.", type=_COUNT)
+  tuned: tuple[str, ...] = _option(
+    ("scenes25/resnet18", "scenes25/densenet161"),
+    "A network that is trained on protected photos: bundled, or a folder that train_zoo.py made; "
+    "may be repeated.",
+  )
+  epochs: int = _option(4, "Of training each of them.", type=_COUNT)
+
+
 def add_options(
   config: type, changes: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Callable[[_Command], _Command]:

@@ -115,6 +115,7 @@ def _sizes(
     "psnr": quality.psnr(images, originals),
     "ssim": quality.ssim(images, originals) if smallest >= 11 else None,
     "mad": quality.mad(images, originals) if smallest >= 34 else None,
+    "scielab": np.asarray(quality.scielab(images, originals)),
     "brisque": quality.brisque(images, model) if model and smallest >= 34 else None,
   }
   absent = np.full(len(images), np.nan)

@@ -217,8 +217,9 @@ def _facts(results: Results, photos: _Photos) -> Iterator[str]:
 def _alike(header: rows.Row, count: int) -> str:
   if header["groups"] >= count:
     return ""
+  pictures = "one picture" if header["groups"] == 1 else f"{header['groups']} pictures"
   return (
-    f"Here {count} photos are views of {header['groups']} pictures and resemble one another: "
+    f"Here {count} photos are views of {pictures} and resemble one another: "
     "the true intervals are wider. "
   )
 

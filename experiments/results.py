@@ -29,8 +29,9 @@ TOPS = (1, 5)
 """Ranks of the paper's misleading rates."""
 
 _NUMBERS = (
-  "l0", "l2", "linf", "psnr", "ssim", "mad", "brisque", "seconds", "compiled", "evaluations",
-  "success", "written_success", "target", "label", "image_id", "largest_change", "confident",
+  "l0", "l2", "linf", "psnr", "ssim", "mad", "scielab", "brisque", "seconds", "compiled",
+  "evaluations", "success", "written_success", "target", "label", "image_id", "largest_change",
+  "confident",
 )  # fmt: skip
 _EXTRAS = ("png", "classes", "probabilities", "candidates", "label")
 

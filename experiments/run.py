@@ -197,11 +197,27 @@ def surrogates(**given: object) -> None:
 
 
 @cli.command()
+@options.add_options(options.AdaptiveConfig)
+def adaptive(**given: object) -> None:
+  """Adversaries who know: purifiers, and classifiers trained on protected photos.
+
+  Run again with the same options, it goes on where it stopped.
+  """
+  with _working() as cache:
+    from experiments import adaptive as experiment
+
+    config = _chosen(options.AdaptiveConfig, given)
+    experiment.run(config, cache=cache, say=_say)
+    experiment.show(config.out)
+  click.echo(f"results: {config.out}")
+
+
+@cli.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=pathlib.Path))
 def report(folder: pathlib.Path) -> None:
   """Makes the tables and figures of a results FOLDER again, from its rows and kept images."""
   with _errors():
-    from experiments import catalog, rows, show_fullsize, surrogates
+    from experiments import adaptive, catalog, rows, show_fullsize, surrogates
     from experiments import report as demo_report
 
     writers = {
@@ -209,6 +225,7 @@ def report(folder: pathlib.Path) -> None:
       "study": catalog.show,
       "fullsize": show_fullsize.show,
       "surrogates": surrogates.show,
+      "adaptive": adaptive.show,
     }
     header, _ = rows.read_run(rows.find_rows(folder))
     experiment = header["experiment"]

@@ -239,24 +239,38 @@ def _detectability(results: Results, groups: Sequence[_Group], title: str) -> Ta
 
 
 def _quality(results: Results, groups: Sequence[_Group], title: str) -> Table:
-  measures = {"psnr": 1, "ssim": 3, "mad": 1, "brisque": 1, "l0": 0, "l2": 0, "linf": 0}
+  measures = {
+    "psnr": ("PSNR", 1),
+    "ssim": ("SSIM", 3),
+    "mad": ("MAD", 1),
+    "scielab": ("S-CIELAB", 2),
+    "brisque": ("BRISQUE", 1),
+    "l0": ("values changed", 0),
+    "l2": ("L2", 0),
+    "linf": ("L∞", 0),
+  }
+  names = [each.name for _, some in groups for each in some]
+  measured = [np.isfinite(results.outcomes[name].numbers["scielab"]).any() for name in names]
+  if not any(measured):  # rows of before do not have it
+    del measures["scielab"]
 
   def cells(name: str, photos: Sequence[str]) -> list[Cell]:
     found = [
-      number_cell(results.mean(name, column, photos), digits) for column, digits in measures.items()
+      number_cell(results.mean(name, column, photos), digits)
+      for column, (_, digits) in measures.items()
     ]
     return [Cell("∞", None), *found[1:]] if name == ORIGINAL else found
 
   height, width = results.header["image_size"]
+  lower = "BRISQUE, S-CIELAB in Delta E" if "scielab" in measures else "BRISQUE"
   note = (
     "Means over photos, of the 8-bit image. PSNR in dB and SSIM: higher is better. MAD and "
-    f"BRISQUE: lower is better. Values changed (of {3 * height * width:,}), Euclidean and largest "
+    f"{lower}: lower is better. Values changed (of {3 * height * width:,}), Euclidean and largest "
     "change in gray levels."
   )
   if not results.header["brisque"]:
     note += " BRISQUE is n/a: LIVE's model was not found (RPFGSM_BRISQUE names its folder)."
-  columns = ("PSNR", "SSIM", "MAD", "BRISQUE", "values changed", "L2", "L∞")
-  return _table(groups, title, columns, note, cells)
+  return _table(groups, title, [column for column, _ in measures.values()], note, cells)
 
 
 def _cost(results: Results, groups: Sequence[_Group], title: str) -> Table:

@@ -12,7 +12,7 @@ import dataclasses
 import importlib.util
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -35,7 +35,7 @@ from rpfgsm_jax.report.cells import number_cell, rate_cell
 
 EXPERIMENT = "surrogates"
 CONDITIONS = (AS_WRITTEN, "JPEG 50")
-_TOP = 5
+TOP = 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,35 +94,83 @@ def load_judge(name: str) -> rp.Classifier:
 
 def run(config: SurrogatesConfig, *, cache: CompileCache, say: Say) -> None:
   """Appends the rows that are not there yet."""
-  settings = settings_of(config)
-  judges = {name.rpartition(":")[2]: load_judge(name) for name in config.judges}
-  if not judges:
-    raise ValueError("--judge must name at least one network that is not attacked, got none.")
-  source = photos.open_source(config.data, list(judges.values()))
-  chosen = half_of(source.photos, config.half)[: config.limit]
-  found = _open(config, list(judges), say)
+  judges = load_judges(config)
+  chosen = choose_photos(config, judges)
+  found = open_rows(EXPERIMENT, config, list(judges), say)
+  say(f"{len(chosen)} photos of {config.data}; {cache.describe()}")
+  labels = labels_of(chosen, judges)
+
+  def measure(original: np.ndarray, changed: np.ndarray, photo: photos.StudyPhoto) -> rows.Row:
+    shown = {condition: conditioned(changed, condition) for condition in CONDITIONS}
+    return looks(original, changed) | {"ranks": ranks(shown, labels[photo.name], judges)}
+
+  append_missing(config, chosen, found, measure)
+
+
+Measure = Callable[[np.ndarray, np.ndarray, photos.StudyPhoto], rows.Row]
+"""What a row says of an original and of what a setting made of it."""
+
+
+def append_missing(
+  config: SurrogatesConfig,
+  chosen: Sequence[photos.StudyPhoto],
+  found: Journal,
+  measure: Measure,
+) -> None:
+  """Appends a row of each setting and photo that is not there yet."""
   missing = [
     (setting, [photo for photo in chosen if not found.has(setting.name, photo.name)])
-    for setting in settings
+    for setting in settings_of(config)
   ]
-  say(f"{len(chosen)} of {source.description}; {cache.describe()}")
   with tqdm(total=sum(len(some) for _, some in missing), unit="photo", disable=None) as bar:
     for setting, some in missing:
       if not some:
         continue
       bar.set_description(setting.name)
-      change = _changer(setting, config.seed)
+      change = changer(setting, config.seed)
       for photo in some:
         original, started = data.read_image(config.data / photo.name), time.perf_counter()
         changed = change(original, photo.image_id)
         row = {"kind": "photo", "setting": setting.name, "photo": photo.name}
         row["seconds"] = round(time.perf_counter() - started, 3)
-        row |= _looks(original, changed) | {"ranks": _ranks(changed, photo.label, judges)}
-        found.append([row])
+        found.append([row | measure(original, changed, photo)])
         bar.update()
 
 
-def half_of(some: Sequence[photos.StudyPhoto], half: int | None) -> list[photos.StudyPhoto]:
+def load_judges(config: SurrogatesConfig) -> dict[str, rp.Classifier]:
+  """Returns the judges by the names that rows have."""
+  judges = {name.rpartition(":")[2]: load_judge(name) for name in config.judges}
+  if not judges:
+    raise ValueError("--judge must name at least one network that is not attacked, got none.")
+  return judges
+
+
+def choose_photos(
+  config: SurrogatesConfig, judges: Mapping[str, rp.Classifier]
+) -> list[photos.StudyPhoto]:
+  """Returns the photos that are judged, labeled as the first judge's classes."""
+  source = photos.open_source(config.data, list(judges.values()))
+  return half_of(source.photos, config.half)[: config.limit]
+
+
+def labels_of(
+  chosen: Sequence[photos.StudyPhoto], judges: Mapping[str, rp.Classifier]
+) -> dict[str, dict[str, int]]:
+  """Returns photo -> judge -> its class; refuses a judge that has no class for a photo's scene."""
+  names = next(iter(judges.values())).class_names
+  places = dict(zip(judges, photos.classes_by_name(names, list(judges.values())), strict=True))
+  for judge, own in places.items():
+    lacking = sorted({names[photo.label] for photo in chosen if own[photo.label] < 0})
+    if lacking:
+      raise ValueError(f"{judge} must have a class for every scene of the photos, lacks {lacking}.")
+  return {
+    photo.name: {judge: int(own[photo.label]) for judge, own in places.items()} for photo in chosen
+  }
+
+
+def half_of(
+  some: Sequence[photos.StudyPhoto], half: int | None, option: str = "--data"
+) -> list[photos.StudyPhoto]:
   """Returns every second labeled photo of each class: of half 1 the first one, of 2 the second."""
   seen: collections.Counter[int] = collections.Counter()
   kept = []
@@ -131,26 +179,32 @@ def half_of(some: Sequence[photos.StudyPhoto], half: int | None) -> list[photos.
       kept.append(photo)
     seen[photo.label] += 1
   if not kept:
-    raise ValueError("--data must hold folders named as the judges' classes, found no such photo.")
+    raise ValueError(
+      f"{option} must hold folders named as the judges' classes, found no such photo."
+    )
   return kept
 
 
-def _open(config: SurrogatesConfig, judges: list[str], say: Say) -> Journal:
+def open_rows(
+  experiment: str, config: SurrogatesConfig, judges: list[str], say: Say, **further: object
+) -> Journal:
+  """Returns the rows of the results folder, which must be of the same photos and settings."""
   result_folder.check_apart(config.out, config.data, "--out and --data")
   header = {
     "kind": "run",
-    "experiment": EXPERIMENT,
+    "experiment": experiment,
     "command": config.command,
     "data": str(config.data),
     "half": config.half,
     "seed": config.seed,
     "judges": judges,
+    **further,
     "versions": runtime.versions(),
   }
   return open_journal(config.out, header, config.seed, config, say)
 
 
-def _changer(setting: Setting, seed: int) -> Callable[[np.ndarray, int], np.ndarray]:
+def changer(setting: Setting, seed: int) -> Callable[[np.ndarray, int], np.ndarray]:
   """Returns what a setting makes of a photo with its id."""
   if setting.how == "photo itself":
     return lambda pixels, number: pixels
@@ -163,23 +217,26 @@ def _changer(setting: Setting, seed: int) -> Callable[[np.ndarray, int], np.ndar
   return lambda pixels, number: protector.attack(Photo(pixels=pixels), number)
 
 
-def _looks(original: np.ndarray, changed: np.ndarray) -> rows.Row:
+def looks(original: np.ndarray, changed: np.ndarray) -> rows.Row:
+  """Returns what a changed photo has in common with the original: PSNR in dB, and SSIM."""
   same = np.array_equal(original, changed)  # whose PSNR is infinite
   return {
     "psnr": None if same else float(quality.psnr(changed, original)),
     "ssim": float(quality.ssim(changed, original)),
+    "scielab": round(float(quality.scielab(changed, original)), 4),
   }
 
 
-def _ranks(changed: np.ndarray, label: int, judges: dict[str, rp.Classifier]) -> rows.Row:
+def ranks(
+  shown: Mapping[str, np.ndarray], labels: Mapping[str, int], judges: Mapping[str, rp.Classifier]
+) -> rows.Row:
   """Returns judge -> condition -> how many classes stand before the true one."""
-  shown = [conditioned(changed, each) for each in CONDITIONS]
   found = {}
   for name, judge in judges.items():
-    images = np.stack([data.preprocess(each, judge.image_size) for each in shown])
+    images = np.stack([data.preprocess(each, judge.image_size) for each in shown.values()])
     logits = np.asarray(_logits(judge, images.astype(np.float32)))
-    before = np.sum(logits >= logits[:, label, None], axis=1) - 1
-    found[name] = {each: int(rank) for each, rank in zip(CONDITIONS, before, strict=True)}
+    before = np.sum(logits >= logits[:, labels[name], None], axis=1) - 1
+    found[name] = {each: int(rank) for each, rank in zip(shown, before, strict=True)}
   return found
 
 
@@ -190,36 +247,52 @@ def _logits(classifier: rp.Classifier, images: jax.Array) -> jax.Array:
 
 def show(folder: pathlib.Path) -> None:
   """Writes surrogates.md and surrogates.csv from the rows of a folder."""
-  header, found = rows.read_run(rows.find_rows(folder))
-  by_setting: dict[str, list[rows.Row]] = collections.defaultdict(list)
-  for row in found:
-    if row["kind"] == "photo":
-      by_setting[row["setting"]].append(row)
+  header, by_setting = read_settings(folder)
   tables = [make_table(header, by_setting)]
   head = f"# Other surrogates\n\n`{header['command']}`\n\n"
   atomic.write_text(folder / "surrogates.md", head + markdown(tables))
   atomic.write_text(folder / "surrogates.csv", csv_text(tables))
 
 
+def read_settings(folder: pathlib.Path) -> tuple[rows.Row, dict[str, list[rows.Row]]]:
+  """Returns the first row of a folder, and the rows of photos by setting."""
+  header, found = rows.read_run(rows.find_rows(folder))
+  by_setting: dict[str, list[rows.Row]] = collections.defaultdict(list)
+  for row in found:
+    if row["kind"] == "photo":
+      by_setting[row["setting"]].append(row)
+  return header, by_setting
+
+
 def make_table(header: rows.Row, by_setting: dict[str, list[rows.Row]]) -> Table:
   """Returns how often each judge still recognizes the true scene, a line a setting."""
   columns = ["attacked", "photos", "PSNR, dB", "SSIM"]
+  colors = all("scielab" in row for some in by_setting.values() for row in some)
+  if colors:  # rows of before do not have it
+    columns.append("S-CIELAB")
   asked = [(judge, condition) for judge in header["judges"] for condition in CONDITIONS]
   for judge, condition in asked:
     where = "" if condition == AS_WRITTEN else f", {condition}"
-    columns += [f"{judge}{where}", f"top {_TOP}"]
+    columns += [f"{judge}{where}", f"top {TOP}"]
   lines = []
   for setting, some in by_setting.items():
     psnr = [row["psnr"] for row in some if row["psnr"] is not None]
     line = [setting, Cell(str(len(some)), len(some))]
     line.append(number_cell(float(np.mean(psnr)) if psnr else None, 1))
     line.append(number_cell(float(np.mean([row["ssim"] for row in some])), 3))
+    if colors:
+      line.append(number_cell(float(np.mean([row["scielab"] for row in some])), 2))
     for judge, condition in asked:
-      ranks = np.array([row["ranks"][judge][condition] for row in some])
-      line += [rate_cell(misleading_rate(ranks < top)) for top in (1, _TOP)]
+      line += recognized(some, judge, condition)
     lines.append(line)
   note = (
     "How often judges, which no attack saw, still name the true scene first, or among five, in %; "
     "lower is better. In brackets: 95 % Wilson interval."
   )
   return Table("The same attack, other surrogates", columns, lines, note=note)
+
+
+def recognized(some: Sequence[rows.Row], judge: str, condition: str) -> list[Cell]:
+  """Returns how often a judge names the true scene first, and among five, under a condition."""
+  before = np.array([row["ranks"][judge][condition] for row in some])
+  return [rate_cell(misleading_rate(before < top)) for top in (1, TOP)]

@@ -24,6 +24,7 @@ from rpfgsm_jax.attacks.di_fgsm import DIFGSMConfig, di_fgsm
 from rpfgsm_jax.attacks.eot import EOTConfig, eot
 from rpfgsm_jax.attacks.fgsm import e_fgsm, l_fgsm, p_fgsm, r_fgsm, u_fgsm
 from rpfgsm_jax.attacks.jsma import JSMAConfig, jsma
+from rpfgsm_jax.attacks.masking import TextureMasking
 from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig, rp_fgsm
 from rpfgsm_jax.attacks.schedule import Draws
 from rpfgsm_jax.attacks.signed import signed_attack
@@ -61,6 +62,7 @@ __all__ = [
   "Protector",
   "RPFGSMConfig",
   "SparseFoolConfig",
+  "TextureMasking",
   "TransferOptions",
   "available_networks",
   "cw",

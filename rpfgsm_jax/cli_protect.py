@@ -169,6 +169,7 @@ def _held_out(options: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _photos(options: dict[str, Any]) -> "PhotoConfig":
+  from rpfgsm_jax.attacks.masking import TextureMasking
   from rpfgsm_jax.data.photo_files import Encoding
   from rpfgsm_jax.photos.config import PhotoConfig, photo_attack
   from rpfgsm_jax.photos.strength import STRENGTHS
@@ -178,6 +179,7 @@ def _photos(options: dict[str, Any]) -> "PhotoConfig":
   if epsilon is None and options["size"] == "network":
     epsilon = _PAPERS_EPSILON
   chosen = {
+    "masking": TextureMasking() if options["texture"] else None,
     "targeted": options["targeted"],
     "num_steps": options["steps"],
     "epsilon": epsilon,
@@ -189,7 +191,6 @@ def _photos(options: dict[str, Any]) -> "PhotoConfig":
       attack=dataclasses.replace(photo_attack(), **_given(chosen)),
       size=options["size"],
       preprocess=options["preprocess"],
-      texture=options["texture"],
       working_pixels=round(_MEGA * pixels) if isinstance(pixels, float) else None,
       encoding=Encoding(
         format=options["encoding_format"], **_given({name: options[name] for name in jpeg})

@@ -12,7 +12,7 @@ from rpfgsm_jax.models.weights import Network, save_network
 WITHOUT = """
 import sys
 sys.path.insert(0, {root!r})
-for name in ("matplotlib", "tensorflow_datasets", "importlib_resources"):
+for name in ("matplotlib", "tensorflow_datasets", "importlib_resources", "pywt"):
   sys.modules[name] = None  # importing it fails, as where it is not installed
 """
 
@@ -49,8 +49,12 @@ def test_a_photo_is_protected(run_without, photo, tmp_path):
   [
     ("from rpfgsm_jax import data\ndata.list_places365_tfds('.')", "'rpfgsm-jax[experiments]'"),
     ("from experiments import runtime\nruntime.prepare()", "pip install -e '.[experiments]'"),
+    (
+      "from experiments import purifiers\npurifiers.needs_wavelets()",
+      "pip install 'rpfgsm-jax[experiments]'",
+    ),
   ],
-  ids=["tfds", "plots"],
+  ids=["tfds", "plots", "wavelets"],
 )
 def test_who_needs_more_says_what_to_install(run_without, code, remedy):
   done = run_without(code)

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from rpfgsm_jax.attacks import inputs
+from rpfgsm_jax.attacks.masking import TextureMasking, checked_masking
 from rpfgsm_jax.attacks.steps import iterations_for
 from rpfgsm_jax.attacks.transfer import PLAIN, TransferOptions, checked_transfer
 from rpfgsm_jax.typing import ArrayLike
@@ -30,18 +31,19 @@ class SignedConfig(Protocol):
   step_size: ArrayLike
   num_steps: int | None
   transfer: TransferOptions
+  masking: TextureMasking | None
   random_start: bool
   micro_batch: int
   record_draws: bool
 
 
-@static_except("epsilon", "step_size", "gamma")
+@static_except("epsilon", "step_size", "gamma", "masking")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FGSMConfig:
   """Settings of the iterative FGSM family and of every attack that `signed_attack` makes.
 
-  The defaults are the paper's (Sec. V-B). `epsilon`, `step_size` and `gamma` are data, as in
-  `RPFGSMConfig`; the rest is static.
+  The defaults are the paper's (Sec. V-B). `epsilon`, `step_size`, `gamma` and `masking` are data,
+  as in `RPFGSMConfig`; the rest is static.
   """
 
   epsilon: ArrayLike = 16.0  # largest change, gray levels; a fraction is rounded down
@@ -49,15 +51,22 @@ class FGSMConfig:
   gamma: ArrayLike = 0.99  # Eq. 17, in 0..1; only P-FGSM, and who aims as it does, draws by it
   num_steps: int | None = None  # N; None: floor(min(1.25 eps, eps + 4)), random networks: K times
   transfer: TransferOptions = PLAIN  # momentum and the like; all off
+  masking: TextureMasking | None = None  # None: epsilon at every pixel; else less in smooth places
   random_start: bool = False  # begin anywhere in the ball, on whole gray levels, as PGD does
   micro_batch: int = 4  # images computed together; results are the same bits for the same value
   record_draws: bool = False  # put each iteration's draws into the result
 
 
-def checked_signed_config(config: SignedConfig, gamma: ArrayLike) -> SignedConfig:
+def checked_signed_config(
+  config: SignedConfig, gamma: ArrayLike, *, gray: bool = False
+) -> SignedConfig:
   """Returns the settings with plain ints, or refuses them; numbers only where they are known."""
   config = inputs.with_counts(config, num_steps=0, micro_batch=1)
-  config = dataclasses.replace(config, transfer=checked_transfer(config.transfer))
+  config = dataclasses.replace(
+    config,
+    transfer=checked_transfer(config.transfer),
+    masking=checked_masking(config.masking, gray=gray),
+  )
   if not isinstance(config.random_start, bool):
     raise ValueError(f"random_start must be True or False, got {config.random_start!r}.")
   epsilon, step_size, gamma = map(

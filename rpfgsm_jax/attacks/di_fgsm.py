@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from rpfgsm_jax.attacks import inputs
 from rpfgsm_jax.attacks.config import static_except
+from rpfgsm_jax.attacks.masking import TextureMasking
 from rpfgsm_jax.attacks.signed import SignedRecipe, run_signed
 from rpfgsm_jax.attacks.steps import AttackResult
 from rpfgsm_jax.attacks.targets import draw_other
@@ -20,7 +21,7 @@ _UNTARGETED = SignedRecipe(name="di_fgsm", networks="ensemble", bank=_BANK, draw
 _TARGETED = dataclasses.replace(_UNTARGETED, aim=draw_other)
 
 
-@static_except("epsilon", "step_size")
+@static_except("epsilon", "step_size", "masking")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DIFGSMConfig:
   """Settings of DI-FGSM; the defaults are the paper's (Sec. V-B), untargeted.
@@ -33,6 +34,7 @@ class DIFGSMConfig:
   targeted: bool = False  # the paper has both
   num_steps: int | None = None  # N; None: floor(min(1.25 eps, eps + 4))
   transfer: TransferOptions = PLAIN  # momentum and the like; all off
+  masking: TextureMasking | None = None  # None: epsilon at every pixel; else less in smooth places
   random_start: bool = False  # begin anywhere in the ball, on whole gray levels, as PGD does
   micro_batch: int = 4  # images computed together; results are the same bits for the same value
   record_draws: bool = False  # put each iteration's draws into the result

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rpfgsm_jax.attacks import inputs
 from rpfgsm_jax.attacks.config import static_except
 from rpfgsm_jax.attacks.lab import lab_distance
+from rpfgsm_jax.attacks.masking import TextureMasking
 from rpfgsm_jax.attacks.signed import SignedRecipe, run_signed
 from rpfgsm_jax.attacks.steps import AttackResult
 from rpfgsm_jax.attacks.targets import draw_other
@@ -18,7 +19,7 @@ from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.typing import Array, ArrayLike, Images, Key
 
 
-@static_except("epsilon", "step_size")
+@static_except("epsilon", "step_size", "masking")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EOTConfig:
   """Settings of EOT; the defaults are the paper's (Sec. V-B).
@@ -32,6 +33,7 @@ class EOTConfig:
   transforms: DefenseBank = dataclasses.field(default_factory=eot_bank)  # one drawn an iteration
   num_steps: int | None = None  # N; None: floor(min(1.25 eps, eps + 4))
   transfer: TransferOptions = PLAIN  # momentum and the like; all off
+  masking: TextureMasking | None = None  # None: epsilon at every pixel; else less in smooth places
   random_start: bool = False  # begin anywhere in the ball, on whole gray levels, as PGD does
   micro_batch: int = 4  # images computed together; results are the same bits for the same value
   record_draws: bool = False  # put each iteration's draws into the result

@@ -25,6 +25,11 @@ def rgb_to_lab(images: Images) -> Array:
   CIE 15:2004, Sec. 8.2.1, after the transfer function of IEC 61966-2-1. Colors outside 0..255
   continue the two functions.
   """
+  return xyz_to_lab(*rgb_to_xyz(images))
+
+
+def rgb_to_xyz(images: Images) -> tuple[Array, Array, Array]:
+  """Returns X, Y and Z, `(..., H, W)` each, of sRGB colors; the Y of white is 1."""
   if images.ndim < 3 or images.shape[-1] != 3:
     raise ValueError(f"images must be (..., H, W, 3), red green blue, got {images.shape}.")
   value = images / 255.0
@@ -34,10 +39,14 @@ def rgb_to_lab(images: Images) -> Array:
   power = _power((jnp.where(bright, value, 1.0) + 0.055) / 1.055, 2.4)
   linear = jnp.where(bright, power, value / 12.92)
   red, green, blue = linear[..., 0], linear[..., 1], linear[..., 2]
-  x, y, z = (
-    _cube_root((of_red * red + of_green * green + of_blue * blue) / white)
-    for (of_red, of_green, of_blue), white in zip(_XYZ_OF_RGB, _WHITE, strict=True)
+  return tuple(
+    of_red * red + of_green * green + of_blue * blue for of_red, of_green, of_blue in _XYZ_OF_RGB
   )
+
+
+def xyz_to_lab(x: Array, y: Array, z: Array) -> Array:
+  """Returns the CIELAB coordinates of X, Y and Z, stacked last."""
+  x, y, z = (_cube_root(each / white) for each, white in zip((x, y, z), _WHITE, strict=True))
   return jnp.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
 
 

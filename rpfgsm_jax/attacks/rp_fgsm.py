@@ -10,6 +10,7 @@ from typing import Literal
 
 from rpfgsm_jax.attacks import inputs
 from rpfgsm_jax.attacks.config import static_except
+from rpfgsm_jax.attacks.masking import TextureMasking
 from rpfgsm_jax.attacks.schedule import Draw
 from rpfgsm_jax.attacks.signed import SignedRecipe, run_signed
 from rpfgsm_jax.attacks.steps import AttackResult
@@ -21,14 +22,14 @@ from rpfgsm_jax.rounding import Rounding
 from rpfgsm_jax.typing import ArrayLike, Images, Key
 
 
-@static_except("epsilon", "step_size", "gamma")
+@static_except("epsilon", "step_size", "gamma", "masking")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RPFGSMConfig:
   """Settings of RP-FGSM; the defaults are the paper's (Sec. V-B).
 
   `epsilon`, `step_size` and `gamma` are data: they may be traced, swept and mapped without a new
   compilation, and may be one number or one an image; `epsilon` may also be one a pixel, of shape
-  `(B, H, W, 1)` or `(B, H, W, 3)`. The rest is static.
+  `(B, H, W, 1)` or `(B, H, W, 3)`. The numbers of `masking` are data too. The rest is static.
   """
 
   epsilon: ArrayLike = 16.0  # largest change, gray levels; a fraction is rounded down
@@ -42,6 +43,7 @@ class RPFGSMConfig:
   rounding: Rounding = "straight_through"  # backward rule of the defenses' roundings
   gray: bool = False  # one step for all channels of a pixel: brightness changes, color does not
   transfer: TransferOptions = PLAIN  # momentum and the like; all off
+  masking: TextureMasking | None = None  # None: epsilon at every pixel; else less in smooth places
   random_start: bool = False  # begin anywhere in the ball, on whole gray levels, as PGD does
   micro_batch: int = 4  # images computed together; results are the same bits for the same value
   record_draws: bool = False  # put each iteration's draws into the result

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import sys
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ from rpfgsm_jax.attacks.goals import (
   chosen_goals,
   shown_goals,
 )
+from rpfgsm_jax.attacks.masking import pixel_limits
 from rpfgsm_jax.attacks.schedule import Draw, Draws, draw_schedule
 from rpfgsm_jax.attacks.steps import (
   AttackResult,
@@ -201,7 +202,7 @@ def run_signed(
   if recipe.networks == "one":
     inputs.check_single(recipe.name, networks)
   key, images = fixed_key(key), inputs.check_images(images, networks)
-  config = checked_signed_config(config, gamma)
+  config = checked_signed_config(config, gamma, gray=recipe.gray)
   targeted = recipe.aim is not None
   chosen = shown = None  # a class for each image; an image that is to be approached
   if targeted and inputs.is_image(target):
@@ -214,6 +215,7 @@ def run_signed(
     "step_size": inputs.per_image("step_size", config.step_size, len(images)),
     "gamma": inputs.per_image("gamma", gamma, len(images)),
     "epsilon": inputs.per_pixel("epsilon", config.epsilon, images.shape),
+    "masking": config.masking,
   }
   image_ids = inputs.check_image_ids(image_ids, len(images))
   loop = Loop(
@@ -257,7 +259,7 @@ def _run(
   images: Images,
   networks: tuple[Network, ...],
   answers: dict[str, tuple[Answer, ...]],
-  numbers: dict[str, Array],
+  numbers: dict[str, Any],
   image_ids: Array,
   chosen: Array | None,
 ) -> tuple[AttackResult, tuple[Goal, ...]]:
@@ -279,7 +281,7 @@ def _run(
     target = chosen
   if chosen is not None:
     goals = chosen_goals(networks, goals, chosen)
-  epsilon = jnp.floor(numbers["epsilon"])  # the whole gray levels inside the ball
+  epsilon = pixel_limits(numbers["masking"], images, numbers["epsilon"])
   start, reach = images, epsilon
   if recipe.aim is None and any(isinstance(network, Embedder) for network in networks):
     # Nothing is more like an image than itself: there the gradient of the cosine is zero.

@@ -16,7 +16,9 @@ from rpfgsm_jax.evaluation import (
 ORIGINAL, PROTECTED = 0, 1
 """Indices of the two versions of a photograph in the arrays."""
 
-MEASURES = ("psnr", "ssim", "mad", "brisque", "brisque_original", "changed", "l0", "l2", "linf")
+MEASURES = (
+  "psnr", "ssim", "mad", "scielab", "brisque", "brisque_original", "changed", "l0", "l2", "linf"
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

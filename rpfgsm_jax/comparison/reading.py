@@ -122,6 +122,7 @@ def _measures(
       found["ssim"] = _finite(quality.ssim(after, before))
     if "mad" in defined:
       found["mad"] = _finite(quality.mad(after, before))
+    found["scielab"] = _finite(quality.scielab(after, before))
     if "brisque" in defined and model is not None:
       found["brisque"] = _finite(quality.brisque(after, model))
       found["brisque_original"] = _finite(quality.brisque(before, model))

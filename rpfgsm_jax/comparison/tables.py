@@ -16,6 +16,7 @@ _MEASURES = (
   ("psnr", "PSNR, dB (higher is better)", 1, 1),
   ("ssim", "SSIM (higher is better)", 1, 3),
   ("mad", "MAD (lower is better)", 1, 1),
+  ("scielab", "S-CIELAB, Delta E (lower is better)", 1, 2),
   ("brisque", "BRISQUE (lower is better)", 1, 1),
   ("brisque_original", "BRISQUE of the originals", 1, 1),
   ("changed", "values changed, %", 100, 1),
@@ -23,6 +24,7 @@ _MEASURES = (
   ("l2", "L2, gray levels", 1, 0),
   ("linf", "L-inf: largest change, gray levels", 1, 1),
 )
+_OF_PHOTOS = {"psnr": 1, "ssim": 3, "mad": 1, "scielab": 2, "brisque": 1, "linf": 0}
 
 
 def tables(comparison: FolderComparison) -> list[Table]:
@@ -174,14 +176,12 @@ def photo_table(comparison: FolderComparison, most: int) -> Table:
     undefended = sum(int(each[0] >= 1) for each in ranks)
     defended = sum(int((each[1:] >= 1).sum()) for each in ranks)
     shares = defended / (len(ranks) * len(comparison.defended))
-    cells = [
-      number_cell(photo.measures[name], digits)
-      for name, digits in (("psnr", 1), ("ssim", 3), ("mad", 1), ("brisque", 1), ("linf", 0))
-    ]
+    cells = [number_cell(photo.measures[name], digits) for name, digits in _OF_PHOTOS.items()]
     misled = Cell(f"{undefended} of {len(ranks)}", undefended)
     lines.append([photo.name, misled, Cell(f"{100 * shares:.0f} %", shares), *cells])
   note = "Networks whose own answer on the original is no longer their first one."
   if len(comparison.photos) > most:
     note += f" The first {most:,} of {len(comparison.photos):,} photos; rows.jsonl has all."
-  columns = ("photo", "misled", "misled, defended", "PSNR", "SSIM", "MAD", "BRISQUE", "L-inf")
+  columns = ("photo", "misled", "misled, defended", "PSNR", "SSIM", "MAD", "S-CIELAB")
+  columns += ("BRISQUE", "L-inf")
   return Table("Photos", columns, lines, note)

@@ -22,7 +22,7 @@ from rpfgsm_jax.photos.config import PhotoConfig
 from rpfgsm_jax.randomness import unusual_settings
 
 # Of the attack; records of before do without, and mean this.
-_SINCE_FORMAT_1 = {"gray": False, "random_start": False}
+_SINCE_FORMAT_1 = {"gray": False, "random_start": False, "masking": None}
 _PROCESS = ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")  # beside JAX's own JAX_COORDINATOR_ADDRESS
 
 
@@ -148,13 +148,14 @@ def describe_settings(job: Job) -> dict[str, Any]:
   network_size = job.photos.size == "network"
   for name in ("shrink", "working_pixels") if network_size else ("preprocess",):
     del photos[name]  # without a meaning at this size
+  textured = job.photos.attack.masking is not None  # what records of before say of it
   unusual = unusual_settings()
   return {
     "size": job.photos.size,
     "networks": [each._asdict() for each in job.identities[:attacked]],
     "held_out": [each._asdict() for each in job.identities[attacked:]],
     "attack": _describe_attack(job.photos.attack),
-    "photo": photos | {"encoding": dataclasses.asdict(job.photos.encoding)},
+    "photo": photos | {"encoding": dataclasses.asdict(job.photos.encoding), "texture": textured},
   } | ({"jax": unusual} if unusual else {})
 
 

@@ -65,7 +65,8 @@ class PhotoConfig:
   """How photos are protected and written; static.
 
   Attributes:
-    attack: RP-FGSM's own settings; `epsilon` one number. `micro_batch` is how many photos of one
+    attack: RP-FGSM's own settings; `epsilon` one number, which `masking` may spread by texture.
+      `micro_batch` is how many photos of one
       working size are computed together; fewer where they are large, so that a micro-batch has at
       most 2^24 pixels. More than one is for accelerators and `attack_together`.
     size: "photo": each photo is written at its own size; "network": at the networks' input size,
@@ -75,7 +76,6 @@ class PhotoConfig:
     shrink: the attack's defenses, the identity aside, act on a thumbnail of so many times the
       networks' largest side, see `rpfgsm_jax.defenses.shrunk_bank`; None: on the photo itself. At
       the networks' size they always act on the photo itself.
-    texture: allow smooth places only a smaller change, see `allowed_change`.
     working_pixels: photos of more pixels are attacked at a working size of about so many; None:
       every photo at its own size.
     encoding: how they are written. A JPEG encoder becomes part of the attack.
@@ -86,7 +86,6 @@ class PhotoConfig:
   size: Size = "photo"
   preprocess: str = "paper"
   shrink: float | None = 1.25
-  texture: bool = False
   working_pixels: int | None = WORKING_PIXELS
   encoding: Encoding = dataclasses.field(default_factory=Encoding)
   keep_metadata: bool = False
@@ -115,8 +114,8 @@ class PhotoConfig:
     inputs.check_config("attack", self.attack, RPFGSMConfig)
     if np.ndim(self.attack.epsilon):
       raise ValueError(
-        f"attack.epsilon must be one number, got shape {np.shape(self.attack.epsilon)}; texture "
-        "spreads it over the pixels."
+        f"attack.epsilon must be one number, got shape {np.shape(self.attack.epsilon)}; "
+        "attack.masking spreads it over the pixels."
       )
     if not 0 <= self.attack.epsilon < float("inf"):
       raise ValueError(

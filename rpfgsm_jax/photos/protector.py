@@ -15,7 +15,6 @@ import numpy as np
 
 from rpfgsm_jax.attacks import inputs
 from rpfgsm_jax.attacks.rp_fgsm import rp_fgsm
-from rpfgsm_jax.attacks.steps import iterations_for
 from rpfgsm_jax.data import images
 from rpfgsm_jax.data.photo_files import Photo, decode_photo, encode_photo
 from rpfgsm_jax.defenses import encoded_bank, shrunk_bank
@@ -25,7 +24,6 @@ from rpfgsm_jax.models.embedder import Network
 from rpfgsm_jax.photos import judging
 from rpfgsm_jax.photos.config import PhotoConfig, Size
 from rpfgsm_jax.photos.lift import lift, working_size
-from rpfgsm_jax.photos.strength import allowed_change
 from rpfgsm_jax.photos.verdict import Verdict
 from rpfgsm_jax.photos.views import view_at
 
@@ -216,14 +214,6 @@ class PhotoProtector:
     count, shape = len(work), work.shape[1:3]
     rows = np.minimum(np.arange(max(batch_size, count)), count - 1)
     config = dataclasses.replace(self._attack, micro_batch=self.micro_batch(shape))
-    epsilon = float(config.epsilon)
-    if self.config.texture:
-      steps = config.num_steps
-      if steps is None:  # from epsilon itself, not from what the smoothest pixel is allowed
-        rounds = len(self._classifiers) if config.classifier_choice == "random" else 1
-        steps = rounds * iterations_for(epsilon)
-      allowed = np.stack([allowed_change(pixels, epsilon) for pixels in work])
-      config = dataclasses.replace(config, epsilon=allowed[rows], num_steps=steps)
     views = [view_at(classifier, shape) for classifier in self._classifiers]
     ids = [int(image_ids[row]) for row in rows]
     with (

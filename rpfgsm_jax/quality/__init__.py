@@ -6,9 +6,11 @@ from rpfgsm_jax.quality.brisque import (
   brisque,
   load_brisque_model,
 )
+from rpfgsm_jax.quality.ciede2000 import ciede2000
 from rpfgsm_jax.quality.mad import mad
 from rpfgsm_jax.quality.norms import PerturbationNorms, perturbation_norms
 from rpfgsm_jax.quality.psnr import psnr
+from rpfgsm_jax.quality.scielab import scielab, scielab_map
 from rpfgsm_jax.quality.ssim import ssim
 
 __all__ = [
@@ -16,9 +18,12 @@ __all__ = [
   "ModelNotFoundError",
   "PerturbationNorms",
   "brisque",
+  "ciede2000",
   "load_brisque_model",
   "mad",
   "perturbation_norms",
   "psnr",
+  "scielab",
+  "scielab_map",
   "ssim",
 ]

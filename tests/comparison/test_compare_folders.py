@@ -168,6 +168,7 @@ def test_quality_is_that_of_other_libraries(found):
       "linf": difference.max(),
       # Which image is which: MAD is not symmetric.
       "mad": quality.mad(after, before),
+      "scielab": quality.scielab(after, before),
       "brisque": quality.brisque(after, MODEL),
       "brisque_original": quality.brisque(before, MODEL),
     }

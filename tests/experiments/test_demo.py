@@ -113,6 +113,39 @@ def test_ranks_are_those_of_the_networks_under_each_defense(result):
           assert row["label_ranks"][index][setting] == order.index(row["label"])
 
 
+def test_samples_are_views_that_all_networks_call_the_same_and_the_held_out_one_is_sure_of(
+  tmp_path,
+):
+  nets = NETS | {"toy/again": NETS["toy/c"]}
+  given = {"data": None, "seen": ("toy/c",), "unseen": ("toy/again",), "reference": "toy/c"}
+  plan = demo.prepare(config(tmp_path, **given), load=nets.__getitem__)
+  (batch,) = plan.source.batches(100)
+  logits = NETS["toy/c"](batch.images.astype(np.float32))
+  assert (jax.nn.softmax(logits).max(-1) >= 0.5).all()
+  assert 2 <= len(batch.photos) <= 24
+  assert len({photo.name for photo in batch.photos}) == len(batch.photos)
+  assert len({image.tobytes() for image in batch.images}) == len(batch.photos)
+  scenes = logits.argmax(-1).tolist()
+  first = len(set(scenes))  # one of each scene comes before a second one of any
+  assert len(set(scenes[:first])) == first
+  fewer = demo.prepare(config(tmp_path, limit=2, **given), load=nets.__getitem__).source.photos
+  assert fewer == tuple(batch.photos[:2])
+
+
+def test_where_networks_agree_on_no_view_the_usual_ones_are_shown(tmp_path):
+  far = rp.Classifier.from_function(
+    lambda params, images: images.reshape(len(images), -1)[:, :2] * params,
+    jnp.float32(1.0),
+    class_names=("elsewhere", "nowhere"),
+    image_size=toys.SIZE,
+    name="far",
+  )
+  given = {"data": None, "seen": ("toy/b",), "unseen": ("far",), "reference": "toy/b"}
+  nets = NETS | {"far": far}
+  plan = demo.prepare(config(tmp_path, **given), load=nets.__getitem__)
+  assert len({photo.group for photo in plan.source.photos}) > 1
+
+
 def test_class_folders_give_true_classes_and_other_images_none(result):
   labels = {name: row["label"] for (name, attack), row in result[2].items() if attack == "original"}
   assert labels == dict(zip(NAMES, (None, 0, 0, 3, 3), strict=True))

@@ -15,7 +15,7 @@ from PIL import Image
 import rpfgsm_jax as rp
 from experiments import catalog, journal, options, rows, study, variants
 from experiments import run as script
-from rpfgsm_jax import data
+from rpfgsm_jax import data, quality
 from rpfgsm_jax.attacks.targets import candidate_mass
 from rpfgsm_jax.defenses import IDENTITY, REQUANTIZE, DefenseBank
 
@@ -120,6 +120,7 @@ def test_rows_say_what_the_attack_by_itself_does(result, folder):
     assert row["l0"] == np.count_nonzero(change)
     assert row["linf"] == np.abs(change).max()
     assert row["l2"] == pytest.approx(np.sqrt((change.astype(float) ** 2).sum()), abs=1e-3)
+    assert row["scielab"] == pytest.approx(float(quality.scielab(written[0], image)), abs=1e-3)
     reference = 1  # toy/resnet50 is the second seen network
     order = np.argsort(-np.asarray(net(written)[0]), kind="stable").tolist()
     assert row["ranks"][reference][0] == order.index(clean)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 
 import jax.numpy as jnp
 import numpy as np
@@ -173,6 +174,17 @@ def test_a_network_that_lacks_the_class_has_no_say(results):
   own = results.misled("rp-fgsm", names, networks=[3], defended=False, top=1, field="ranks")
   assert np.isfinite(own).all()
   assert results.scene == TRUE
+
+
+def test_a_measure_that_no_row_has_is_no_column(results, measured):
+  quality = show_attacks.table3(results)[-2]
+  assert quality.columns[-6:] == ("SSIM", "MAD", "BRISQUE", "values changed", "L2", "L∞")
+  assert "S-CIELAB" not in quality.note
+  text = (measured[0] / "table3.md").read_text(encoding="utf-8")
+  assert "| PSNR | SSIM | MAD | S-CIELAB | BRISQUE | values changed | L2 | L∞ |" in text
+  (line,) = re.findall(r"^\| U-FGSM \| a \|.* (\S+) \| n/a \| \d+ \| \S+ \| \d+ \|$", text, re.M)
+  asked = [row for row in measured[1] if row["attack"] == "u-fgsm"]
+  assert float(line) == pytest.approx(np.mean([row["scielab"] for row in asked]), abs=0.006)
 
 
 def test_every_table_says_how_many_were_not_counted(results):

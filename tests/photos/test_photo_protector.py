@@ -23,7 +23,7 @@ from rpfgsm_jax.photos import (
   photo_attack,
 )
 from rpfgsm_jax.photos.lift import lift
-from rpfgsm_jax.photos.strength import allowed_change
+from rpfgsm_jax.photos.strength import STRENGTHS
 
 PAPER = defenses.paper_bank()
 
@@ -68,8 +68,7 @@ def test_what_is_attacked_together_has_its_own_strength_and_working_size(photo, 
   (call,) = asked
   assert call.images.shape == (2, 48, 64, 3)
   assert call.image_ids == [5, 6]
-  expected = [allowed_change(pixels, EPSILON) for pixels in call.images]
-  np.testing.assert_array_equal(call.config.epsilon, expected)
+  assert call.config.masking == ATTACK.masking
   for changed, pixels in zip(found, photos, strict=True):
     assert np.all(changed.astype(int) - pixels <= 1)
     assert np.mean(changed.astype(int) - pixels) > 0.9
@@ -107,8 +106,18 @@ def test_the_defaults():
   assert config.attack == photo_attack()
   assert (config.attack.epsilon, config.attack.defenses) == (8.0, defenses.paper_bank())
   assert config.shrink == 1.25
-  assert (config.texture, config.working_pixels, config.keep_metadata) == (False, 2**18, False)
+  assert (config.attack.masking, config.working_pixels, config.keep_metadata) == (
+    None,
+    2**18,
+    False,
+  )
   assert config.encoding == Encoding(format="png")
+
+
+def test_strengths_are_in_order_and_whole():
+  assert list(STRENGTHS) == ["gentle", "medium", "strong"]
+  assert list(STRENGTHS.values()) == sorted(STRENGTHS.values())
+  assert all(value == int(value) for value in STRENGTHS.values())
 
 
 @pytest.mark.parametrize(
@@ -131,15 +140,14 @@ def test_large_photos_are_computed_fewer_at_a_time(shape, expected):
 
 
 def test_the_attack_is_asked_about_the_photo_at_its_own_size(small, asked):
-  run(small, PhotoConfig(texture=True))
+  run(small, PhotoConfig())
   (call,) = asked
   np.testing.assert_array_equal(call.images, small[None])
   assert [view.name for view in call.views] == ["linear", "convolution"]
   assert {view.image_size for view in call.views} == {(40, 52)}
-  np.testing.assert_array_equal(call.config.epsilon, allowed_change(small, 8.0)[None])
   # 1.25 times the longest side of 12 x 10 pixels.
   shrunk = dataclasses.replace(photo_attack(), defenses=defenses.shrunk_bank(PAPER, 15))
-  assert dataclasses.replace(call.config, epsilon=8.0, num_steps=None) == shrunk
+  assert call.config == shrunk
 
 
 def test_defenses_may_act_at_full_size(small, asked):
@@ -147,26 +155,12 @@ def test_defenses_may_act_at_full_size(small, asked):
   assert asked[0].config.defenses == PAPER
 
 
-@pytest.mark.parametrize(
-  ("changes", "steps"),
-  [
-    ({}, 2 * 10),
-    ({"epsilon": 16}, 2 * 20),
-    ({"classifier_choice": "ensemble"}, 10),
-    ({"num_steps": 5}, 5),
-    ({"epsilon": 0.5}, 0),
-  ],
-  ids=str,
-)
-@pytest.mark.parametrize("texture", [True, False])
-def test_the_iterations_are_those_of_epsilon_itself(asked, changes, steps, texture):
-  """A smooth photo is allowed a quarter of epsilon, and has as many iterations as any other."""
-  attack = dataclasses.replace(photo_attack(), **changes)
-  run(np.full((40, 52, 3), 99, np.uint8), PhotoConfig(attack=attack, texture=texture))
-  expected = steps if texture or "num_steps" in changes else None  # None: by epsilon, as below
-  assert asked[0].config.num_steps == expected
-  if not texture:
-    assert asked[0].config.epsilon == attack.epsilon
+@pytest.mark.parametrize("num_steps", [None, 5])
+def test_the_iterations_are_left_to_the_attack(asked, num_steps):
+  attack = dataclasses.replace(photo_attack(), num_steps=num_steps, masking=rp.TextureMasking())
+  run(np.full((40, 52, 3), 99, np.uint8), PhotoConfig(attack=attack))
+  assert asked[0].config.num_steps == num_steps
+  assert asked[0].config.epsilon == attack.epsilon
 
 
 def test_an_encoder_with_loss_is_part_of_the_attack(small, asked):
@@ -321,7 +315,7 @@ def test_too_little_memory_names_the_remedy(
     return types.SimpleNamespace(adversarial=_Late()) if late else np.asarray(_Late())
 
   monkeypatch.setattr("rpfgsm_jax.photos.protector.rp_fgsm", fail)
-  config = dataclasses.replace(CONFIG, working_pixels=working_pixels, texture=False)
+  config = dataclasses.replace(CONFIG, working_pixels=working_pixels)
   with pytest.raises(rp.OutOfMemoryError, match=f"an attack at {remedy}"):
     run(np.zeros((*shape, 3), np.uint8), config, out=tmp_path / "new.png")
   assert list(tmp_path.iterdir()) == []

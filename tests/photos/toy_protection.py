@@ -2,12 +2,14 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 import toy_classifiers as toys
 from PIL import Image
 
 import rpfgsm_jax as rp
 from rpfgsm_jax import defenses
+from rpfgsm_jax.attacks.masking import pixel_limits
 from rpfgsm_jax.photos import Encoding, PhotoConfig, photo_attack
 
 NETWORKS = (toys.linear(1, name="linear"), toys.convolution(2, name="convolution"))
@@ -15,9 +17,21 @@ HELD_OUT = (toys.convolution(3, name="stranger"),)
 EPSILON = 3.0
 # More steps than levels: a change could leave the ball. Other numbers would be compiled anew.
 ATTACK = dataclasses.replace(
-  photo_attack(), epsilon=EPSILON, num_steps=6, defenses=defenses.no_defenses()
+  photo_attack(),
+  epsilon=EPSILON,
+  num_steps=6,
+  defenses=defenses.no_defenses(),
+  masking=rp.TextureMasking(),
 )
-CONFIG = PhotoConfig(attack=ATTACK, texture=True)
+CONFIG = PhotoConfig(attack=ATTACK)
+
+
+def allowed_change(pixels):
+  """The limits of `(H, W, 1)` that the attack gives a photo's pixels."""
+  images = jnp.asarray(pixels[None], jnp.float32)
+  return np.asarray(pixel_limits(ATTACK.masking, images, jnp.full(1, EPSILON)))[0]
+
+
 SUFFIXES = {"png": ".png", "webp": ".webp", "jpeg": ".jpg"}
 
 
