@@ -113,9 +113,9 @@
 
   function showStrengths() {
     if (at("strengths").querySelector("input")) return;
-    const used = state.strengths.map(({ name }) => state.photos.filter((each) => each.results[name]).length);
-    const most = Math.max(...used) > 0 ? used.indexOf(Math.max(...used)) : 1;
-    const first = state.work.strength || state.strengths[most].name;
+    const used = (strength) => state.photos.filter((each) => each.results[strength]).length;
+    const most = Math.max(...state.strengths.map(({ name }) => used(name)));
+    const first = ["medium", "strong", "gentle"].find((strength) => used(strength) === most);
     for (const { name, levels } of state.strengths) {
       const input = make("input", { type: "radio", name: "strength", value: name, checked: name === first });
       input.addEventListener("change", show);
@@ -180,7 +180,7 @@
     say(at("place"), plain(state.folder));
 
     const what = left === there.length ? `Protect ${photos(left)}` : `Go on with ${photos(left)}`;
-    say(at("start"), there.length ? what : "Protect all");
+    say(at("start"), !there.length ? "Protect all" : left ? what : "All are done");
     at("start").disabled = work.running || !left;
     at("stop").disabled = !work.running;
     at("try").disabled = work.running;
