@@ -12,7 +12,7 @@ help:
 	@echo "make demo          protect real photos with the bundled networks and show the effect"
 	@echo "make test          install and run the tests (no torch, no network data)"
 	@echo "make test-oracles  compare with live torch, torchvision, transformers, Foolbox, … (installs them)"
-	@echo "make test-browser  open the HTML page in headless Chromium (installs it)"
+	@echo "make test-browser  open the pages in headless Chromium (installs it)"
 	@echo "make test-jobs     kill and resume real processes, Ray (installs Ray)"
 	@echo "make test-long     documentation as printed, notebooks, real photos, networks, training: minutes"
 	@echo "make docs          build the documentation: docs/_build/index.html"
@@ -90,7 +90,8 @@ test-oracles: $(VENV)/.installed-oracles
 	$(RUN) -m pytest -m oracle -n 2 --dist loadfile
 
 test-browser: $(VENV)/.installed-browser $(VENV)/.installed-docs
-	RPFGSM_CHROMIUM="$${RPFGSM_CHROMIUM:-$$(cat $<)}" $(RUN) -m pytest -m browser tests/report tests/photos tests/documentation
+	RPFGSM_CHROMIUM="$${RPFGSM_CHROMIUM:-$$(cat $<)}" $(RUN) -m pytest -m browser tests/report tests/photos tests/app \
+	  tests/documentation
 
 # The tests fail, loudly, where Ray cannot be imported.
 test-jobs: $(VENV)/.installed-ray

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rpfgsm_jax import atomic, cli_doctor, cli_protect, cli_weights, process, result_folder
+from rpfgsm_jax import atomic, cli_app, cli_doctor, cli_protect, cli_weights, process, result_folder
 from rpfgsm_jax.cli_common import (
   ARCHITECTURES,
   ExitCode,
@@ -71,6 +71,7 @@ def cli() -> None:
 cli.add_command(cli_protect.protect)
 cli.add_command(cli_doctor.doctor)
 cli.add_command(cli_weights.weights)
+cli.add_command(cli_app.app)
 
 
 @cli.command(

@@ -77,7 +77,6 @@ def protect(context: click.Context, **options: Any) -> None:
   if options["report"]:
     _check_page(options)
   try:
-    options |= _with_classes(options)
     code = _list(options) if options["dry_run"] else _run(options)
   except (SettingsError, FolderError, WeightsError) as error:
     raise click.UsageError(str(error)) from error
@@ -128,6 +127,7 @@ def job_of(options: dict[str, Any]) -> "Job":
 
   from rpfgsm_jax.jobs.spec import Job, Shard
 
+  options = options | _with_classes(options)
   largest, shard = options["max_megapixels"], options["shard"]
   if options["distributed"]:
     shard = Shard.of_this_process()

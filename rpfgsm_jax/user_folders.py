@@ -5,7 +5,7 @@ import pathlib
 from typing import Literal
 
 
-def user_folder(kind: Literal["cache", "state"], variable: str) -> pathlib.Path | None:
+def user_folder(kind: Literal["cache", "data", "state"], variable: str) -> pathlib.Path | None:
   """Returns the folder that a variable names, else the system's place for such things; None where
   the user has no home.
   """
@@ -14,7 +14,11 @@ def user_folder(kind: Literal["cache", "state"], variable: str) -> pathlib.Path 
   named = os.environ.get(variable)
   if named:
     return pathlib.Path(named)
-  places = {"cache": platformdirs.user_cache_dir, "state": platformdirs.user_state_dir}
+  places = {
+    "cache": platformdirs.user_cache_dir,
+    "data": platformdirs.user_data_dir,
+    "state": platformdirs.user_state_dir,
+  }
   try:
     place = pathlib.Path(places[kind]("rpfgsm-jax"))
   except RuntimeError:  # no HOME, and the system does not know the user's id: containers, services

@@ -15,7 +15,12 @@ import rpfgsm_jax
 from rpfgsm_jax import process
 
 FLAG = "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
-APPLICATIONS = {"cli", "cli_protect", "jobs/ray_engine"}  # the last: in processes it has started
+APPLICATIONS = {
+  "cli",
+  "cli_app",
+  "cli_protect",
+  "jobs/ray_engine",
+}  # the last: in processes it has started
 
 
 @pytest.fixture

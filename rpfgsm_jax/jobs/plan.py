@@ -112,9 +112,15 @@ def _tasks_of(groups: Sequence[_Group], job: Job) -> list[Task]:
   return tasks
 
 
-def share(tasks: Sequence[Task], shard: Shard | None) -> list[Task]:
-  """Returns the tasks of one share; None: all."""
-  return [task for task in tasks if shard is None or shard.holds(task.image_id)]
+def share(
+  tasks: Sequence[Task], shard: Shard | None, only: frozenset[str] | None = None
+) -> list[Task]:
+  """Returns the tasks of one share and of these names; None: all."""
+  return [
+    task
+    for task in tasks
+    if (shard is None or shard.holds(task.image_id)) and (only is None or task.relative in only)
+  ]
 
 
 def check_names_differ(tasks: Iterable[Task]) -> None:

@@ -228,7 +228,7 @@ def preview(job: Job) -> list[Preview]:
   # Without a record nothing is done, and no seed is needed.
   job = dataclasses.replace(job, settings="" if seed is None else settings_digest(settings, seed))
   refused = [Preview(name, None, "refused", reason) for name, reason in planned.failures]
-  return refused + [_preview(job, task) for task in plan.share(planned.tasks, job.shard)]
+  return refused + [_preview(job, task) for task in plan.share(planned.tasks, job.shard, job.only)]
 
 
 def _preview(job: Job, task: Task) -> Preview:
@@ -273,7 +273,7 @@ def _clean(job: Job, tasks: Sequence[Task], state: pathlib.Path) -> list[Task]:
   """Checks the names of all results, and removes what killed runs have left of the share's."""
   if (state / record.RECORD.upper()).exists():  # the file system ignores case
     plan.check_names_differ(tasks)
-  own = plan.share(tasks, job.shard)
+  own = plan.share(tasks, job.shard, job.only)
   folders = {state, state / photo_records.FOLDER, *(task.output.parent for task in own)}
   atomic.remove_leftovers(folders, alone=job.shard is None, now=_clock_of(state))
   return own

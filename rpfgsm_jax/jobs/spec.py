@@ -96,6 +96,7 @@ class Job:
   batch_size: BatchSize = "auto"  # most images on each device at once; changes no result
   devices: int | None = None  # the first so many; None: all
   shard: Shard | None = None  # one share of the photos; None: all of them
+  only: frozenset[str] | None = None  # of the photos those of these names; None: all of them
   max_pixels: int = Image.MAX_IMAGE_PIXELS  # larger photos fail
   overwrite: bool = False  # replace what is there and is not this very result
   identities: tuple[NetworkIdentity, ...] = ()  # of `networks`, then of `held_out`; filled in

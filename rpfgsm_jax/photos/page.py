@@ -60,7 +60,7 @@ def write_photo_page(
   counts = collections.Counter(entry.verdict.status for entry in entries)
   answers = [network for entry in entries for network in entry.verdict.networks]
   sections: list[Section] = [
-    Text([_summary(counts), _judged_by(answers), _strength(entries), _PRIVATE]),
+    Text([*summary_of(entries), _strength(entries), _PRIVATE]),
     _verdicts(counts),
     _judges(answers),
     *([Table("Not done", ["photo", "why"], failures)] if failures else []),
@@ -68,6 +68,15 @@ def write_photo_page(
     Group("Before and after", list(shown.values()), _about_pictures(len(shown), len(entries))),
   ]
   return write_page(path, "Protected photos", sections)
+
+
+def summary_of(entries: Sequence[Entry]) -> list[str]:
+  """Returns two sentences: how many photos have which verdict, and who judged them."""
+  counts = collections.Counter(entry.verdict.status for entry in entries)
+  return [
+    _summary(counts),
+    _judged_by([each for entry in entries for each in entry.verdict.networks]),
+  ]
 
 
 def _photos(count: int) -> str:

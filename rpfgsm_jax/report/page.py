@@ -74,6 +74,19 @@ def write_page(
   return path
 
 
+def build_section(section: Section, name: str, *, level: int = 2) -> str:
+  """Returns the HTML of one section without links, for a page with `style` and `script`; `name` is
+  its id, `level` that of its heading."""
+  template = _environment().get_template("section.html.j2")
+  return template.render(section=section, name=name, level=level)
+
+
+def style_and_script() -> tuple[str, str]:
+  """Returns the style sheet and the script that sections need; the latter heeds "sections" events,
+  which come from an element that has got sections."""
+  return _environment().globals["style"], _environment().globals["script"]
+
+
 def is_page(path: str | os.PathLike[str]) -> bool:
   """Returns whether a file is a page of this package, which may be made anew.
 

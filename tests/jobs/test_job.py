@@ -86,6 +86,21 @@ def only_failure(asked):
   return reason
 
 
+def test_of_a_folder_some_photos_are_done_as_if_all_were(album):
+  summary, outcomes = work(order(album, seed=3, only=frozenset(["a.png", "sub/c.png"])))
+  assert (summary.total, set(outcomes)) == (2, {"a.png", "sub/c.png"})
+  some = files(album.parent / "out")
+  assert sorted(some) == ["a.png", "sub/c.png.png"]
+  summary, outcomes = work(order(album, seed=3))
+  assert (summary.skipped, len(outcomes)) == (2, 2)
+  whole = files(album.parent / "out")
+  work(order(album, "undisturbed", seed=3))
+  assert whole == files(album.parent / "undisturbed")
+  assert some.items() <= whole.items()
+  (listed,) = preview(order(album, only=frozenset(["b.jpg"])))
+  assert (listed.relative, listed.standing) == ("b.jpg", "done")
+
+
 def test_each_photo_keeps_its_size_and_has_a_record_of_the_file_that_was_written(album):
   summary, outcomes = work(order(album, seed=2**40 + 3))
   assert (summary.done, summary.failures, summary.left) == (4, [], 0)

@@ -103,9 +103,15 @@
     views.replaceChildren(make("div", {}, frame, legend, controls));
   }
 
-  document.querySelectorAll("table:not(.fixed)").forEach((table) => {
-    makeSortable(table);
-    makeFilterable(table);
-  });
-  document.querySelectorAll(".views").forEach(makeComparable);
+  function enhance(root) {
+    root.querySelectorAll("table:not(.fixed)").forEach((table) => {
+      makeSortable(table);
+      makeFilterable(table);
+    });
+    root.querySelectorAll(".views").forEach(makeComparable);
+  }
+
+  enhance(document);
+  // Where sections come later, whoever brings them says so.
+  document.addEventListener("sections", (event) => enhance(event.target));
 })();
