@@ -24,7 +24,7 @@ from experiments.journal import Journal, Say, open_journal
 from experiments.options import FullsizeConfig
 from rpfgsm_jax import data, defenses, result_folder
 from rpfgsm_jax.data.photo_files import Encoding, Photo, decode_photo, encode_photo
-from rpfgsm_jax.photos import PhotoConfig, PhotoProtector, photo_attack
+from rpfgsm_jax.photos import PhotoConfig, PhotoProtector
 from rpfgsm_jax.photos.judging import judge_photo
 from rpfgsm_jax.process import CompileCache
 
@@ -51,8 +51,9 @@ class Setting:
   def config(self, together: int) -> PhotoConfig:
     """Returns what `PhotoProtector` is given, for so many photos computed at once."""
     given = {"epsilon": self.epsilon, "micro_batch": together, **dict(self.attack)}
-    attack = dataclasses.replace(photo_attack(), **given)
-    return PhotoConfig(attack=attack, **{"working_pixels": None, **dict(self.options)})
+    return PhotoConfig(
+      attack=rp.RPFGSMConfig(**given), **{"working_pixels": None, **dict(self.options)}
+    )
 
 
 def _family(family: str, epsilons: Sequence[float], **given: object) -> tuple[Setting, ...]:
@@ -62,7 +63,7 @@ def _family(family: str, epsilons: Sequence[float], **given: object) -> tuple[Se
 _TEXTURE, _GRAY = ("masking", rp.TextureMasking()), ("gray", True)
 _WORKING = ("working_pixels", 2**18)
 NETWORK_SIZE, EVEN, TEXTURE = "at the networks' size", "even", "by texture"
-DEFAULT = "even, attacked at 0.26 MP"  # what `rpfgsm protect` does on a CPU
+DEFAULT = "even, attacked at 0.26 MP"  # as large photos are attacked on a CPU
 TEXTURE_DEFAULT = "by texture, attacked at 0.26 MP"
 LUMA, TEXTURE_LUMA = "luma only", "by texture, luma only"
 SETTINGS = (

@@ -124,13 +124,16 @@ def protect(
 
 
 def sign_noise(
-  images: np.ndarray, image_ids: Sequence[int], seed: int, epsilon: float
+  images: np.ndarray, image_ids: Sequence[int], seed: int, epsilon: float | np.ndarray
 ) -> np.ndarray:
-  """Returns uint8 images whose every value is floor(eps) gray levels up or down at random."""
+  """Returns uint8 images whose every value is floor(eps) gray levels up or down at random.
+
+  `epsilon` is one number, or one a pixel, as `(H, W, 1)`.
+  """
   noisy = np.empty_like(images)
   for place, image_id in enumerate(image_ids):
     generator = np.random.default_rng([seed, image_id])
     signs = generator.integers(0, 2, images.shape[1:], np.int16) * 2 - 1
-    moved = images[place].astype(np.int16) + signs * np.int16(epsilon)
+    moved = images[place].astype(np.int16) + signs * np.asarray(epsilon).astype(np.int16)
     noisy[place] = np.clip(moved, 0, 255).astype(np.uint8)
   return noisy

@@ -24,9 +24,10 @@ from experiments.journal import Journal, Say, open_journal
 from experiments.options import SurrogatesConfig
 from experiments.tables import csv_text
 from rpfgsm_jax import atomic, data, quality, result_folder
+from rpfgsm_jax.attacks.masking import pixel_limits
 from rpfgsm_jax.data.photo_files import Photo
 from rpfgsm_jax.evaluation import misleading_rate
-from rpfgsm_jax.photos import PhotoConfig, PhotoProtector, photo_attack
+from rpfgsm_jax.photos import STRENGTHS, PhotoConfig, PhotoProtector, photo_attack
 from rpfgsm_jax.photos.judging import conditioned
 from rpfgsm_jax.photos.verdict import AS_WRITTEN
 from rpfgsm_jax.process import CompileCache
@@ -43,6 +44,7 @@ class Setting:
   """One way to change the photos."""
 
   how: str  # "photo itself", "random noise", or networks with commas between
+  strength: str = ""  # of `rpfgsm protect`; else the paper's plain steps
   epsilon: float = 0.0  # largest change, gray levels
   passes: int = 0  # gradients a photo
 
@@ -52,16 +54,27 @@ class Setting:
     return ", ".join(
       [
         self.how,
+        *([self.strength] if self.strength else []),
         *([f"eps {self.epsilon:g}"] if self.epsilon else []),
         *([f"{self.passes} passes"] if self.passes else []),
       ]
     )
+
+  @property
+  def attack(self) -> rp.RPFGSMConfig:
+    """What its networks are attacked with, and what bounds its noise."""
+    if self.strength:
+      return photo_attack(self.strength)
+    return rp.RPFGSMConfig(epsilon=self.epsilon, num_steps=self.passes, micro_batch=1)
 
 
 def settings_of(config: SurrogatesConfig) -> list[Setting]:
   """Returns the photos themselves, then noise and every set of networks at every strength."""
   found = [Setting(how="photo itself")]
   for text in config.at:
+    if text in STRENGTHS:
+      found += [Setting(how=each, strength=text) for each in ("random noise", *config.surrogates)]
+      continue
     epsilon, passes = _strength(text)
     found.append(Setting(how="random noise", epsilon=epsilon))
     found += [Setting(how=each, epsilon=epsilon, passes=passes) for each in config.surrogates]
@@ -75,7 +88,10 @@ def _strength(text: str) -> tuple[float, int]:
   except ValueError:
     strength = 0.0, 0
   if not (1.0 <= strength[0] <= 255.0 and strength[1] >= 1):
-    raise ValueError(f"--at must be EPS/PASSES with EPS in 1..255, as in 8/30, got {text!r}.")
+    raise ValueError(
+      f"--at must be {', '.join(STRENGTHS)}, or EPS/PASSES with EPS in 1..255, as in 8/30, got "
+      f"{text!r}."
+    )
   return strength
 
 
@@ -209,12 +225,19 @@ def changer(setting: Setting, seed: int) -> Callable[[np.ndarray, int], np.ndarr
   if setting.how == "photo itself":
     return lambda pixels, number: pixels
   if setting.how == "random noise":
-    epsilon = setting.epsilon
-    return lambda pixels, number: lineup.sign_noise(pixels[None], [number], seed, epsilon)[0]
-  attack = dataclasses.replace(photo_attack(), epsilon=setting.epsilon, num_steps=setting.passes)
+    return lambda pixels, number: _noise(pixels, number, setting.attack, seed)
   networks = [rp.load_classifier(name) for name in setting.how.split(",")]
-  protector = PhotoProtector(networks, PhotoConfig(attack=attack), seed=seed)
+  protector = PhotoProtector(networks, PhotoConfig(attack=setting.attack), seed=seed)
   return lambda pixels, number: protector.attack(Photo(pixels=pixels), number)
+
+
+def _noise(pixels: np.ndarray, number: int, attack: rp.RPFGSMConfig, seed: int) -> np.ndarray:
+  """Returns a photo whose every value is as far up or down as the attack may move it."""
+  epsilon = attack.epsilon
+  if attack.masking is not None:
+    everywhere = np.full(1, epsilon, np.float32)
+    epsilon = np.asarray(pixel_limits(attack.masking, pixels[None], everywhere))[0]
+  return lineup.sign_noise(pixels[None], [number], seed, epsilon)[0]
 
 
 def looks(original: np.ndarray, changed: np.ndarray) -> rows.Row:

@@ -16,7 +16,6 @@ from rpfgsm_jax.cli_common import ExitCode, epilog
 from rpfgsm_jax.cli_protect_options import (
   BESIDE_OUT,
   DEFAULT_HELD_OUT,
-  DEFAULT_NETWORKS,
   ProtectCommand,
   all_options,
 )
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
   from rpfgsm_jax.photos.config import PhotoConfig
 
 _SAID_NOTES = 20
-_PAPERS_EPSILON = 16.0  # gray levels
+_DEFAULT_STRENGTH = {"photo": "medium", "network": "strong"}  # by `--size`
 _MEGA = 1e6
 _NAME_THE_PAGE = "name another place, --report PAGE.html"
 # Options that only have a meaning beside one choice of another.
@@ -169,31 +168,29 @@ def _held_out(options: dict[str, Any]) -> tuple[str, ...]:
   begun = record.read(options["out"] / record.STATE)
   if begun is not None and not options["overwrite"] and "held_out" in begun["settings"]:
     return tuple(each["name"] for each in begun["settings"]["held_out"])
-  bundled = {*DEFAULT_NETWORKS}.issuperset(options["networks"])
-  return (*([DEFAULT_HELD_OUT] if bundled else []), *fetched_judges(options["networks"]))
+  bundled = all(name.startswith(("shield/", "scenes25/")) for name in options["networks"])
+  own = [name for name in DEFAULT_HELD_OUT if bundled and name not in options["networks"]]
+  return (*own, *fetched_judges(options["networks"]))
 
 
 def _photos(options: dict[str, Any]) -> "PhotoConfig":
-  from rpfgsm_jax.attacks.masking import TextureMasking
   from rpfgsm_jax.data.photo_files import Encoding
-  from rpfgsm_jax.photos.config import PhotoConfig, photo_attack
-  from rpfgsm_jax.photos.strength import STRENGTHS
+  from rpfgsm_jax.photos.config import PhotoConfig
+  from rpfgsm_jax.photos.strength import MASKING, photo_attack
 
-  epsilon = options["epsilon"] if options["strength"] is None else options["strength"]
-  epsilon = STRENGTHS.get(epsilon, epsilon)
-  if epsilon is None and options["size"] == "network":
-    epsilon = _PAPERS_EPSILON
+  strength = options["epsilon"] or options["strength"] or _DEFAULT_STRENGTH[options["size"]]
   chosen = {
-    "masking": TextureMasking() if options["texture"] else None,
     "targeted": options["targeted"],
     "num_steps": options["steps"],
-    "epsilon": epsilon,
     "micro_batch": options["micro_batch"],
   }
+  attack = dataclasses.replace(photo_attack(strength), **_given(chosen))
+  if options["texture"] is not None:
+    attack = dataclasses.replace(attack, masking=MASKING if options["texture"] else None)
   pixels, jpeg = options["working_megapixels"], ("quality", "subsampling")
   try:
     return PhotoConfig(
-      attack=dataclasses.replace(photo_attack(), **_given(chosen)),
+      attack=attack,
       size=options["size"],
       preprocess=options["preprocess"],
       working_pixels=round(_MEGA * pixels) if isinstance(pixels, float) else None,

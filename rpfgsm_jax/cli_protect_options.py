@@ -10,8 +10,8 @@ from click.shell_completion import CompletionItem
 from rpfgsm_jax.cli_common import NetworkName
 
 PREPROCESSINGS = ("paper", "places365")
-DEFAULT_NETWORKS = ("scenes25/resnet18", "scenes25/resnet50", "scenes25/alexnet")
-DEFAULT_HELD_OUT = "scenes25/densenet161"
+DEFAULT_NETWORKS = ("shield/efficientnet_lite0",)
+DEFAULT_HELD_OUT = ("scenes25/resnet18", "scenes25/densenet161")
 STRENGTH_NAMES = ("gentle", "medium", "strong")
 MAX_SEED = 2**64 - 1
 BESIDE_OUT = "beside OUT"  # the value of a `--report` that stands alone
@@ -96,8 +96,8 @@ OPTIONS = (
     default=DEFAULT_NETWORKS,
     show_default=False,
     metavar="NAME",
-    help="A network to mislead, by name or folder; may be repeated.  [default: the bundled "
-    "ResNet18, ResNet50 and AlexNet]",
+    help="A network to mislead, by name or folder; may be repeated.  [default: "
+    "shield/efficientnet_lite0, made to be attacked]",
   ),
   click.option(
     "--held-out",
@@ -105,27 +105,31 @@ OPTIONS = (
     multiple=True,
     metavar="NAME",
     help="A network that only judges what is written, by name or folder; may be repeated.  "
-    "[default: what OUT was begun with; else modern networks that were fetched, and the bundled "
-    "DenseNet161 beside bundled networks]",
+    "[default: what OUT was begun with; else modern networks that were fetched, and, beside "
+    "bundled ones, the bundled ResNet18 and DenseNet161]",
   ),
   classes_option,
   click.option(
     "--strength",
     type=_NumberOr(click.FloatRange(min=1, max=255), STRENGTH_NAMES),
     metavar="gentle|medium|strong|N",
-    help="By name, or in gray levels of 255.  [default: medium; at the networks' size 16]",
+    help="By name, or in gray levels of 255.  [default: medium; at the networks' size strong]",
   ),
   click.option(
     "--epsilon",
     type=click.FloatRange(min=1, max=255),
     help="The same, as the papers call it: largest change of a value, gray levels.",
   ),
-  click.option("--texture", is_flag=True, help="Change smooth places less, which protects less."),
+  click.option(
+    "--texture/--no-texture",
+    default=None,
+    help="Change smooth places less, or not.  [default: less with gentle and medium]",
+  ),
   click.option("--targeted", is_flag=True, help="Approach one random class a photo."),
   click.option(
     "--steps",
     type=click.IntRange(min=1),
-    help="Iterations a photo.  [default: the paper's, from strength and number of networks]",
+    help="Iterations a photo.  [default: 15]",
   ),
   click.option(
     "--seed",

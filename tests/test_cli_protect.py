@@ -18,6 +18,7 @@ from PIL import Image
 from rpfgsm_jax import cli, cli_protect_options, process
 from rpfgsm_jax.engine.protector import MAX_SEED
 from rpfgsm_jax.jobs import engines, run, spec
+from rpfgsm_jax.models import weights
 
 
 @pytest.fixture(autouse=True)
@@ -178,7 +179,7 @@ def test_without_ray_the_remedy_is_named(rpfgsm, folder, tmp_path, monkeypatch):
 
 def test_constants_are_the_packages_own():
   assert cli_protect_options.MAX_SEED == MAX_SEED
-  assert set(cli_protect_options.DEFAULT_NETWORKS) < set(cli.BUNDLED_NETWORKS)
+  assert set(cli_protect_options.DEFAULT_NETWORKS) < set(weights.available_networks())
 
 
 def test_the_help_says_what_must_stay_private(rpfgsm):

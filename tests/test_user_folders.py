@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from jobs.fake_protector import FakePhotoProtector
 from PIL import Image
 
-from rpfgsm_jax import cli, process, quality
+from rpfgsm_jax import cli, cli_protect_options, process, quality
 from rpfgsm_jax.jobs import engines, ledger
 from rpfgsm_jax.models import fetch, identity, weights
 from rpfgsm_jax.quality.fetch import fetch_brisque_model
@@ -44,7 +44,8 @@ def optional(request, monkeypatch, tmp_path):
 
 
 def test_bundled_networks_are_there_and_nothing_is_kept(optional):
-  assert set(weights.available_networks()) == set(cli.BUNDLED_NETWORKS)
+  bundled = {*cli.BUNDLED_NETWORKS, *cli_protect_options.DEFAULT_NETWORKS}
+  assert set(weights.available_networks()) == bundled
   assert identity.identify_network("scenes25/alexnet").name == "scenes25/alexnet"
   assert "not kept" in process.keep_compiled_programs().describe()
   assert ledger.read(pathlib.Path("out")) == frozenset()

@@ -52,6 +52,9 @@ def write(run: Run, model: nnx.Module, record: dict[str, Any], val: dict | None)
   }
   if recipe.robust > 0.0:
     card["robust"] = {"levels": recipe.robust, "norm": recipe.norm}
+  if run.teacher is not None:
+    card["command"] += " --teacher TEACHER"
+    card["taught_by"] = load_network(run.teacher).card.get("converted_from", {}).get("file")
   if run.init is not None:
     origin = load_network(run.init)
     card["command"] += " --init BASE"
@@ -122,6 +125,12 @@ def _card_text(run: Run, card: dict[str, Any]) -> str:
     origin += [
       "Made to be attacked: views were moved against the network by one gradient step from a "
       f"random start, by at most {recipe.robust:g} gray levels ({what}).",
+      "",
+    ]
+  if "taught_by" in card:
+    origin += [
+      "Moved views were to have the features that the teacher, the weights of "
+      f"`{card['taught_by']}`, has of the unmoved ones.",
       "",
     ]
   if "started_from_file" in card:

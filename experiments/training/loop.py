@@ -86,8 +86,9 @@ def split_model(model: nnx.Module) -> tuple[nnx.GraphDef, Any, Any]:
 class Trainer:
   """One network's compiled functions and the order of its epochs."""
 
-  def __init__(self, recipe: Recipe, seed: int):
+  def __init__(self, recipe: Recipe, seed: int, teacher: nnx.Module | None = None):
     self.recipe = recipe  # its config already has the right number of classes
+    self._teacher, self._taught_by = (None, None) if teacher is None else nnx.split(teacher)
     self.seed = seed + recipe.seed_offset
     self.optimizer = make_optimizer(recipe)
     self.graph, self._params, self._rest = split_model(
@@ -130,7 +131,7 @@ class Trainer:
       previous = loss
       state, loss = self._step(
         state, train.images[chosen], train.labels[chosen], key, _knobs(self.recipe, phase),
-        size=phase.size,
+        self._taught_by, size=phase.size,
       )  # fmt: skip
       # The loss of the step before: waiting for this one would leave the host idle.
       report(batch, float(loss if previous is None else previous))
@@ -165,17 +166,25 @@ class Trainer:
     return np.concatenate(logits)[: len(split.images)]
 
   def _train_step(
-    self, state: TrainState, images: Array, labels: Array, key: Key, knobs: dict, *, size: int
-  ) -> tuple[TrainState, Array]:
+    self, state: TrainState, images: Array, labels: Array, key: Key, knobs: dict, taught_by: Any,
+    *, size: int,
+  ) -> tuple[TrainState, Array]:  # fmt: skip
     key_views, key_dropout, key_move, key_moved_dropout = jax.random.split(key, 4)
     views = random_views(key_views, images, size=size, **knobs)
     classes, smoothing = self.recipe.config.num_classes, self.recipe.label_smoothing
     targets = optax.smooth_labels(jax.nn.one_hot(labels, classes), smoothing)
+    taught = None
+    if self._teacher is not None:
+      taught, _ = _answers(nnx.merge(self._teacher, taught_by), self._normalize(views))
 
     def loss_of(params: Any, views: Array, key: Key) -> tuple[Array, Any]:
       model = nnx.merge(self.graph, params, state.rest, copy=True)
-      logits = model(self._normalize(views), training=True, rngs=nnx.Rngs(dropout=key))
-      return jnp.mean(optax.softmax_cross_entropy(logits, targets)), split_model(model)[2]
+      rngs = nnx.Rngs(dropout=key)
+      features, logits = _answers(model, self._normalize(views), training=True, rngs=rngs)
+      loss = jnp.mean(optax.softmax_cross_entropy(logits, targets))
+      if taught is not None:
+        loss += self.recipe.teacher * jnp.mean(_distance(features, taught))
+      return loss, split_model(model)[2]
 
     if self.recipe.robust > 0.0:
       views = self._moved(
@@ -217,6 +226,17 @@ class Trainer:
     model = nnx.merge(self.graph, params, jax.tree.map(jnp.zeros_like, rest), copy=True)
     model(self._normalize(images), training=True, rngs=nnx.Rngs(dropout=noise_key(0)))
     return jax.tree.map(lambda value: value * 10.0, split_model(model)[2])
+
+
+def _answers(model: nnx.Module, images: Array, **mode: Any) -> tuple[Array, Array]:
+  """Returns the features before the head, averaged over places, `(B, F)`, and the logits."""
+  *_, (_, features), (_, logits) = model.stages(images, **mode)
+  return jnp.mean(features, axis=tuple(range(1, features.ndim - 1))), logits
+
+
+def _distance(features: Array, taught: Array) -> Array:
+  """Returns the squared distance over the squared length of what is taught, `(B,)`."""
+  return jnp.sum((features - taught) ** 2, axis=-1) / jnp.sum(taught**2, axis=-1)
 
 
 def _knobs(recipe: Recipe, phase: Phase) -> dict[str, np.float32]:

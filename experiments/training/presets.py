@@ -48,6 +48,7 @@ class Recipe:
   stored_size: int = 144  # side at which photographs are kept in memory, pixels
   robust: float = 0.0  # radius in which views are moved against the network, gray levels; 0: not
   norm: str = "linf"  # how the radius is measured, see robust.move
+  teacher: float = 0.0  # weight of the distance to a teacher's features; 0: there is none
   # Of the images; not shown, because a run's digest has what decides it: network and --init.
   normalization: Normalization = dataclasses.field(default=IMAGENET, repr=False)
   seed_offset: int = 0  # added to the user's seed, so that one seed gives four different runs
@@ -225,13 +226,15 @@ class Run:
   cache: pathlib.Path  # folder of decoded photographs and checkpoints
   resume: bool
   init: pathlib.Path | None = None  # folder of the network to start from; None: random weights
+  teacher: pathlib.Path | None = None  # folder of the network whose features are learned
   stop_epoch: int | None = None  # end this call after so many epochs of the run
 
   @property
   def name(self) -> str:
     """Its folder's name: the network's and what was changed, epochs aside."""
     changed = [f"{key}{value}" for key, value in self.changes.items() if key != "epochs"]
-    return "-".join([self.network, *changed]).replace(".0", "")
+    taught = [] if self.teacher is None else ["taught"]
+    return "-".join([self.network, *changed, *taught]).replace(".0", "")
 
   @property
   def checkpoint(self) -> pathlib.Path:
@@ -241,8 +244,9 @@ class Run:
   def digest(self) -> str:
     """Returns a fingerprint of all that decides the run, for `--resume`."""
     facts = (self.name, self.preset, repr(self.recipe), self.seed, self.class_names)
-    if self.init is not None:
-      facts = (*facts, hashlib.sha256(b"".join(_weights_of(self.init))).hexdigest())
+    for folder in (self.init, self.teacher):
+      if folder is not None:
+        facts = (*facts, hashlib.sha256(b"".join(_weights_of(folder))).hexdigest())
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 

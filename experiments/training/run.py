@@ -29,7 +29,7 @@ def train(run: Run, training: Split, held_out: Split) -> tuple[Any, dict[str, An
   at once, so that a killed run leaves a network. Returns the best averaged network and the record:
   epochs, seconds, history, best epoch.
   """
-  trainer = Trainer(run.recipe, run.seed)
+  trainer = Trainer(run.recipe, run.seed, _teacher(run))
   state, best, record = _begin(run, trainer)
   last = min(run.recipe.epochs, run.stop_epoch or run.recipe.epochs)
   images = trainer.steps_per_epoch * run.recipe.batch_size
@@ -69,6 +69,21 @@ def train(run: Run, training: Split, held_out: Split) -> tuple[Any, dict[str, An
         export.write(run, model, record, val=None)
   chosen = dataclasses.replace(state, average=best)
   return trainer.average_model(chosen, training), record
+
+
+def _teacher(run: Run) -> nnx.Module | None:
+  if run.teacher is None:
+    return None
+  network, own = load_network(run.teacher), run.recipe.config
+  shape = dataclasses.replace(
+    own, image_size=network.config.image_size, num_classes=network.config.num_classes
+  )
+  if network.config != shape:
+    raise ValueError(
+      f"--teacher must be a network of the same shape, whatever its classes, got {network.config} "
+      f"in {run.teacher} for {own}."
+    )
+  return unflatten(network.config, network.parameters)
 
 
 def _begin(run: Run, trainer: Trainer) -> tuple[TrainState, Any, dict[str, Any]]:

@@ -16,6 +16,7 @@ from experiments.training.run import train
 from rpfgsm_jax.models.weights import BUNDLED, load_network
 
 HELD_OUT_SHARE = 0.1
+_TEACHER_WEIGHT = 2.0  # of its features' distance, beside the cross-entropy of the classes
 _SPLIT_SEED = 0  # one split for all networks and seeds
 
 
@@ -41,6 +42,8 @@ def train_all(options: argparse.Namespace) -> dict[str, Any]:
   for network, recipe in recipes.items():
     config = dataclasses.replace(recipe.config, num_classes=len(train_photos.class_names))
     recipe = dataclasses.replace(recipe, config=config)
+    if options.teacher is not None:
+      recipe = dataclasses.replace(recipe, teacher=_TEACHER_WEIGHT)
     if (init := starts[network]) is not None:
       origin = load_network(init)
       recipe = dataclasses.replace(recipe, normalization=(origin.mean, origin.deviation))
@@ -55,6 +58,7 @@ def train_all(options: argparse.Namespace) -> dict[str, Any]:
       cache=cache,
       resume=options.resume,
       init=init,
+      teacher=options.teacher,
       stop_epoch=options.stop_epoch,
     )
     size = config.image_size[0]

@@ -154,6 +154,7 @@ class Worker:
           "size": _width_first(photo.pixels.shape[:2]),
           "encoding": dataclasses.asdict(self.job.photos.encoding),
           "epsilon": float(self.job.photos.attack.epsilon),
+          "masked": self.job.photos.attack.masking is not None,
           "output_sha256": hashlib.sha256(written).hexdigest(),
           "pixels_sha256": ledger.picture_digest(pixels),
           "source_mark": source_mark,

@@ -124,7 +124,7 @@ class EfficientNet(Block):
   def stages(
     self, images: Array, *, training: bool = False, rngs: nnx.Rngs | None = None
   ) -> Iterator[tuple[str, Array]]:
-    """Yields (name, output) of stem, stages and logits in forward order; see `__call__`."""
+    """Yields (name, output) of stem, stages, head and logits in forward order; see `__call__`."""
     features = _relu6(normalize(self.stem_norm, self.stem_conv(images), training=training))
     yield "stem", features
     for index, blocks in enumerate(self.layers):
@@ -132,6 +132,7 @@ class EfficientNet(Block):
         features = block(features, training=training)
       yield f"stage{index + 1}", features
     features = _relu6(normalize(self.head_norm, self.head_conv(features), training=training))
+    yield "features", features
     pooled = self.dropout(global_average(features), deterministic=not training, rngs=rngs)
     yield "logits", self.head(pooled)
 

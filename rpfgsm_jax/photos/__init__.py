@@ -1,22 +1,18 @@
 """Photos at their own size: protected, written, read back and judged.
 
 ```python
-attack = dataclasses.replace(photos.photo_attack(), epsilon=photos.STRENGTHS["gentle"])
-config = photos.PhotoConfig(attack=attack, encoding=photos.Encoding(format="jpeg"))
+config = photos.PhotoConfig(
+  attack=photos.photo_attack("gentle"), encoding=photos.Encoding(format="jpeg")
+)
 done = photos.protect_photo("beach.jpg", nets, config, out="protected.jpg")
 ```
 """
 
 from rpfgsm_jax.data.photo_files import Encoding, Photo, read_photo
-from rpfgsm_jax.photos.config import (
-  PhotoConfig,
-  default_micro_batch,
-  default_working_pixels,
-  photo_attack,
-)
+from rpfgsm_jax.photos.config import PhotoConfig, default_micro_batch, default_working_pixels
 from rpfgsm_jax.photos.protect import ProtectedPhoto, protect_photo
 from rpfgsm_jax.photos.protector import PhotoProtector
-from rpfgsm_jax.photos.strength import STRENGTHS
+from rpfgsm_jax.photos.strength import STRENGTHS, photo_attack
 from rpfgsm_jax.photos.verdict import NetworkVerdict, Verdict
 
 __all__ = [

@@ -10,7 +10,7 @@ from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig
 from rpfgsm_jax.checks import as_int
 from rpfgsm_jax.data import images
 from rpfgsm_jax.data.photo_files import Encoding, SideLimits
-from rpfgsm_jax.photos.strength import STRENGTHS
+from rpfgsm_jax.photos.strength import photo_attack
 
 Size = Literal["photo", "network"]
 
@@ -53,11 +53,6 @@ def default_micro_batch(platform: str, size: Size = "photo") -> int:
 def default_batch_size(platform: str, size: Size, micro_batch: int) -> int:
   """Returns the images attacked in one call on each device."""
   return _MICRO_BATCHES_AT_ONCE[size][platform != "cpu"] * micro_batch
-
-
-def photo_attack() -> RPFGSMConfig:
-  """Returns RP-FGSM's settings for photos: the paper's defenses, the medium strength."""
-  return RPFGSMConfig(epsilon=STRENGTHS["medium"], micro_batch=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from rpfgsm_jax.photos import page_pictures
 from rpfgsm_jax.photos.judging import QUALITIES, SHARED_SIDE
 from rpfgsm_jax.photos.page_pictures import WORDS, comparison_of, scene
 from rpfgsm_jax.photos.page_pictures import Entry as Entry
-from rpfgsm_jax.photos.strength import STRENGTHS
+from rpfgsm_jax.photos.strength import strength_name
 from rpfgsm_jax.photos.verdict import (
   CONFIDENT,
   STATUSES,
@@ -97,13 +97,16 @@ def _judged_by(answers: Sequence[NetworkVerdict]) -> str:
 
 
 def _strength(entries: Sequence[Entry]) -> str:
-  names = {epsilon: f"{name}, " for name, epsilon in STRENGTHS.items()}
-  found = collections.Counter(float(entry.record["epsilon"]) for entry in entries)
+  found = collections.Counter(
+    (float(entry.record["epsilon"]), bool(entry.record.get("masked"))) for entry in entries
+  )
   formats = sorted({entry.record["encoding"]["format"].upper() for entry in entries})
   each = [
-    f"{names.get(epsilon, '')}at most {epsilon:g} gray levels of 255"
+    (f"{name}, " if (name := strength_name(epsilon, masked)) else "")
+    + f"at most {epsilon:g} gray levels of 255"
+    + (", less in smooth places" if masked else "")
     + (f" ({_photos(count)})" if len(found) > 1 else "")
-    for epsilon, count in sorted(found.items())
+    for (epsilon, masked), count in sorted(found.items())
   ]
   end = " A JPEG's encoder changes some values further." if "JPEG" in formats else ""
   return f"Strength of the change: {'; '.join(each)}. Files: {', '.join(formats)}.{end}"

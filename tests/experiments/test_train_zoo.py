@@ -256,6 +256,38 @@ def test_a_robust_step_trains_on_views_that_raise_the_loss():
   assert losses[6] > losses[0] + 0.01  # of the first step, the same views of the same network
 
 
+def test_a_teacher_pulls_the_features_of_moved_views_to_its_own():
+  images = np.random.default_rng(2).integers(0, 256, (16, 16, 16, 3)).astype(np.uint8)
+  split = loop.Split(images=images, labels=np.arange(16, dtype=np.int32) % 3)
+  config = dataclasses.replace(TINY.config, num_classes=3)
+  teacher = build(config, rngs=nnx.Rngs(5))
+  normalized = augment.normalize(jnp.asarray(images))
+  taught, _ = loop._answers(teacher, normalized)
+  first, distances = [], []
+  for weight in (0.0, 1.0, 3.0):
+    recipe = dataclasses.replace(TINY, config=config, robust=2.0, teacher=weight)
+    trainer, losses = loop.Trainer(recipe, seed=0, teacher=teacher), []
+    state = trainer.initial_state()
+    for epoch in range(3):
+      state = trainer.run_epoch(state, split, epoch, lambda _, loss: losses.append(loss))  # noqa: B023
+    model = nnx.merge(trainer.graph, state.params, state.rest)
+    features, _ = loop._answers(model, normalized, training=True)
+    first.append(losses[0])
+    distances.append(float(jnp.mean(loop._distance(features, taught))))
+  # The first step's views are moved by other gradients, so the three losses are only nearly linear.
+  assert first[0] < first[1] < first[2]
+  assert (first[2] - first[1]) / (first[1] - first[0]) == pytest.approx(2.0, rel=0.1)
+  assert distances[2] < distances[1] < distances[0]
+
+
+def test_a_teacher_must_have_the_students_shape(photos, tmp_path, tiny_presets, capsys):
+  other = dataclasses.replace(TINY.config, width=5, num_classes=3)
+  _save_start(tmp_path / "base", other)
+  command = _command(photos, tmp_path, "--teacher", str(tmp_path / "base" / "resnet18"))
+  assert train_zoo.main(command) == 2
+  assert "--teacher must be a network of the same shape" in capsys.readouterr().err
+
+
 def test_networks_are_compared_in_pairs():
   votes = {
     name: np.array(v) for name, v in (("a", [0, 1, 2, 2]), ("b", [0, 1, 0, 2]), ("c", [3] * 4))

@@ -1,4 +1,4 @@
-"""Who judges photos where no `--held-out` says so: the bundled network, and what was fetched."""
+"""Who judges photos where no `--held-out` says so: bundled networks, and what was fetched."""
 
 import json
 
@@ -10,7 +10,7 @@ from rpfgsm_jax import cli, process
 from rpfgsm_jax.jobs import run, spec
 from rpfgsm_jax.models import weights
 
-BUNDLED = "scenes25/densenet161"
+BUNDLED = ("scenes25/resnet18", "scenes25/densenet161")
 
 
 @pytest.fixture
@@ -52,9 +52,9 @@ def fetch(tmp_path, monkeypatch):
 
 def test_a_modern_network_that_was_fetched_judges_too(judges, fetch):
   fetch("other/resnet", "basic")
-  assert judges() == (BUNDLED,)
+  assert judges() == BUNDLED
   fetch("hub/modern")
-  assert judges() == (BUNDLED, "hub/modern")
+  assert judges() == (*BUNDLED, "hub/modern")
   assert judges("--held-out", "h") == ("h",)
   assert judges("--size", "network") == ()
 
@@ -63,13 +63,13 @@ def test_one_that_is_attacked_does_not(judges, fetch):
   folder = fetch("hub/modern")
   for name in ("hub/modern", folder):
     assert judges("--network", name) == ()
-  assert judges("--network", "scenes25/resnet18") == (BUNDLED, "hub/modern")
+  assert judges("--network", "scenes25/resnet18") == (BUNDLED[1], "hub/modern")
   assert "--network must be a known network or a folder, got 'n'" in judges("--network", "n")
 
 
 def test_one_that_cannot_be_used_does_not(judges, fetch):
   (fetch("hub/modern") / "config.json").write_text("{}")
-  assert judges() == (BUNDLED,)
+  assert judges() == BUNDLED
 
 
 def test_what_was_begun_goes_on_with_its_judges(judges, fetch, tmp_path):
@@ -79,4 +79,4 @@ def test_what_was_begun_goes_on_with_its_judges(judges, fetch, tmp_path):
   record = {"format": 1, "seed": 1, "settings": settings, "environment": {}}
   (tmp_path / "out" / ".rpfgsm" / "job.json").write_text(json.dumps(record))
   assert judges() == ("mine",)
-  assert judges("--overwrite") == (BUNDLED, "hub/modern")
+  assert judges("--overwrite") == (*BUNDLED, "hub/modern")

@@ -237,7 +237,7 @@ def test_other_settings_are_refused_or_do_all_again(album, monkeypatch):
   out = album.parent / "out"
   before, gentle = files(out), PhotoConfig()
   gentle = dataclasses.replace(gentle, attack=dataclasses.replace(gentle.attack, epsilon=4.0))
-  with pytest.raises(FolderError, match=r"attack.epsilon = 8.0, got 4.0; .* --overwrite to do"):
+  with pytest.raises(FolderError, match=r"attack.epsilon = 16.0, got 4.0; .* --overwrite to do"):
     work(order(album, photos=gentle))
   assert files(out) == before
   # One photo is done with the new settings; then the run ends.

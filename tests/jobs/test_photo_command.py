@@ -16,7 +16,7 @@ from rpfgsm_jax import cli, cli_protect_options, process
 from rpfgsm_jax.data.photo_files import Encoding
 from rpfgsm_jax.jobs import engines, run, spec
 from rpfgsm_jax.photos.config import PhotoConfig
-from rpfgsm_jax.photos.strength import STRENGTHS
+from rpfgsm_jax.photos.strength import MASKING, STRENGTHS
 from rpfgsm_jax.report import is_page
 
 
@@ -55,10 +55,11 @@ def test_protects_names_what_is_lacking_and_then_skips(rpfgsm, album):
   assert first.exit_code == 0
   assert first.stdout.startswith("3 done (2 protected, 1 partly protected), 0 failed, 0 skipped; ")
   assert first.stderr.startswith("3 to do; compiling")
-  line = "partly protected: gray.png: not misled: scenes25/densenet161 (as written)\n"
+  held_out = "; ".join(f"{name} (as written)" for name in cli_protect_options.DEFAULT_HELD_OUT)
+  line = f"partly protected: gray.png: not misled: {held_out}\n"
   assert line in first.stderr
   assert first.stderr.count("protected:") == 1
-  judges = "4 small networks, none like those in use; not judged by a modern network"
+  judges = "3 small networks, none like those in use; not judged by a modern network"
   assert f"\n2 of 3 scenes protected, judged by {judges}.\n" in first.stdout
   again = rpfgsm("in", "--out", "out")
   assert (again.exit_code, again.stdout) == (0, "0 done, 0 failed, 3 skipped\n")
@@ -91,9 +92,9 @@ def test_a_program_reads_every_photo(rpfgsm, album):
   assert pathlib.Path(gray["output"]) == pathlib.Path("out/gray.png").resolve()
   judge = {"network": "scenes25/densenet161", "held_out": True, "kind": "small"}
   assert gray["scenes"][-1] == judge | {"before": "kitchen", "after": "bar"}
-  assert (len(found["judges"]), found["judges"][-1]) == (4, judge)
+  assert (len(found["judges"]), found["judges"][-1]) == (3, judge)
   assert found["judged_by"].endswith("not judged by a modern network")
-  assert len(gray["scenes"]) == 4
+  assert len(gray["scenes"]) == 3
 
 
 def test_a_dry_run_lists_and_makes_nothing(rpfgsm, album, tmp_path):
@@ -141,7 +142,10 @@ WRONG = {
   "micro-batches": (["--micro-batch", "many"], "Invalid value for '--micro-batch'"),
   "judges": (["--size", "network", "--held-out", "x"], "--held-out belongs to --size photo"),
   "metadata": (["--size", "network", "--keep-metadata"], "--keep-metadata belongs to --size photo"),
-  "own judge": (["--held-out", "scenes25/alexnet"], "--held-out must be a network that the attack"),
+  "own judge": (
+    ["--held-out", "shield/efficientnet_lite0"],
+    "--held-out must be a network that the attack",
+  ),
   "working size": (["--working-megapixels", "0.001"], "Invalid value for '--working-megapixels'"),
   "no judge": (["--held-out", "nonsense"], "--held-out must be a known network or a folder"),
   "largest": (["--max-megapixels", "0"], "Invalid value for '--max-megapixels'"),
@@ -183,7 +187,7 @@ def test_the_defaults_are_the_photos_own(given):
   assert job.photos == PhotoConfig(working_pixels=None)
   assert job.by_device == {"working_pixels", "micro_batch"}
   assert job.networks == cli_protect_options.DEFAULT_NETWORKS
-  assert job.held_out == ("scenes25/densenet161",)
+  assert job.held_out == ("scenes25/resnet18", "scenes25/densenet161")
   assert not job.overwrite
   assert job.max_pixels == Image.MAX_IMAGE_PIXELS
 
@@ -196,7 +200,7 @@ def test_options_reach_the_job(given):
   )
   attack = job.photos.attack
   assert (attack.epsilon, attack.targeted, attack.num_steps) == (STRENGTHS["strong"], True, 3)
-  assert attack.defenses == PhotoConfig().attack.defenses
+  assert (attack.masking, attack.defenses) == (None, PhotoConfig().attack.defenses)
   assert job.photos.encoding == Encoding(format="jpeg", quality=80, subsampling="4:4:4")
   assert (job.photos.working_pixels, job.by_device) == (500_000, {"micro_batch"})
   assert (job.max_pixels, job.overwrite, job.photos.keep_metadata) == (20_000_000, True, True)
@@ -211,8 +215,8 @@ def test_what_the_options_say_is_so(rpfgsm):
   assert STRENGTHS["medium"] == PhotoConfig().attack.epsilon
   assert f"Pillow's limit, {Image.MAX_IMAGE_PIXELS / 1e6:.0f}" in text
   assert (Encoding().format, Encoding().quality, Encoding().subsampling) == ("png", 90, "4:2:0")
-  assert cli_protect_options.DEFAULT_HELD_OUT in cli.BUNDLED_NETWORKS
-  assert cli_protect_options.DEFAULT_HELD_OUT not in cli_protect_options.DEFAULT_NETWORKS
+  assert set(cli_protect_options.DEFAULT_HELD_OUT) <= set(cli.BUNDLED_NETWORKS)
+  assert not {*cli_protect_options.DEFAULT_HELD_OUT} & {*cli_protect_options.DEFAULT_NETWORKS}
 
 
 def test_own_size_and_numbers(given):
@@ -228,6 +232,17 @@ def test_own_size_and_numbers(given):
   assert (job.photos.size, job.photos.attack.epsilon, job.held_out) == ("network", 16.0, ())
   gentle = given("x", "--size", "network", "--strength", "gentle")
   assert gentle.photos.attack.epsilon == STRENGTHS["gentle"]
+
+
+def test_smooth_places_are_spared_as_asked(given):
+  masked = {
+    options: given("x", *options).photos.attack.masking
+    for options in (
+      (), ("--strength", "gentle"), ("--strength", "strong"), ("--strength", "16"),
+      ("--no-texture",), ("--strength", "strong", "--texture"), ("--epsilon", "9", "--texture"),
+    )
+  }  # fmt: skip
+  assert list(masked.values()) == [MASKING, MASKING, None, None, None, MASKING, MASKING]
 
 
 def test_the_page_lies_beside_the_results_and_holds_every_photo_that_is_done(

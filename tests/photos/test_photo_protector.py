@@ -23,7 +23,7 @@ from rpfgsm_jax.photos import (
   photo_attack,
 )
 from rpfgsm_jax.photos.lift import lift
-from rpfgsm_jax.photos.strength import STRENGTHS
+from rpfgsm_jax.photos.strength import MASKING, STRENGTHS, strength_name
 
 PAPER = defenses.paper_bank()
 
@@ -104,13 +104,10 @@ def test_a_device_may_be_named(small, monkeypatch):
 def test_the_defaults():
   config = PhotoConfig()
   assert config.attack == photo_attack()
-  assert (config.attack.epsilon, config.attack.defenses) == (8.0, defenses.paper_bank())
+  assert (config.attack.epsilon, config.attack.defenses) == (16.0, defenses.paper_bank())
   assert config.shrink == 1.25
-  assert (config.attack.masking, config.working_pixels, config.keep_metadata) == (
-    None,
-    2**18,
-    False,
-  )
+  assert (config.attack.masking, config.attack.num_steps) == (MASKING, 15)
+  assert (config.working_pixels, config.keep_metadata) == (2**18, False)
   assert config.encoding == Encoding(format="png")
 
 
@@ -118,6 +115,16 @@ def test_strengths_are_in_order_and_whole():
   assert list(STRENGTHS) == ["gentle", "medium", "strong"]
   assert list(STRENGTHS.values()) == sorted(STRENGTHS.values())
   assert all(value == int(value) for value in STRENGTHS.values())
+  for name in STRENGTHS:
+    attack = photo_attack(name)
+    assert strength_name(attack.epsilon, attack.masking) == name
+  assert strength_name(9.0, None) is None
+
+
+def test_numbers_are_allowed_everywhere_and_begin_with_longer_steps():
+  found = [photo_attack(epsilon) for epsilon in (1.0, 8.0, 16.0)]
+  assert [attack.step_size for attack in found] == [1.0, 2.0, 3.0]
+  assert {attack.masking for attack in found} == {None}
 
 
 @pytest.mark.parametrize(
