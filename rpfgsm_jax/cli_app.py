@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rpfgsm_jax import cli_protect, process, result_folder
-from rpfgsm_jax.cli_common import epilog
+from rpfgsm_jax.cli_common import ExitCode, epilog
 from rpfgsm_jax.user_folders import user_folder
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def app(
     raise click.ClickException(str(error)) from error
   if interrupted:
     click.echo("interrupted; the same command goes on", err=True)
-    raise click.exceptions.Exit(cli_protect.INTERRUPTED)
+    raise click.exceptions.Exit(ExitCode.INTERRUPTED)
 
 
 app.params += [each for each in cli_protect.protect.params if each.name in _SHARED]

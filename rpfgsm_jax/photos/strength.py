@@ -33,7 +33,7 @@ def photo_attack(strength: str | float = "medium") -> RPFGSMConfig:
   Returns:
     The settings, for one photo at a time.
   """
-  epsilon = STRENGTHS.get(strength, strength)
+  epsilon = STRENGTHS[strength] if isinstance(strength, str) else strength
   masked = strength in STRENGTHS and strength != _EVERYWHERE
   return RPFGSMConfig(
     epsilon=epsilon,
