@@ -32,7 +32,14 @@ def photo_attack(strength: str | float = "medium") -> RPFGSMConfig:
 
   Returns:
     The settings, for one photo at a time.
+
+  Raises:
+    ValueError: no such name.
   """
+  if isinstance(strength, str) and strength not in STRENGTHS:
+    raise ValueError(
+      f"strength must be {', '.join(STRENGTHS)} or a number of gray levels, got {strength!r}."
+    )
   epsilon = STRENGTHS[strength] if isinstance(strength, str) else strength
   masked = strength in STRENGTHS and strength != _EVERYWHERE
   return RPFGSMConfig(
