@@ -18,6 +18,7 @@ FLAG = "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_INDIVIDUAL_DO
 APPLICATIONS = {
   "cli",
   "cli_app",
+  "cli_doctor",
   "cli_protect",
   "jobs/ray_engine",
 }  # the last: in processes it has started

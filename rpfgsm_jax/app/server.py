@@ -34,7 +34,7 @@ from rpfgsm_jax.app.work import BusyError, Work
 from rpfgsm_jax.atomic import strict_json
 from rpfgsm_jax.data.images import open_image
 from rpfgsm_jax.photos.page_pictures import comparison_of
-from rpfgsm_jax.photos.strength import STRENGTHS
+from rpfgsm_jax.photos.strength import STRENGTHS, describe_strength
 from rpfgsm_jax.report.page import build_section, style_and_script
 from rpfgsm_jax.report.texts import printable
 
@@ -174,7 +174,7 @@ class _Page:
   def shown(self, request: Request) -> Response:
     """Returns one result beside its original: pictures, what each judge sees, the verdict."""
     entry, strength = self._entry(request)
-    title = f"{strength}: at most {STRENGTHS[strength]:g} of 255 gray levels"
+    title = describe_strength(entry.record["epsilon"], entry.record["masked"])
     comparison = dataclasses.replace(comparison_of(entry), title=title)
     return HTMLResponse(build_section(comparison, f"shown-{strength}", level=3))
 

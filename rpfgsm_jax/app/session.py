@@ -26,7 +26,7 @@ from rpfgsm_jax.jobs.photo_records import Facts
 from rpfgsm_jax.jobs.spec import Job
 from rpfgsm_jax.photos.page import Entry, summary_of
 from rpfgsm_jax.photos.page_pictures import WORDS
-from rpfgsm_jax.photos.strength import STRENGTHS
+from rpfgsm_jax.photos.strength import STRENGTHS, describe_strength, photo_attack
 
 MARK = ".app"
 
@@ -69,7 +69,7 @@ class Session:
     known = sorted(there.union(*self._results.values()))
     return {
       "folder": str(self.folder),
-      "strengths": [{"name": name, "levels": levels} for name, levels in STRENGTHS.items()],
+      "strengths": [{"name": name, "words": _words(name)} for name in STRENGTHS],
       "photos": [{"name": name, "there": name in there, **self._became(name)} for name in known],
       "summaries": {
         strength: summary_of([self.entry(name, strength) for name in list(results)])
@@ -192,6 +192,11 @@ class Session:
       if folder == self.originals or not folder.is_dir() or any(folder.iterdir()):
         break
       folder.rmdir()
+
+
+def _words(strength: str) -> str:
+  attack = photo_attack(strength)
+  return describe_strength(attack.epsilon, attack.masking)
 
 
 def make_folders(folder: pathlib.Path) -> None:

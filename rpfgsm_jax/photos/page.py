@@ -14,7 +14,7 @@ from rpfgsm_jax.photos import page_pictures
 from rpfgsm_jax.photos.judging import QUALITIES, SHARED_SIDE
 from rpfgsm_jax.photos.page_pictures import WORDS, comparison_of, scene
 from rpfgsm_jax.photos.page_pictures import Entry as Entry
-from rpfgsm_jax.photos.strength import strength_name
+from rpfgsm_jax.photos.strength import describe_strength
 from rpfgsm_jax.photos.verdict import (
   CONFIDENT,
   STATUSES,
@@ -102,10 +102,7 @@ def _strength(entries: Sequence[Entry]) -> str:
   )
   formats = sorted({entry.record["encoding"]["format"].upper() for entry in entries})
   each = [
-    (f"{name}, " if (name := strength_name(epsilon, masked)) else "")
-    + f"at most {epsilon:g} gray levels of 255"
-    + (", less in smooth places" if masked else "")
-    + (f" ({_photos(count)})" if len(found) > 1 else "")
+    describe_strength(epsilon, masked) + (f" ({_photos(count)})" if len(found) > 1 else "")
     for (epsilon, masked), count in sorted(found.items())
   ]
   end = " A JPEG's encoder changes some values further." if "JPEG" in formats else ""

@@ -58,3 +58,10 @@ def strength_name(epsilon: float, masked: Any) -> str | None:
     if (largest, name != _EVERYWHERE) == (epsilon, bool(masked)):
       return name
   return None
+
+
+def describe_strength(epsilon: float, masked: Any) -> str:
+  """Returns a largest change in words, by its name where it has one."""
+  name = strength_name(epsilon, masked)
+  where = ", less in smooth places" if masked else ""
+  return f"{name + ', ' if name else ''}at most {epsilon:g} gray levels of 255{where}"

@@ -17,7 +17,6 @@ from rpfgsm_jax.cli_protect_options import DEFAULT_HELD_OUT, DEFAULT_NETWORKS
 from rpfgsm_jax.jobs import engines
 from rpfgsm_jax.jobs.spec import Job
 from rpfgsm_jax.photos.config import PhotoConfig, photo_attack
-from rpfgsm_jax.photos.strength import STRENGTHS
 
 TOKEN = "a-token"
 
@@ -49,13 +48,12 @@ def serve(tmp_path):
 
   def _serve(folder=tmp_path / "work") -> Served:
     def job_for(strength, names):
-      attack = dataclasses.replace(photo_attack(), epsilon=STRENGTHS[strength])
       return Job(
         sources=[folder / "originals"],
         out=folder / strength,
         networks=DEFAULT_NETWORKS,
-        held_out=(DEFAULT_HELD_OUT,),
-        photos=PhotoConfig(attack=attack),
+        held_out=DEFAULT_HELD_OUT,
+        photos=PhotoConfig(attack=photo_attack(strength)),
         devices=1,
         only=frozenset(names),
       )

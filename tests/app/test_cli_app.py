@@ -75,7 +75,10 @@ def test_a_port_that_is_taken(rpfgsm, tmp_path, monkeypatch):
   [
     (("--quality", 50), "--quality belongs to --format jpeg"),
     (("--network", "nothing"), "--network"),
-    (("--held-out", "scenes25/resnet18"), "--held-out must be a network that the attack does not"),
+    (
+      ("--held-out", "shield/efficientnet_lite0"),
+      "--held-out must be a network that the attack does not",
+    ),
     (("--steps", 0), "--steps"),
     (("--strength", "strong"), "No such option"),
   ],

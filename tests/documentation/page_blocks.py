@@ -31,8 +31,8 @@ def blocks(page: str) -> list[tuple[str, str]]:
 
 
 def commands(page: str) -> Iterator[list[str]]:
-  """Yields the words of each command of a page, without comments."""
+  """Yields the words of each command of a page, without comments and what they are piped to."""
   for language, text in blocks(page):
     for line in text.replace("\\\n", " ").splitlines() if not language else ():
-      if words := shlex.split(line, comments=True):
+      if words := shlex.split(line.partition(" | ")[0], comments=True):
         yield words

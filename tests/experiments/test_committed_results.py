@@ -14,7 +14,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 FOLDERS = sorted(path.parent.name for path in DOCS.glob("*/rows.jsonl*"))
 TABLES = sorted(
-  str(path.relative_to(DOCS)) for path in DOCS.glob("*/*") if path.suffix in (".md", ".csv")
+  str(path.relative_to(DOCS))
+  for folder in FOLDERS
+  for path in (DOCS / folder).iterdir()
+  if path.suffix in (".md", ".csv")
 )
 DOCUMENTS = ("README.md", "docs/RESULTS.md", "docs/PHOTOS.md", "docs/PERFORMANCE.md")  # with tables
 

@@ -63,6 +63,7 @@ TORCH_STAGES: dict[str, dict[str, str]] = {
   "efficientnet_lite0": {
     "stem": "bn1",
     **{f"stage{index + 1}": f"blocks.{index}" for index in range(7)},
+    "features": "bn2",
   },
 }
 ARCHITECTURES = tuple(TORCH_STAGES)

@@ -116,10 +116,10 @@
     const used = (strength) => state.photos.filter((each) => each.results[strength]).length;
     const most = Math.max(...state.strengths.map(({ name }) => used(name)));
     const first = ["medium", "strong", "gentle"].find((strength) => used(strength) === most);
-    for (const { name, levels } of state.strengths) {
+    for (const { name, words } of state.strengths) {
       const input = make("input", { type: "radio", name: "strength", value: name, checked: name === first });
       input.addEventListener("change", show);
-      const label = make("label", {}, input, ` ${name}: at most ${levels} of 255 gray levels`);
+      const label = make("label", {}, input, ` ${words}`);
       at("strengths").append(label);
     }
   }
