@@ -133,4 +133,4 @@ format: $(VENV)/.installed-test
 	$(RUN) -m ruff format .
 
 clean:
-	rm -rf $(VENV) $(LOWEST) .mypy_cache build dist docs/_build .pytest_cache .ruff_cache results *.egg-info
+	rm -rf $(VENV) $(LOWEST) .mypy_cache build dist docs/_build docs/jupyter_execute .pytest_cache .ruff_cache results *.egg-info

@@ -21,7 +21,7 @@ extensions = [
   "mathml",
   "reference",
 ]
-exclude_patterns = ["_build", "_ext", "**/.ipynb_checkpoints"]
+exclude_patterns = ["_build", "_ext", "**/.ipynb_checkpoints", "jupyter_execute"]
 nitpicky = True  # a reference that leads nowhere is a warning, and `make docs` stops at warnings
 nitpick_ignore_regex = [("py:(class|exc)", ".*")]  # types of other projects in signatures
 
