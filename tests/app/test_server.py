@@ -63,7 +63,7 @@ def test_from_photo_to_download(client):
   assert work["message"].startswith("2 done (2 protected), 0 failed, 0 skipped; ")
   assert "judged by 3 small networks, none like those in use" in work["message"]
   assert medium.startswith("2 photos: 2 protected, 0 partly protected")
-  assert judged.startswith("Judged by 4 small networks, none like those in use; not judged by")
+  assert judged.startswith("Judged by 3 small networks, none like those in use; not judged by")
   assert client.photo("a.png")["results"] == {"medium": {"word": "protected", "tone": "good"}}
   one = client.http.get("result", params={"name": "trip/b.jpg", "strength": "medium"})
   assert one.headers["content-disposition"] == 'attachment; filename="b.png"'
