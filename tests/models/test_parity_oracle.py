@@ -13,7 +13,9 @@ def case(request):
   from oracles import make_goldens
 
   images = parity.pictures(request.param)
-  reference = make_goldens.run_torch(request.param, images, double=False)
+  # At an edge of ReLU6 torch's float32 gradient depends on the number of its threads: 1e-6 or 8e-3.
+  double = request.param.startswith("efficientnet")
+  reference = make_goldens.run_torch(request.param, images, double=double)
   yield request.param, images, reference, parity.our_network(request.param)
   jax.clear_caches()
 
