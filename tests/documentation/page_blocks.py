@@ -12,7 +12,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted(
   str(path.relative_to(ROOT))
   for path in (ROOT / "README.md", *DOCS.rglob("*.md"), *DOCS.rglob("*.ipynb"))
-  if not any(path.parent.glob("rows.jsonl*")) and "_build" not in path.parts
+  if not any(path.parent.glob("rows.jsonl*")) and not {"_build", "jupyter_execute"} & {*path.parts}
 )
 
 
