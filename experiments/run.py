@@ -1,6 +1,7 @@
 """Runs an experiment: `python experiments/run.py [NAME] [OPTIONS]`; without a name, the demo."""
 
 import contextlib
+import importlib
 import pathlib
 import shlex
 import sys
@@ -163,6 +164,17 @@ def _add_study_command(name: str, title: str) -> None:
   cli.command(name)(command)
 
 
+def _run_and_show(
+  kind: type, given: Mapping[str, Any], experiment: str, *, shown_by: str | None = None
+) -> None:
+  """Makes an experiment's rows and then its tables; `shown_by` names their module, if another."""
+  with _working() as cache:
+    config = _chosen(kind, given)
+    importlib.import_module(f"experiments.{experiment}").run(config, cache=cache, say=_say)
+    importlib.import_module(f"experiments.{shown_by or experiment}").show(config.out)
+  click.echo(f"results: {config.out}")
+
+
 @cli.command()
 @options.add_options(options.FullsizeConfig)
 def fullsize(**given: object) -> None:
@@ -170,14 +182,7 @@ def fullsize(**given: object) -> None:
 
   Run again with the same options, it goes on where it stopped.
   """
-  with _working() as cache:
-    from experiments import fullsize as experiment
-    from experiments import show_fullsize
-
-    config = _chosen(options.FullsizeConfig, given)
-    experiment.run(config, cache=cache, say=_say)
-    show_fullsize.show(config.out)
-  click.echo(f"results: {config.out}")
+  _run_and_show(options.FullsizeConfig, given, "fullsize", shown_by="show_fullsize")
 
 
 @cli.command()
@@ -187,13 +192,7 @@ def surrogates(**given: object) -> None:
 
   Run again with more networks in the same folder, it goes on where it stopped.
   """
-  with _working() as cache:
-    from experiments import surrogates as experiment
-
-    config = _chosen(options.SurrogatesConfig, given)
-    experiment.run(config, cache=cache, say=_say)
-    experiment.show(config.out)
-  click.echo(f"results: {config.out}")
+  _run_and_show(options.SurrogatesConfig, given, "surrogates")
 
 
 @cli.command()
@@ -203,13 +202,7 @@ def adaptive(**given: object) -> None:
 
   Run again with the same options, it goes on where it stopped.
   """
-  with _working() as cache:
-    from experiments import adaptive as experiment
-
-    config = _chosen(options.AdaptiveConfig, given)
-    experiment.run(config, cache=cache, say=_say)
-    experiment.show(config.out)
-  click.echo(f"results: {config.out}")
+  _run_and_show(options.AdaptiveConfig, given, "adaptive")
 
 
 @cli.command()

@@ -9,6 +9,7 @@ import toy_classifiers as toys
 from jobs.fake_protector import FakePhotoProtector
 from PIL import Image
 from report.browser import chromium as chromium
+from report.browser import watched
 
 from rpfgsm_jax.app import server
 from rpfgsm_jax.app.session import Session
@@ -78,23 +79,9 @@ def picture(seed: int = 0, size: tuple[int, int] = (48, 40), kind: str = "PNG") 
 @pytest.fixture
 def visit(chromium):
   """Opens the page; afterwards nothing else was asked for, and no script has failed."""
-  contexts, addresses, asked, said = [], [], [], []
-
-  def _visit(address, **options):
-    context = chromium.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
-    context.set_default_timeout(20_000)
-    contexts.append(context)
-    addresses.append(address)
-    context.on("request", lambda request: asked.append(request.url))
-    page = context.new_page()
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("console", lambda message: said.append(message.text))
-    page.goto(address)
-    return page
-
-  yield _visit
-  for context in contexts:
-    context.close()
-  assert [url for url in asked if not url.startswith((*addresses, "data:"))] == []
+  with watched(chromium, 20_000) as pages:
+    yield pages
+  known = (*pages.addresses, "data:")
+  assert [url for url in pages.asked if not url.startswith(known)] == []
   # The browser's own words about answers that refuse, and about a server that is gone.
-  assert [text for text in said if not text.startswith("Failed to load resource")] == []
+  assert [text for text in pages.said if not text.startswith("Failed to load resource")] == []

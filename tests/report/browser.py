@@ -3,6 +3,7 @@
 `make test-browser` installs the browser. `RPFGSM_CHROMIUM` names another binary.
 """
 
+import contextlib
 import os
 from collections.abc import Iterator
 
@@ -30,14 +31,14 @@ def chromium() -> Iterator:
     browser.close()
 
 
-@pytest.fixture
-def visit(chromium):
-  """Opens pages; afterwards, nothing was asked for but them, and the console stayed empty."""
+@contextlib.contextmanager
+def watched(chromium, timeout: float) -> Iterator:
+  """Opens pages, closes them, and keeps `addresses`, what was `asked` for, and what was `said`."""
   contexts, said, asked, addresses = [], [], [], []
 
   def _visit(address: str, **options):
     context = chromium.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
-    context.set_default_timeout(5000)
+    context.set_default_timeout(timeout)
     contexts.append(context)
     addresses.append(address)
     context.on("request", lambda request: asked.append(request.url))
@@ -47,12 +48,19 @@ def visit(chromium):
     page.goto(address)
     return page
 
-  _visit.said, _visit.asked = said, asked
+  _visit.said, _visit.asked, _visit.addresses = said, asked, addresses
   yield _visit
   for context in contexts:
     context.close()
-  assert [url for url in asked if not url.startswith("data:")] == addresses
-  assert said == []
+
+
+@pytest.fixture
+def visit(chromium):
+  """Opens pages; afterwards, nothing was asked for but them, and the console stayed empty."""
+  with watched(chromium, 5000) as pages:
+    yield pages
+  assert [url for url in pages.asked if not url.startswith("data:")] == pages.addresses
+  assert pages.said == []
 
 
 def luminance(color: str) -> float:
