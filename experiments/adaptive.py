@@ -76,7 +76,7 @@ def run(config: AdaptiveConfig, *, cache: CompileCache, say: Say) -> None:
 
 
 def _attacks(config: AdaptiveConfig) -> list[surrogates.Setting]:
-  return [setting for setting in surrogates.settings_of(config) if setting.passes]
+  return [setting for setting in surrogates.settings_of(config) if setting.attacked]
 
 
 def _learned_from(

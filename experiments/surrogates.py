@@ -37,13 +37,14 @@ from rpfgsm_jax.report.cells import number_cell, rate_cell
 EXPERIMENT = "surrogates"
 CONDITIONS = (AS_WRITTEN, "JPEG 50")
 TOP = 5
+UNCHANGED, NOISE = "photo itself", "random noise"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
   """One way to change the photos."""
 
-  how: str  # "photo itself", "random noise", or networks with commas between
+  how: str  # UNCHANGED, NOISE, or networks with commas between
   strength: str = ""  # of `rpfgsm protect`; else the paper's plain steps
   epsilon: float = 0.0  # largest change, gray levels
   passes: int = 0  # gradients a photo
@@ -61,6 +62,11 @@ class Setting:
     )
 
   @property
+  def attacked(self) -> tuple[str, ...]:
+    """Its networks; none where nothing is attacked."""
+    return () if self.how in (UNCHANGED, NOISE) else tuple(self.how.split(","))
+
+  @property
   def attack(self) -> rp.RPFGSMConfig:
     """What its networks are attacked with, and what bounds its noise."""
     if self.strength:
@@ -70,13 +76,13 @@ class Setting:
 
 def settings_of(config: SurrogatesConfig) -> list[Setting]:
   """Returns the photos themselves, then noise and every set of networks at every strength."""
-  found = [Setting(how="photo itself")]
+  found = [Setting(how=UNCHANGED)]
   for text in config.at:
     if text in STRENGTHS:
-      found += [Setting(how=each, strength=text) for each in ("random noise", *config.surrogates)]
+      found += [Setting(how=each, strength=text) for each in (NOISE, *config.surrogates)]
       continue
     epsilon, passes = _strength(text)
-    found.append(Setting(how="random noise", epsilon=epsilon))
+    found.append(Setting(how=NOISE, epsilon=epsilon))
     found += [Setting(how=each, epsilon=epsilon, passes=passes) for each in config.surrogates]
   return list(dict.fromkeys(found))
 
@@ -222,11 +228,11 @@ def open_rows(
 
 def changer(setting: Setting, seed: int) -> Callable[[np.ndarray, int], np.ndarray]:
   """Returns what a setting makes of a photo with its id."""
-  if setting.how == "photo itself":
+  if setting.how == UNCHANGED:
     return lambda pixels, number: pixels
-  if setting.how == "random noise":
+  if setting.how == NOISE:
     return lambda pixels, number: _noise(pixels, number, setting.attack, seed)
-  networks = [rp.load_classifier(name) for name in setting.how.split(",")]
+  networks = [rp.load_classifier(name) for name in setting.attacked]
   protector = PhotoProtector(networks, PhotoConfig(attack=setting.attack), seed=seed)
   return lambda pixels, number: protector.attack(Photo(pixels=pixels), number)
 

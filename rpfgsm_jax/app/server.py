@@ -174,7 +174,7 @@ class _Page:
   def shown(self, request: Request) -> Response:
     """Returns one result beside its original: pictures, what each judge sees, the verdict."""
     entry, strength = self._entry(request)
-    title = describe_strength(entry.record["epsilon"], entry.record["masked"])
+    title = describe_strength(entry.record["epsilon"], entry.record.get("masked"))
     comparison = dataclasses.replace(comparison_of(entry), title=title)
     return HTMLResponse(build_section(comparison, f"shown-{strength}", level=3))
 

@@ -235,6 +235,15 @@ def test_all_judges_are_asked_behind_all_purifiers_and_nothing_is_done_twice(pla
   assert "protected, eps 4, 3 passes" in table
 
 
+def test_who_learns_sees_every_strength_of_every_attack(tmp_path):
+  config = AdaptiveConfig(
+    data=tmp_path, train=tmp_path, at=("medium", "4/3"), surrogates=("a,b", "c")
+  )
+  found = [setting.name for setting in adaptive._attacks(config)]
+  plain = [f"{name}, eps 4, 3 passes" for name in config.surrogates]
+  assert found == ["a,b, medium", "c, medium", *plain]
+
+
 def test_rows_of_other_adversaries_are_not_gone_on_with(place):
   run(place, limit=1)
   with pytest.raises(ValueError, match="steps"):

@@ -10,6 +10,8 @@ import rpfgsm_jax as rp
 from experiments import rows, surrogates
 from experiments import run as script
 from experiments.options import SurrogatesConfig
+from rpfgsm_jax.attacks.masking import pixel_limits
+from rpfgsm_jax.photos import STRENGTHS, photo_attack
 from rpfgsm_jax.photos.judging import conditioned
 from rpfgsm_jax.process import CompileCache
 
@@ -70,6 +72,18 @@ def test_the_halves_are_apart_and_have_every_class(folder):
     assert {name.split("/")[0] for name in shown[-1]} == set(toys.CLASS_NAMES[1:3])
   assert not shown[0] & shown[1]
   assert len(shown[0] | shown[1]) == 7
+
+
+def test_a_strength_by_name_is_that_of_protect_and_bounds_its_noise(photo):
+  found = [surrogates.Setting(how=surrogates.NOISE, strength=name) for name in STRENGTHS]
+  assert [setting.attack for setting in found] == [photo_attack(name) for name in STRENGTHS]
+  pixels = np.clip(photo[:40, :48], 16, 239)  # nothing reaches the ends of the scale
+  for setting in found:
+    change = np.abs(surrogates.changer(setting, 1)(pixels, 7).astype(int) - pixels)
+    limits = pixel_limits(
+      setting.attack.masking, pixels[None], np.full(1, setting.attack.epsilon, np.float32)
+    )
+    np.testing.assert_array_equal(change, np.broadcast_to(limits[0], pixels.shape))
 
 
 @pytest.mark.parametrize("text", ["8", "8/0", "0/3", "many/3", "8/30/2"])
