@@ -130,7 +130,9 @@ class SurrogatesConfig:
     (), "A network that is only asked, or FILE.py:NAME for its classifier(NAME).", name="--judge"
   )
   at: tuple[str, ...] = _option(
-    ("8/30", "16/60"), "A strength of `rpfgsm protect`, or EPS/PASSES; may be repeated."
+    ("8/30", "16/60"),
+    "A strength of `rpfgsm protect`, or that with changes, as in strong+passes=30+views, or "
+    "EPS/PASSES; may be repeated.",
   )
   half: int | None = _option(
     None, "1: the half to choose on; 2: to report on.  [default: all]", type=click.IntRange(1, 2)

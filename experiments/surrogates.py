@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 import rpfgsm_jax as rp
-from experiments import lineup, photos, rows, runtime
+from experiments import lineup, photos, recipes, rows, runtime
 from experiments.journal import Journal, Say, open_journal
 from experiments.options import SurrogatesConfig
 from experiments.tables import csv_text
@@ -27,7 +27,7 @@ from rpfgsm_jax import atomic, data, quality, result_folder
 from rpfgsm_jax.attacks.masking import pixel_limits
 from rpfgsm_jax.data.photo_files import Photo
 from rpfgsm_jax.evaluation import misleading_rate
-from rpfgsm_jax.photos import STRENGTHS, PhotoConfig, PhotoProtector, photo_attack
+from rpfgsm_jax.photos import STRENGTHS, PhotoConfig, PhotoProtector
 from rpfgsm_jax.photos.judging import conditioned
 from rpfgsm_jax.photos.verdict import AS_WRITTEN
 from rpfgsm_jax.process import CompileCache
@@ -45,21 +45,15 @@ class Setting:
   """One way to change the photos."""
 
   how: str  # UNCHANGED, NOISE, or networks with commas between
-  strength: str = ""  # of `rpfgsm protect`; else the paper's plain steps
-  epsilon: float = 0.0  # largest change, gray levels
-  passes: int = 0  # gradients a photo
+  at: str = ""  # how strongly, see recipes.attack_of; "" where nothing is changed
 
   @property
   def name(self) -> str:
     """How rows call it."""
-    return ", ".join(
-      [
-        self.how,
-        *([self.strength] if self.strength else []),
-        *([f"eps {self.epsilon:g}"] if self.epsilon else []),
-        *([f"{self.passes} passes"] if self.passes else []),
-      ]
-    )
+    if not self.at or self.at.split("+")[0] in STRENGTHS:
+      return ", ".join(filter(None, (self.how, self.at)))
+    passes = f", {self.attack.num_steps} passes" if self.attacked else ""
+    return f"{self.how}, eps {self.attack.epsilon:g}{passes}"
 
   @property
   def attacked(self) -> tuple[str, ...]:
@@ -69,36 +63,20 @@ class Setting:
   @property
   def attack(self) -> rp.RPFGSMConfig:
     """What its networks are attacked with, and what bounds its noise."""
-    if self.strength:
-      return photo_attack(self.strength)
-    return rp.RPFGSMConfig(epsilon=self.epsilon, num_steps=self.passes, micro_batch=1)
+    return recipes.attack_of(self.at)
 
 
 def settings_of(config: SurrogatesConfig) -> list[Setting]:
-  """Returns the photos themselves, then noise and every set of networks at every strength."""
-  found = [Setting(how=UNCHANGED)]
+  """Returns the photos themselves, then noise of every size and every set at every strength."""
+  found, sizes = [Setting(how=UNCHANGED)], set()
   for text in config.at:
-    if text in STRENGTHS:
-      found += [Setting(how=each, strength=text) for each in (NOISE, *config.surrogates)]
-      continue
-    epsilon, passes = _strength(text)
-    found.append(Setting(how=NOISE, epsilon=epsilon))
-    found += [Setting(how=each, epsilon=epsilon, passes=passes) for each in config.surrogates]
-  return list(dict.fromkeys(found))
-
-
-def _strength(text: str) -> tuple[float, int]:
-  epsilon, _, passes = text.partition("/")
-  try:
-    strength = float(epsilon), int(passes)
-  except ValueError:
-    strength = 0.0, 0
-  if not (1.0 <= strength[0] <= 255.0 and strength[1] >= 1):
-    raise ValueError(
-      f"--at must be {', '.join(STRENGTHS)}, or EPS/PASSES with EPS in 1..255, as in 8/30, got "
-      f"{text!r}."
-    )
-  return strength
+    attack = recipes.attack_of(text)
+    size = attack.epsilon, attack.masking is None
+    if size not in sizes:
+      found.append(Setting(how=NOISE, at=text))
+    sizes.add(size)
+    found += [Setting(how=each, at=text) for each in config.surrogates]
+  return list({setting.name: setting for setting in found}.values())
 
 
 def load_judge(name: str) -> rp.Classifier:
@@ -232,7 +210,7 @@ def changer(setting: Setting, seed: int) -> Callable[[np.ndarray, int], np.ndarr
     return lambda pixels, number: pixels
   if setting.how == NOISE:
     return lambda pixels, number: _noise(pixels, number, setting.attack, seed)
-  networks = [rp.load_classifier(name) for name in setting.attacked]
+  networks = recipes.networks_of(setting.at, [rp.load_classifier(n) for n in setting.attacked])
   protector = PhotoProtector(networks, PhotoConfig(attack=setting.attack), seed=seed)
   return lambda pixels, number: protector.attack(Photo(pixels=pixels), number)
 

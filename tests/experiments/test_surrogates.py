@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import rpfgsm_jax as rp
-from experiments import rows, surrogates
+from experiments import recipes, rows, surrogates
 from experiments import run as script
 from experiments.options import SurrogatesConfig
 from rpfgsm_jax.attacks.masking import pixel_limits
@@ -75,7 +75,7 @@ def test_the_halves_are_apart_and_have_every_class(folder):
 
 
 def test_a_strength_by_name_is_that_of_protect_and_bounds_its_noise(photo):
-  found = [surrogates.Setting(how=surrogates.NOISE, strength=name) for name in STRENGTHS]
+  found = [surrogates.Setting(how=surrogates.NOISE, at=name) for name in STRENGTHS]
   assert [setting.attack for setting in found] == [photo_attack(name) for name in STRENGTHS]
   pixels = np.clip(photo[:40, :48], 16, 239)  # nothing reaches the ends of the scale
   for setting in found:
@@ -84,6 +84,39 @@ def test_a_strength_by_name_is_that_of_protect_and_bounds_its_noise(photo):
       setting.attack.masking, pixels[None], np.full(1, setting.attack.epsilon, np.float32)
     )
     np.testing.assert_array_equal(change, np.broadcast_to(limits[0], pixels.shape))
+
+
+def test_a_strength_with_changes_is_that_attack_changed(folder):
+  strong = photo_attack("strong")
+  changed = recipes.attack_of("strong+passes=3+views+no-momentum+eps=4")
+  assert (changed.num_steps, changed.epsilon, changed.transfer.momentum) == (3, 4.0, 0.0)
+  assert changed.step_size == strong.step_size
+  more = {"input diversity", "scale", "translate"}
+  assert set(changed.defenses.names) == set(strong.defenses.names) | more
+  assert recipes.attack_of("medium+everywhere+passes=9") == recipes.attack_of("strong+passes=9")
+  assert recipes.attack_of("strong+masked") == photo_attack("medium")
+  plain = recipes.attack_of("strong+plain-steps+no-momentum+passes=60")
+  assert (plain.step_size, plain.transfer) == (1.0, rp.TransferOptions())
+  found, _ = run(folder, at=("strong+passes=3", "strong+passes=3+smoothing=5"), limit=1)
+  names = [
+    "random noise, strong+passes=3",
+    "a,b, strong+passes=3",
+    "a,b, strong+passes=3+smoothing=5",
+  ]
+  assert [row["setting"] for row in found] == ["photo itself", *names]  # noise once a size
+
+
+@pytest.mark.parametrize("text", ["strong+", "strong+pases=3", "strong+passes", "strong+passes=x"])
+def test_a_change_that_cannot_be_is_refused_with_those_that_can(folder, text):
+  with pytest.raises(ValueError, match="passes=N"):
+    run(folder, at=(text,))
+
+
+def test_features_are_those_of_each_attacked_network():
+  network = rp.load_classifier("shield/efficientnet_lite0")
+  (inside,) = recipes.networks_of("strong+features", [network])
+  assert (inside.name, inside.image_size) == (f"{network.name}:features", network.image_size)
+  assert recipes.networks_of("strong", [network]) == [network]
 
 
 @pytest.mark.parametrize("text", ["8", "8/0", "0/3", "many/3", "8/30/2"])
