@@ -27,8 +27,9 @@ def drop(page, *given):
 
 
 def photograph() -> bytes:
+  """A launch pad, which the bundled judges are sure is a place with windmills."""
   content = io.BytesIO()
-  Image.fromarray(skimage.data.coffee()).save(content, "PNG")
+  Image.fromarray(skimage.data.rocket()[43:427, 128:512]).save(content, "PNG")
   return content.getvalue()
 
 

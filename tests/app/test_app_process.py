@@ -94,7 +94,7 @@ def test_killed_in_the_middle_started_again_and_ended_by_ctrl_c(start, visit, tm
 def test_ended_by_ctrl_c_while_it_works(start, visit, tmp_path):
   process = start()
   page = visit(process.address)
-  drop(page, ("coffee.png", photograph()))
+  drop(page, ("rocket.png", photograph()))
   page.locator("#start").click()
   page.locator("#progress").wait_for()
   code, stderr = process.end(signal.SIGINT)
@@ -106,8 +106,8 @@ def test_as_a_new_user_meets_it(start, visit, tmp_path):
   """The bundled networks and a real photo; where somebody asks for them, pictures for the docs."""
   pictures = pathlib.Path(os.environ.get("RPFGSM_SCREENSHOTS", tmp_path))
   page = visit(start("--seed", "1").address, viewport={"width": 1100, "height": 800})
-  drop(page, ("coffee.png", photograph()))
-  page.get_by_role("button", name="Compare: coffee.png").click()
+  drop(page, ("rocket.png", photograph()))
+  page.get_by_role("button", name="Compare: rocket.png").click()
   page.get_by_role("button", name="Try the three strengths").click()
   page.get_by_role("heading", name="strong, at most 16").wait_for(timeout=900_000)
   page.locator("#status", has_text="skipped").wait_for()
