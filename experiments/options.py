@@ -161,6 +161,25 @@ class AdaptiveConfig(SurrogatesConfig):
   epochs: int = _option(4, "Of training each of them.", type=_COUNT)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LooksConfig:
+  """Settings of a page of photos at several strengths."""
+
+  data: pathlib.Path | None = _option(
+    None, "Folder of images.  [default: scikit-image's own]", type=FOLDER
+  )
+  out: pathlib.Path = _option(pathlib.Path("results/looks"), "Results.", type=FOLDER)
+  limit: int = _option(10, "Photos at most.", type=_COUNT)
+  attacked: str = _option(
+    "shield/efficientnet_lite0", "Networks to attack together, with commas between."
+  )
+  at: tuple[str, ...] = _option(
+    ("gentle", "medium", "strong"), "As `surrogates` has it; may be repeated."
+  )
+  seed: int = _option(1, type=_SEED)
+  command: str = ""
+
+
 def add_options(
   config: type, changes: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Callable[[_Command], _Command]:

@@ -206,11 +206,21 @@ def adaptive(**given: object) -> None:
 
 
 @cli.command()
+@options.add_options(options.LooksConfig)
+def looks(**given: object) -> None:
+  """Photos at every strength side by side: what protection looks like.
+
+  Run again with the same options, it goes on where it stopped.
+  """
+  _run_and_show(options.LooksConfig, given, "looks")
+
+
+@cli.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=pathlib.Path))
 def report(folder: pathlib.Path) -> None:
   """Makes the tables and figures of a results FOLDER again, from its rows and kept images."""
   with _errors():
-    from experiments import adaptive, catalog, rows, show_fullsize, surrogates
+    from experiments import adaptive, catalog, looks, rows, show_fullsize, surrogates
     from experiments import report as demo_report
 
     writers = {
@@ -219,6 +229,7 @@ def report(folder: pathlib.Path) -> None:
       "fullsize": show_fullsize.show,
       "surrogates": surrogates.show,
       "adaptive": adaptive.show,
+      "looks": looks.show,
     }
     header, _ = rows.read_run(rows.find_rows(folder))
     experiment = header["experiment"]
