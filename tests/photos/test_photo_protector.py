@@ -118,13 +118,14 @@ def test_strengths_are_in_order_and_whole():
   for name in STRENGTHS:
     attack = photo_attack(name)
     assert strength_name(attack.epsilon, attack.masking) == name
+    assert attack.num_steps == (30 if name == "strong" else 15)
   assert strength_name(9.0, None) is None
 
 
 def test_numbers_are_allowed_everywhere_and_begin_with_longer_steps():
   found = [photo_attack(epsilon) for epsilon in (1.0, 8.0, 16.0)]
   assert [attack.step_size for attack in found] == [1.0, 2.0, 3.0]
-  assert {attack.masking for attack in found} == {None}
+  assert {(attack.masking, attack.num_steps) for attack in found} == {(None, 30)}
   with pytest.raises(
     ValueError, match="strength must be gentle, medium, strong or a number of gray"
   ):
