@@ -1,14 +1,14 @@
 """The attack on photos and what may differ from it, by names that rows and the command line have.
 
-`strong` is what `rpfgsm protect --strength strong` does; `strong+passes=30+views` is that with
-thirty passes and random views among its defenses; `16/60` is the paper's plain steps.
+`strong` is what `rpfgsm protect --strength strong` does; `strong+passes=60+no-views` is that with
+sixty passes and the paper's defenses alone; `16/60` is the paper's plain steps.
 """
 
 import dataclasses
 from collections.abc import Callable
 
 import rpfgsm_jax as rp
-from rpfgsm_jax.defenses import INPUT_DIVERSITY, SCALE, TRANSLATE, DefenseBank
+from rpfgsm_jax.defenses import paper_bank
 from rpfgsm_jax.photos import STRENGTHS, photo_attack
 from rpfgsm_jax.photos.strength import MASKING
 
@@ -16,20 +16,15 @@ FEATURES = "features"
 """Leaves the networks' last features instead of their class."""
 
 
-def _views(attack: rp.RPFGSMConfig) -> rp.RPFGSMConfig:
-  families = (*attack.defenses.families, INPUT_DIVERSITY, SCALE, TRANSLATE)
-  return dataclasses.replace(attack, defenses=DefenseBank(families))
-
-
 def _transferred(attack: rp.RPFGSMConfig, **options: object) -> rp.RPFGSMConfig:
   return dataclasses.replace(attack, transfer=dataclasses.replace(attack.transfer, **options))
 
 
 _CHANGES: dict[str, Callable[[rp.RPFGSMConfig], rp.RPFGSMConfig]] = {
-  "views": _views,
+  "no-views": lambda attack: dataclasses.replace(attack, defenses=paper_bank()),
   "everywhere": lambda attack: dataclasses.replace(attack, masking=None),
   "masked": lambda attack: dataclasses.replace(attack, masking=MASKING),
-  "no-momentum": lambda attack: _transferred(attack, momentum=0.0),
+  "momentum": lambda attack: _transferred(attack, momentum=1.0),
   "plain-steps": lambda attack: dataclasses.replace(
     _transferred(attack, step_schedule="constant"), step_size=1.0
   ),

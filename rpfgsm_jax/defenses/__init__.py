@@ -36,6 +36,7 @@ from rpfgsm_jax.defenses.transforms import (
   rotate,
   scale,
   translate,
+  views_bank,
 )
 
 __all__ = [
@@ -70,4 +71,5 @@ __all__ = [
   "translate",
   "uniform_bank",
   "upload_size",
+  "views_bank",
 ]

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rpfgsm_jax.defenses import _checks
-from rpfgsm_jax.defenses.bank import Defense, DefenseBank
+from rpfgsm_jax.defenses.bank import Defense, DefenseBank, paper_bank
 from rpfgsm_jax.rounding import Rounding
 from rpfgsm_jax.typing import Array, ArrayLike, Image, Key
 
@@ -318,6 +318,15 @@ DARKEN = Defense("darken", _darken, (13.0,), random=True)
 
 GAUSSIAN_NOISE = Defense("gaussian noise", _gaussian_noise, (25.0,), random=True)
 """Gaussian noise of variance 25, in gray levels squared, added."""
+
+
+def views_bank() -> DefenseBank:
+  """Returns the paper's set and three random views: `INPUT_DIVERSITY`, `SCALE` and `TRANSLATE`.
+
+  Sanchez-Matilla et al. (2020), Sec. V-B, for the others. What misleads a network at every size and
+  place of the scene carries over further to other networks (Xie et al., 2019).
+  """
+  return DefenseBank((*paper_bank().families, INPUT_DIVERSITY, SCALE, TRANSLATE))
 
 
 def eot_bank() -> DefenseBank:

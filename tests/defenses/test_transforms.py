@@ -265,3 +265,16 @@ def test_the_papers_transformations():
 def test_bad_arguments_are_named(call, message):
   with pytest.raises(ValueError, match=message):
     call()
+
+
+def test_the_views_bank_is_the_papers_and_three_random_views():
+  bank = defenses.views_bank()
+  paper = defenses.paper_bank().families
+  assert bank.families[: len(paper)] == paper
+  assert [family.name for family in bank.families[len(paper) :]] == [
+    "input diversity",
+    "scale",
+    "translate",
+  ]
+  assert all(family.random for family in bank.families[len(paper) :])
+  assert defenses.views_bank() == bank

@@ -88,14 +88,14 @@ def test_a_strength_by_name_is_that_of_protect_and_bounds_its_noise(photo):
 
 def test_a_strength_with_changes_is_that_attack_changed(folder):
   strong = photo_attack("strong")
-  changed = recipes.attack_of("strong+passes=3+views+no-momentum+eps=4")
-  assert (changed.num_steps, changed.epsilon, changed.transfer.momentum) == (3, 4.0, 0.0)
+  changed = recipes.attack_of("strong+passes=3+no-views+momentum+eps=4")
+  assert (changed.num_steps, changed.epsilon, changed.transfer.momentum) == (3, 4.0, 1.0)
   assert changed.step_size == strong.step_size
   more = {"input diversity", "scale", "translate"}
-  assert set(changed.defenses.names) == set(strong.defenses.names) | more
+  assert set(changed.defenses.names) == set(strong.defenses.names) - more
   assert recipes.attack_of("medium+everywhere+passes=9") == recipes.attack_of("strong+passes=9")
   assert recipes.attack_of("strong+masked") == photo_attack("medium")
-  plain = recipes.attack_of("strong+plain-steps+no-momentum+passes=60")
+  plain = recipes.attack_of("strong+plain-steps+passes=60")
   assert (plain.step_size, plain.transfer) == (1.0, rp.TransferOptions())
   found, _ = run(folder, at=("strong+passes=3", "strong+passes=3+smoothing=5"), limit=1)
   names = [
