@@ -126,11 +126,13 @@ def test_two_tabs_show_the_same_and_do_not_disturb_each_other(visit, served, mon
   second.evaluate("(start => { start.disabled = false; start.click() })(window.start)")
   second.get_by_role("alert").filter(has_text="Photos are being protected").wait_for()
   second.locator("#stop").click()
-  first.locator("#status", has_text=" left").wait_for()
+  for tab in (first, second):
+    tab.locator("#status", has_text=" left").wait_for()
   monkeypatch.setattr(FakePhotoProtector, "delay", 0.0)
   assert first.locator("#start").inner_text().startswith("Go on with ")
   protect(second)
-  first.locator("#start", has_text="All are done").wait_for()
+  for tab in (first, second):
+    tab.locator("#start", has_text="All are done").wait_for()
   assert verdicts(first) == verdicts(second) == ["protected"] * 30
 
 
