@@ -40,17 +40,20 @@ def run(config: LooksConfig, *, cache: CompileCache, say: Say) -> None:
   wanted += [surrogates.Setting(how=config.attacked, at=at) for at in config.at]
   with tqdm(total=len(wanted) * len(source.photos), unit="photo", disable=None) as bar:
     for setting in wanted:
+      files = {photo: _file(config.out, setting.name, photo.png) for photo in source.photos}
+      known = {photo for photo in files if found.has(setting.name, photo.name)}
+      missing = [photo for photo, file in files.items() if not (photo in known and file.is_file())]
+      bar.update(len(files) - len(missing))
+      if not missing:
+        continue
       change = surrogates.changer(setting, config.seed)
-      for place, photo in enumerate(source.photos):
-        file = _file(config.out, setting.name, photo.png)
-        measured = found.has(setting.name, photo.name)
-        if not (measured and file.is_file()):
-          original = _read(config, source, place)
-          changed = change(original, photo.image_id)
-          data.write_png(file, changed)
-          if not measured:
-            row = {"kind": "photo", "setting": setting.name, "at": setting.at, "photo": photo.name}
-            found.append([row | {"png": photo.png} | surrogates.looks(original, changed)])
+      for photo in missing:
+        original = _read(config, source, photo)
+        changed = change(original, photo.image_id)
+        data.write_png(files[photo], changed)
+        if photo not in known:
+          row = {"kind": "photo", "setting": setting.name, "at": setting.at, "photo": photo.name}
+          found.append([row | {"png": photo.png} | surrogates.looks(original, changed)])
         bar.update()
 
 
@@ -61,10 +64,10 @@ def _open(config: LooksConfig) -> photos.Source:
   return photos.open_source(config.data, [network], limit=config.limit)
 
 
-def _read(config: LooksConfig, source: photos.Source, place: int) -> np.ndarray:
+def _read(config: LooksConfig, source: photos.Source, photo: photos.StudyPhoto) -> np.ndarray:
   if source.loaded is not None:
-    return source.loaded[place]
-  return data.read_image(config.data / source.photos[place].name)
+    return source.loaded[source.photos.index(photo)]
+  return data.read_image(config.data / photo.name)
 
 
 def _file(folder: pathlib.Path, setting: str, png: str) -> pathlib.Path:
@@ -75,20 +78,23 @@ def show(folder: pathlib.Path) -> None:
   """Writes looks.jpg from the rows and images of a folder: a line a photo, a column a strength."""
   _, by_setting = surrogates.read_settings(folder)
   columns = [{row["photo"]: row for row in some} for some in by_setting.values()]
-  pictures = []
-  for name in columns[0]:
-    line = [column[name] for column in columns if name in column]
-    pictures.append(np.hstack([_titled(folder, row) for row in line]))
-  width = max(picture.shape[1] for picture in pictures)
-  whole = [np.pad(each, ((0, 0), (0, width - each.shape[1]), (0, 0)), constant_values=255)
-           for each in pictures]  # fmt: skip
+  lines = [
+    [_titled(folder, column[name]) for column in columns if name in column] for name in columns[0]
+  ]
+  width = max(sum(card.width for card in line) for line in lines)
+  page = Image.new("RGB", (width, sum(line[0].height for line in lines)), "white")
+  top = 0
+  for line in lines:
+    left = 0
+    for card in line:
+      page.paste(card, (left, top))
+      left += card.width
+    top += line[0].height
   with atomic.replacing(folder / "looks.jpg") as temporary:
-    Image.fromarray(np.vstack(whole)).save(
-      temporary, format="JPEG", quality=_QUALITY, subsampling=0
-    )
+    page.save(temporary, format="JPEG", quality=_QUALITY, subsampling=0)
 
 
-def _titled(folder: pathlib.Path, row: rows.Row) -> np.ndarray:
+def _titled(folder: pathlib.Path, row: rows.Row) -> Image.Image:
   """Returns a photo at its own size under a line that says what was done and measured."""
   photo = data.read_image(_file(folder, row["setting"], row["png"]))
   height, width = photo.shape[:2]
@@ -98,7 +104,7 @@ def _titled(folder: pathlib.Path, row: rows.Row) -> np.ndarray:
     text = f"{row['at']}: SSIM {row['ssim']:.2f}, S-CIELAB {row['scielab']:.1f}"
   ImageDraw.Draw(card).text((2, 2), text, fill="black", font=_font())
   card.paste(Image.fromarray(photo), (0, _LINE))
-  return np.asarray(card)
+  return card
 
 
 @functools.cache
