@@ -52,3 +52,26 @@ def as_integer(name: str, number: ArrayLike, low: int, high: int, remedy: str) -
   if jnp.issubdtype(dtype, jnp.floating):
     number = jnp.round(number)
   return jnp.clip(number.astype(jnp.int32), low, high)
+
+
+def check_one_image(image: ArrayLike) -> Array:
+  """Returns one `(H, W, C)` float32 image as a JAX array after checking what is static about it."""
+  image = check_image(image)
+  if image.ndim != 3:
+    raise ValueError(f"image must be one image (H, W, C), got shape {image.shape}; use jax.vmap.")
+  return image
+
+
+def check_amount(
+  name: str, amount: ArrayLike, above: float = -np.inf, at_most: float = np.inf
+) -> Array:
+  """Returns a scalar as float32 without a gradient, its value checked where it is known."""
+  if jnp.shape(amount) != ():
+    raise ValueError(f"{name} must be one number, got shape {jnp.shape(amount)}; use jax.vmap.")
+  if not isinstance(amount, jax.core.Tracer):
+    known = float(np.asarray(amount))
+    if not (above < known <= at_most and np.isfinite(known)):
+      bounds = f" above {above:g}" if np.isfinite(above) else ""
+      bounds += f" and at most {at_most:g}" if np.isfinite(at_most) else ""
+      raise ValueError(f"{name} must be a finite number{bounds}, got {amount}.")
+  return jax.lax.stop_gradient(jnp.asarray(amount, jnp.float32))

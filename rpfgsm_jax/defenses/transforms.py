@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rpfgsm_jax.defenses import _checks
-from rpfgsm_jax.defenses.bank import Defense, DefenseBank, paper_bank
+from rpfgsm_jax.defenses.bank import Defense, DefenseBank
 from rpfgsm_jax.rounding import Rounding
 from rpfgsm_jax.typing import Array, ArrayLike, Image, Key
 
@@ -47,7 +47,7 @@ def resize_and_pad(image: Image, size: ArrayLike, top: ArrayLike, left: ArrayLik
     ValueError: a wrong shape or dtype, or a known size or place out of range; a traced one is
       clipped.
   """
-  image = _one_image(image)
+  image = _checks.check_one_image(image)
   if np.shape(size) != (2,):
     raise ValueError(f"size must be two integers (height, width), got shape {np.shape(size)}.")
   old, remedy = image.shape[:2], "the result is no larger than the image."
@@ -58,7 +58,7 @@ def resize_and_pad(image: Image, size: ArrayLike, top: ArrayLike, left: ArrayLik
     for name, offset, length in (("top", top, old[0]), ("left", left, old[1]))
   ]
   ratios = [side.astype(jnp.float32) / length for side, length in zip(new, old, strict=True)]
-  return _stretch(image, ratios, [offset.astype(jnp.float32) for offset in place])
+  return stretch(image, ratios, [offset.astype(jnp.float32) for offset in place])
 
 
 def scale(image: Image, factor: ArrayLike) -> Image:
@@ -77,8 +77,8 @@ def scale(image: Image, factor: ArrayLike) -> Image:
   Raises:
     ValueError: a wrong shape or dtype, or a known factor that is not finite and above zero.
   """
-  image, factor = _one_image(image), _amount("factor", factor, above=0.0)
-  return _stretch(image, [factor] * 2, [(1 - factor) * (n / 2) for n in image.shape[:2]])
+  image, factor = _checks.check_one_image(image), _checks.check_amount("factor", factor, above=0.0)
+  return stretch(image, [factor] * 2, [(1 - factor) * (n / 2) for n in image.shape[:2]])
 
 
 def translate(image: Image, down: ArrayLike, right: ArrayLike) -> Image:
@@ -97,8 +97,10 @@ def translate(image: Image, down: ArrayLike, right: ArrayLike) -> Image:
   Raises:
     ValueError: a wrong shape or dtype, or a known amount that is not finite.
   """
-  return _stretch(
-    _one_image(image), [jnp.float32(1)] * 2, [_amount("down", down), _amount("right", right)]
+  return stretch(
+    _checks.check_one_image(image),
+    [jnp.float32(1)] * 2,
+    [_checks.check_amount("down", down), _checks.check_amount("right", right)],
   )
 
 
@@ -118,7 +120,7 @@ def rotate(image: Image, degrees: ArrayLike) -> Image:
   Raises:
     ValueError: a wrong shape or dtype, or a known angle that is not finite.
   """
-  return _rotate(_one_image(image), _amount("degrees", degrees))
+  return _rotate(_checks.check_one_image(image), _checks.check_amount("degrees", degrees))
 
 
 def add_levels(image: Image, levels: ArrayLike) -> Image:
@@ -137,14 +139,14 @@ def add_levels(image: Image, levels: ArrayLike) -> Image:
   Raises:
     ValueError: a wrong shape or dtype.
   """
-  image = _one_image(image)
+  image = _checks.check_one_image(image)
   if jnp.shape(levels) not in ((), image.shape):
     raise ValueError(f"levels must be one number or {image.shape}, got shape {jnp.shape(levels)}.")
   total = image + jax.lax.stop_gradient(jnp.asarray(levels, jnp.float32))
   return jnp.where((total >= 0) & (total <= 255), total, jnp.where(total > 0, 255.0, 0.0))
 
 
-def _stretch(image: Image, factors: list[Array], offsets: list[Array]) -> Image:
+def stretch(image: Image, factors: list[Array], offsets: list[Array]) -> Image:
   """Returns `factor * position + offset` along rows and columns: two banded matrix products."""
   return jax.image.scale_and_translate(
     image, image.shape, (0, 1), jnp.stack(factors), jnp.stack(offsets), "linear", antialias=False
@@ -226,23 +228,6 @@ def _pick(flat: Array, width: int, row: Array, column: Array) -> Array:
   return flat.at[(row * width + column).astype(jnp.int32)].get(mode="promise_in_bounds")
 
 
-def _one_image(image: ArrayLike) -> Image:
-  image = _checks.check_image(image)
-  if image.ndim != 3:
-    raise ValueError(f"image must be one image (H, W, C), got shape {image.shape}; use jax.vmap.")
-  return image
-
-
-def _amount(name: str, amount: ArrayLike, above: float = -np.inf) -> Array:
-  """Returns a checked scalar as float32, without a gradient."""
-  if jnp.shape(amount) != ():
-    raise ValueError(f"{name} must be one number, got shape {jnp.shape(amount)}; use jax.vmap.")
-  if not isinstance(amount, jax.core.Tracer) and not above < float(np.asarray(amount)) < np.inf:
-    least = f" above {above:g}" if np.isfinite(above) else ""
-    raise ValueError(f"{name} must be a finite number{least}, got {amount}.")
-  return jax.lax.stop_gradient(jnp.asarray(amount, jnp.float32))
-
-
 def _draw_within(key: Key, most: Array) -> Array:
   return jax.random.uniform(key, (), jnp.float32, minval=-most, maxval=most)
 
@@ -318,15 +303,6 @@ DARKEN = Defense("darken", _darken, (13.0,), random=True)
 
 GAUSSIAN_NOISE = Defense("gaussian noise", _gaussian_noise, (25.0,), random=True)
 """Gaussian noise of variance 25, in gray levels squared, added."""
-
-
-def views_bank() -> DefenseBank:
-  """Returns the paper's set and three random views: `INPUT_DIVERSITY`, `SCALE` and `TRANSLATE`.
-
-  Sanchez-Matilla et al. (2020), Sec. V-B, for the others. What misleads a network at every size and
-  place of the scene carries over further to other networks (Xie et al., 2019).
-  """
-  return DefenseBank((*paper_bank().families, INPUT_DIVERSITY, SCALE, TRANSLATE))
 
 
 def eot_bank() -> DefenseBank:

@@ -9,7 +9,7 @@ from typing import Any
 from rpfgsm_jax.attacks.masking import TextureMasking
 from rpfgsm_jax.attacks.rp_fgsm import RPFGSMConfig
 from rpfgsm_jax.attacks.transfer import TransferOptions
-from rpfgsm_jax.defenses.transforms import views_bank
+from rpfgsm_jax.defenses.views import views_bank
 
 STRENGTHS = {"gentle": 8.0, "medium": 16.0, "strong": 16.0}
 """Largest change, gray levels, by name; all but strong change smooth places less."""
