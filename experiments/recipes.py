@@ -8,7 +8,20 @@ import dataclasses
 from collections.abc import Callable
 
 import rpfgsm_jax as rp
-from rpfgsm_jax.defenses import paper_bank
+from rpfgsm_jax.defenses import (
+  BLOCK_SHUFFLE,
+  CROP,
+  FLIP,
+  IDENTITY,
+  INPUT_DIVERSITY,
+  SCALE,
+  SPECTRUM,
+  TRANSLATE,
+  Defense,
+  DefenseBank,
+  paper_bank,
+  viewed_bank,
+)
 from rpfgsm_jax.photos import STRENGTHS, photo_attack
 from rpfgsm_jax.photos.strength import MASKING
 
@@ -20,8 +33,22 @@ def _transferred(attack: rp.RPFGSMConfig, **options: object) -> rp.RPFGSMConfig:
   return dataclasses.replace(attack, transfer=dataclasses.replace(attack.transfer, **options))
 
 
+def _with_view(view: Defense) -> Callable[[rp.RPFGSMConfig], rp.RPFGSMConfig]:
+  """Returns the change that adds a random view to the attack's bank."""
+  return lambda attack: dataclasses.replace(
+    attack, defenses=DefenseBank((*attack.defenses.families, view))
+  )
+
+
+_VIEWS_FIRST = viewed_bank(paper_bank(), (IDENTITY, INPUT_DIVERSITY, SCALE, TRANSLATE))
+
 _CHANGES: dict[str, Callable[[rp.RPFGSMConfig], rp.RPFGSMConfig]] = {
   "no-views": lambda attack: dataclasses.replace(attack, defenses=paper_bank()),
+  "views-first": lambda attack: dataclasses.replace(attack, defenses=_VIEWS_FIRST),
+  "flip": _with_view(FLIP),
+  "crop": _with_view(CROP),
+  "shuffle": _with_view(BLOCK_SHUFFLE),
+  "spectrum": _with_view(SPECTRUM),
   "everywhere": lambda attack: dataclasses.replace(attack, masking=None),
   "masked": lambda attack: dataclasses.replace(attack, masking=MASKING),
   "momentum": lambda attack: _transferred(attack, momentum=1.0),

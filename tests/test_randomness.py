@@ -27,7 +27,10 @@ SETTINGS = {
   "JAX_DEFAULT_PRNG_IMPL": "unsafe_rbg",
 }
 D = rp.defenses
-BANK = D.DefenseBank((D.REQUANTIZE, D.INPUT_DIVERSITY, D.GAUSSIAN_NOISE, D.LIGHTEN, D.SCALE))
+FIRST = D.viewed_bank(D.DefenseBank((D.FLIP,)), (D.CROP, D.BLOCK_SHUFFLE, D.SPECTRUM))
+BANK = D.DefenseBank(
+  (D.REQUANTIZE, D.INPUT_DIVERSITY, D.GAUSSIAN_NOISE, D.LIGHTEN, D.SCALE, *FIRST.families)
+)
 
 
 def digests() -> list[str]:

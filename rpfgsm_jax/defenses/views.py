@@ -21,6 +21,7 @@ from rpfgsm_jax.defenses.transforms import (
   add_levels,
   stretch,
 )
+from rpfgsm_jax.randomness import noise_key
 from rpfgsm_jax.rounding import Rounding
 from rpfgsm_jax.typing import Array, ArrayLike, Image, Key
 
@@ -254,14 +255,15 @@ class _Viewed:
     key_view, key_apply, key_family = jax.random.split(key, 3)
     index = jax.random.randint(key_view, (), 0, len(self.views), jnp.int32)
     branches = [functools.partial(_apply_view, view, rounding) for view in self.views]
-    viewed = jax.lax.switch(index, branches, image, key_apply)
+    # Numbers, not the key: `vmap` computes all branches, and no key may be used twice.
+    viewed = jax.lax.switch(index, branches, image, jax.random.bits(key_apply, (), jnp.uint32))
     noise = (key_family,) if self.family.random else ()
     return self.family.apply(viewed, parameter, rounding, *noise)
 
 
-def _apply_view(view: Defense, rounding: Rounding, image: Image, key: Key) -> Image:
+def _apply_view(view: Defense, rounding: Rounding, image: Image, noise: Array) -> Image:
   """Applies a view with one of its parameters, drawn uniformly."""
-  key_parameter, key_noise = jax.random.split(key)
+  key_parameter, key_noise = jax.random.split(noise_key(noise))
   values = jnp.asarray(view.parameters, jnp.float32)
   parameter = values[jax.random.randint(key_parameter, (), 0, len(values), jnp.int32)]
   return view.apply(image, parameter, rounding, *((key_noise,) if view.random else ()))

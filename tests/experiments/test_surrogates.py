@@ -93,6 +93,12 @@ def test_a_strength_with_changes_is_that_attack_changed(folder):
   assert changed.step_size == strong.step_size
   more = {"input diversity", "scale", "translate"}
   assert set(changed.defenses.names) == set(strong.defenses.names) - more
+  more = recipes.attack_of("medium+flip+crop+shuffle+spectrum").defenses
+  bank = rp.defenses
+  views = (bank.FLIP, bank.CROP, bank.BLOCK_SHUFFLE, bank.SPECTRUM)
+  assert more.families == (*strong.defenses.families, *views)
+  first = recipes.attack_of("strong+views-first+flip").defenses.names
+  assert first == (*(f"{name} behind a view" for name in changed.defenses.names), "flip")
   assert recipes.attack_of("medium+everywhere+passes=9") == recipes.attack_of("strong+passes=9")
   assert recipes.attack_of("strong+masked") == photo_attack("medium")
   plain = recipes.attack_of("strong+plain-steps+passes=60")
