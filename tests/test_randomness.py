@@ -27,10 +27,7 @@ SETTINGS = {
   "JAX_DEFAULT_PRNG_IMPL": "unsafe_rbg",
 }
 D = rp.defenses
-FIRST = D.viewed_bank(D.DefenseBank((D.FLIP,)), (D.CROP, D.BLOCK_SHUFFLE, D.SPECTRUM))
-BANK = D.DefenseBank(
-  (D.REQUANTIZE, D.INPUT_DIVERSITY, D.GAUSSIAN_NOISE, D.LIGHTEN, D.SCALE, *FIRST.families)
-)
+BANK = D.DefenseBank((D.REQUANTIZE, D.INPUT_DIVERSITY, D.GAUSSIAN_NOISE, D.LIGHTEN, D.SCALE))
 
 
 def digests() -> list[str]:
