@@ -14,7 +14,7 @@ from rpfgsm_jax.defenses.views import views_bank
 STRENGTHS = {"gentle": 8.0, "medium": 16.0, "strong": 16.0}
 """Largest change, gray levels, by name; all but strong change smooth places less."""
 
-MASKING = TextureMasking(smooth=0.28, textured=13.0)
+MASKING = TextureMasking(smooth=0.26, textured=14.0)
 """How gentle and medium spare smooth places: four of medium's sixteen levels where all is flat."""
 
 _PASSES = 30
