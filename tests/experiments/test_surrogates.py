@@ -100,7 +100,7 @@ def test_a_strength_with_changes_is_that_attack_changed(folder):
   first = recipes.attack_of("strong+views-first+flip").defenses.names
   assert first == (*(f"{name} behind a view" for name in changed.defenses.names), "flip")
   assert recipes.attack_of("medium+everywhere+passes=9") == recipes.attack_of("strong+passes=9")
-  assert recipes.attack_of("strong+masked") == photo_attack("medium")
+  assert recipes.attack_of("strong+masked+passes=30") == photo_attack("medium")
   plain = recipes.attack_of("strong+plain-steps+passes=60")
   assert (plain.step_size, plain.transfer) == (1.0, rp.TransferOptions())
   found, _ = run(folder, at=("strong+passes=3", "strong+passes=3+smoothing=5"), limit=1)

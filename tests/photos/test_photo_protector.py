@@ -118,6 +118,7 @@ def test_strengths_are_in_order_and_whole():
   for name in STRENGTHS:
     attack = photo_attack(name)
     assert strength_name(attack.epsilon, attack.masking) == name
+    assert attack.num_steps == (60 if name == "strong" else 30)
   assert strength_name(9.0, None) is None
 
 
