@@ -207,6 +207,11 @@ def _class_table(class_names: Sequence[str]) -> dict[str, int]:
   return table
 
 
+def find_class(name: str, class_names: Sequence[str]) -> int | None:
+  """Returns the class of a name, spelled as `labels_for` allows; None where there is none."""
+  return _class_table(class_names).get(_plain(name))
+
+
 def _match_folders(folders: Sequence[str], table: dict[str, int]) -> int | None:
   """The class with the longest name that the folders start with, a letter folder aside."""
   # Places365's training set lies in letter folders: c/church/indoor.
