@@ -76,7 +76,8 @@ class PhotoConfig:
     encoding: how they are written. A JPEG encoder becomes part of the attack.
     scene: what the photos show, a class of the attacked networks by name (case aside, `-` and ` `
       read as `_`): they leave it, also where they see another, instead of what each sees. Those
-      with classes must have the same ones; only when untargeted. None: what each sees.
+      with classes must have the same ones; only when untargeted. Judges that know it are asked
+      for it, too. None: what each sees.
     keep_metadata: keep the EXIF fields that show no picture; else nothing is kept.
   """
 

@@ -261,7 +261,8 @@ class PhotoProtector:
       written = decode_photo(written, photo.path)
     too_large = "judging it does not fit into the device's memory."
     with watching_memory(lambda: too_large), jax.default_device(self._device):
-      return judging.judge_photo(photo.seen(), written, self._seen, self._held_out)
+      scene = self.config.scene
+      return judging.judge_photo(photo.seen(), written, self._seen, self._held_out, scene)
 
 
 def _too_large(work: np.ndarray, size: Size) -> str:
