@@ -122,12 +122,14 @@ def test_a_change_that_cannot_be_is_refused_with_those_that_can(folder, text):
     run(folder, at=(text,))
 
 
-def test_features_are_those_of_each_attacked_network():
+def test_features_are_those_of_each_attacked_network(monkeypatch):
   network = rp.load_classifier("shield/efficientnet_lite0")
   (inside,) = recipes.networks_of("strong+features", [network])
   assert (inside.name, inside.image_size) == (f"{network.name}:features", network.image_size)
   assert recipes.networks_of("strong", [network]) == [network]
-  assert surrogates.changer(surrogates.Setting(how=network.name, at="strong+features"), 1)
+  monkeypatch.setattr(PhotoProtector, "attack", lambda self, photo, number: number)
+  change = surrogates.changer(surrogates.Setting(how=network.name, at="strong+features"), 1)
+  assert change(np.zeros((40, 48, 3), np.uint8), PHOTO) == 7
 
 
 @pytest.mark.parametrize("at", ["strong", "strong+true-label"])
