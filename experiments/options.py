@@ -131,7 +131,7 @@ class SurrogatesConfig:
   )
   at: tuple[str, ...] = _option(
     ("8/30", "16/60"),
-    "A strength of `rpfgsm protect`, or that with changes, as in strong+passes=60+no-views, or "
+    "A strength of `rpfgsm protect`, or that with changes, as in strong+passes=30+no-views, or "
     "EPS/PASSES; may be repeated.",
   )
   half: int | None = _option(

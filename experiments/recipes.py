@@ -1,7 +1,7 @@
 """The attack on photos and what may differ from it, by names that rows and the command line have.
 
-`strong` is what `rpfgsm protect --strength strong` does; `strong+passes=60+no-views` is that with
-sixty passes and the paper's defenses alone; `16/60` is the paper's plain steps.
+`strong` is what `rpfgsm protect --strength strong` does; `strong+passes=30+no-views` is that with
+thirty passes and the paper's defenses alone; `16/60` is the paper's plain steps.
 """
 
 import dataclasses

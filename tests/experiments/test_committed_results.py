@@ -19,7 +19,13 @@ TABLES = sorted(
   for path in (DOCS / folder).iterdir()
   if path.suffix in (".md", ".csv")
 )
-DOCUMENTS = ("README.md", "docs/RESULTS.md", "docs/PHOTOS.md", "docs/PERFORMANCE.md")  # with tables
+DOCUMENTS = (  # with tables
+  "README.md",
+  "docs/RESULTS.md",
+  "docs/PHOTOS.md",
+  "docs/TRANSFER.md",
+  "docs/PERFORMANCE.md",
+)
 
 
 @pytest.fixture(scope="module")
