@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from rpfgsm_jax.data.folders import find_class
+from rpfgsm_jax.data.classes import find_class
 from rpfgsm_jax.data.images import preprocess
 from rpfgsm_jax.data.photo_files import LONGEST_SIDES
 from rpfgsm_jax.models.answers import are_finite, check_answers, probe_picture

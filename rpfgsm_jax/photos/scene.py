@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Sequence
 
-from rpfgsm_jax.data.folders import find_class
+from rpfgsm_jax.data.classes import find_class
 
 _LISTED = 30  # names of classes in a message
 

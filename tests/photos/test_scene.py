@@ -81,6 +81,12 @@ def test_of_many_classes_the_close_ones_are_named_first():
     scene_class("rom 112", [("net", MANY)])
 
 
+def test_the_very_name_comes_before_another_spelling():
+  networks = [("net", ("cardigan", "Cardigan", "ice-skate"))]
+  found = [scene_class(name, networks) for name in ("cardigan", "Cardigan", "Ice skate")]
+  assert found == [0, 1, 2]
+
+
 @pytest.mark.parametrize("changes", [{"scene": 3}, {"attack": rp.RPFGSMConfig(targeted=True)}])
 def test_a_scene_is_a_name_and_for_the_untargeted_attack(changes):
   with pytest.raises(ValueError, match="scene must be a class's name and the attack untargeted"):
