@@ -101,7 +101,7 @@ def _protect(
   if missing:
     change = surrogates.changer(setting, config.seed + 1)
     for photo, file in tqdm(missing, desc=setting.name, unit="photo", disable=None):
-      pixels = change(data.read_image(config.train / photo.name), photo.image_id)
+      pixels = change(data.read_image(config.train / photo.name), photo)
       data.write_png(file, pixels)
   return files
 

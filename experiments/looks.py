@@ -49,7 +49,7 @@ def run(config: LooksConfig, *, cache: CompileCache, say: Say) -> None:
       change = surrogates.changer(setting, config.seed)
       for photo in missing:
         original = _read(config, source, photo)
-        changed = change(original, photo.image_id)
+        changed = change(original, photo)
         data.write_png(files[photo], changed)
         if photo not in known:
           row = {"kind": "photo", "setting": setting.name, "at": setting.at, "photo": photo.name}

@@ -29,6 +29,7 @@ class StudyPhoto:
   label: int  # true class; -1 when unknown
   group: str  # photographs of one group look alike: views of one picture
   png: str  # where its copies lie, relative to a folder of them
+  scene: str | None = None  # name of its true class, as its folder or its label says
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,6 +110,7 @@ def open_source(
       label=int(label),
       group=record.relative,
       png=png,
+      scene=record.label_name,
     )
     for record, label, png in zip(records, data.labels_for(records, class_names), pngs, strict=True)
   ]

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable
 
 import rpfgsm_jax as rp
+from experiments.photos import StudyPhoto
 from rpfgsm_jax.defenses import (
   BLOCK_SHUFFLE,
   CROP,
@@ -27,6 +28,9 @@ from rpfgsm_jax.photos.strength import MASKING
 
 FEATURES = "features"
 """Leaves the networks' last features instead of their class."""
+
+TRUE_LABEL = "true-label"
+"""Leaves each photo's true scene instead of the class that each network predicts."""
 
 
 def _transferred(attack: rp.RPFGSMConfig, **options: object) -> rp.RPFGSMConfig:
@@ -56,6 +60,7 @@ _CHANGES: dict[str, Callable[[rp.RPFGSMConfig], rp.RPFGSMConfig]] = {
     _transferred(attack, step_schedule="constant"), step_size=1.0
   ),
   FEATURES: lambda attack: attack,
+  TRUE_LABEL: lambda attack: attack,
 }
 _NUMBERS: dict[str, Callable[[rp.RPFGSMConfig, float], rp.RPFGSMConfig]] = {
   "eps": lambda attack, value: dataclasses.replace(attack, epsilon=value),
@@ -88,6 +93,11 @@ def networks_of(text: str, networks: list[rp.Classifier]) -> list[rp.Classifier 
   if FEATURES not in text.split("+"):
     return list(networks)
   return [rp.Embedder.from_classifier(each, layers=("features",)) for each in networks]
+
+
+def scene_of(text: str, photo: StudyPhoto) -> str | None:
+  """Returns the scene that the attack is told: a photo's own where a text asks for the true one."""
+  return (photo.scene or "") if TRUE_LABEL in text.split("+") else None
 
 
 def _plain(text: str) -> rp.RPFGSMConfig:

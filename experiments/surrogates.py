@@ -9,6 +9,7 @@ JPEG 50. Beside them the photo itself and random noise. Sets are chosen on one h
 
 import collections
 import dataclasses
+import functools
 import importlib.util
 import pathlib
 import time
@@ -130,7 +131,7 @@ def append_missing(
       change = changer(setting, config.seed)
       for photo in some:
         original, started = data.read_image(config.data / photo.name), time.perf_counter()
-        changed = change(original, photo.image_id)
+        changed = change(original, photo)
         row = {"kind": "photo", "setting": setting.name, "photo": photo.name}
         row["seconds"] = round(time.perf_counter() - started, 3)
         found.append([row | measure(original, changed, photo)])
@@ -204,15 +205,26 @@ def open_rows(
   return open_journal(config.out, header, config.seed, config, say)
 
 
-def changer(setting: Setting, seed: int) -> Callable[[np.ndarray, int], np.ndarray]:
-  """Returns what a setting makes of a photo with its id."""
+def changer(setting: Setting, seed: int) -> Callable[[np.ndarray, photos.StudyPhoto], np.ndarray]:
+  """Returns what a setting makes of a photo's pixels."""
   if setting.how == UNCHANGED:
-    return lambda pixels, number: pixels
+    return lambda pixels, photo: pixels
   if setting.how == NOISE:
-    return lambda pixels, number: _noise(pixels, number, setting.attack, seed)
-  networks = recipes.networks_of(setting.at, [rp.load_classifier(n) for n in setting.attacked])
-  protector = PhotoProtector(networks, PhotoConfig(attack=setting.attack), seed=seed)
-  return lambda pixels, number: protector.attack(Photo(pixels=pixels), number)
+    return lambda pixels, photo: _noise(pixels, photo.image_id, setting.attack, seed)
+  whole = [rp.load_classifier(name) for name in setting.attacked]
+  networks = recipes.networks_of(setting.at, whole)
+  judges = [] if networks == whole else whole  # of embedders alone: somebody could judge
+
+  @functools.cache
+  def protector_of(scene: str | None) -> PhotoProtector:
+    config = PhotoConfig(attack=setting.attack, scene=scene)
+    return PhotoProtector(networks, config, held_out=judges, seed=seed)
+
+  def change(pixels: np.ndarray, photo: photos.StudyPhoto) -> np.ndarray:
+    protector = protector_of(recipes.scene_of(setting.at, photo))
+    return protector.attack(Photo(pixels=pixels), photo.image_id)
+
+  return change
 
 
 def _noise(pixels: np.ndarray, number: int, attack: rp.RPFGSMConfig, seed: int) -> np.ndarray:

@@ -24,9 +24,9 @@ _PORT = 8377
 _PATIENCE = 5.0  # seconds for what is being written when Ctrl-C comes
 # Options of `rpfgsm protect` that hold for all photos of the page; it asks for the strength itself.
 _SHARED = {
-  "networks", "held_out", "classes", "texture", "targeted", "steps", "seed", "encoding_format",
-  "quality", "subsampling", "working_megapixels", "max_megapixels", "keep_metadata", "batch_size",
-  "micro_batch", "devices",
+  "networks", "held_out", "classes", "texture", "scene", "targeted", "steps", "seed",
+  "encoding_format", "quality", "subsampling", "working_megapixels", "max_megapixels",
+  "keep_metadata", "batch_size", "micro_batch", "devices",
 }  # fmt: skip
 
 
@@ -60,14 +60,14 @@ def app(
   cli_protect.check_together(context, options_for("medium"))
   process.prepare()
   _check_extra()
-  from rpfgsm_jax.jobs.spec import Job, JobError, SettingsError, identify_networks
+  from rpfgsm_jax.jobs.spec import Job, JobError, SettingsError, identified
   from rpfgsm_jax.models.weights import WeightsError
 
   def job_for(strength: str, names: Sequence[str]) -> Job:
     return dataclasses.replace(cli_protect.job_of(options_for(strength)), only=frozenset(names))
 
   try:
-    identify_networks(job_for("medium", ()))
+    identified(job_for("medium", ()))
     interrupted = _serve(folder, port, browser, job_for)
   except (SettingsError, result_folder.FolderError, WeightsError) as error:
     raise click.UsageError(str(error)) from error

@@ -46,6 +46,7 @@ _BELONGS_TO = {
     "rpfgsm protect ~/Pictures/holiday --out ~/Protected --report",
     "rpfgsm protect beach.jpg --out ~/Protected --strength strong --format jpeg",
     "rpfgsm protect 'trip/*.jpg' --out done --held-out dinov2-small --strict",
+    "rpfgsm protect bedrooms --out done --scene bedroom",
     "rpfgsm protect photos --out done --dry-run",
     "rpfgsm protect photos --out done --json > result.json",
   ),
@@ -197,6 +198,7 @@ def _photos(options: dict[str, Any]) -> "PhotoConfig":
       encoding=Encoding(
         format=options["encoding_format"], **_given({name: options[name] for name in jpeg})
       ),
+      scene=options["scene"],
       keep_metadata=options["keep_metadata"],
     )
   except ValueError as error:

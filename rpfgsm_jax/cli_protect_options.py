@@ -65,6 +65,16 @@ def _complete_files(ctx: click.Context, param: click.Parameter, word: str) -> li
   return [CompletionItem(word, type="file")]
 
 
+def _complete_scenes(ctx: click.Context, param: click.Parameter, word: str) -> list[CompletionItem]:
+  from rpfgsm_jax.models.weights import WeightsError, class_names_of
+
+  try:
+    network = (ctx.params.get("networks") or DEFAULT_NETWORKS)[0]
+    return [CompletionItem(each) for each in class_names_of(network) if each.startswith(word)]
+  except WeightsError:
+    return []
+
+
 classes_option = click.option(
   "--classes",
   metavar="WORDS",
@@ -124,6 +134,13 @@ OPTIONS = (
     "--texture/--no-texture",
     default=None,
     help="Change smooth places less, or not.  [default: less with gentle and medium]",
+  ),
+  click.option(
+    "--scene",
+    metavar="NAME",
+    shell_complete=_complete_scenes,
+    help="What all photos show, a class of the networks: left even where they see another.  "
+    "[default: what each network sees]",
   ),
   click.option("--targeted", is_flag=True, help="Approach one random class a photo."),
   click.option(

@@ -12,7 +12,7 @@ import toy_classifiers as toys
 from PIL import Image
 
 from rpfgsm_jax import cli, process
-from rpfgsm_jax.jobs import engines, run
+from rpfgsm_jax.jobs import engines, spec
 from rpfgsm_jax.jobs.spec import NetworkIdentity
 from rpfgsm_jax.photos import protector
 
@@ -34,10 +34,10 @@ def traced(tmp_path, monkeypatch):
   def identify(job):
     return tuple(NetworkIdentity(name, "digest") for name in (*job.networks, *job.held_out))
 
-  for module in (engines, run):
+  for module in (engines, spec):
     monkeypatch.setattr(module, "identify_networks", identify)
 
-  def attack(key, images, classifiers, config, *, image_ids):
+  def attack(key, images, classifiers, config, *, image_ids, label):
     return types.SimpleNamespace(adversarial=255.0 - images)
 
   monkeypatch.setattr(engines, "load_classifier", networks.__getitem__)

@@ -18,7 +18,7 @@ from rpfgsm_jax import atomic, cli
 from rpfgsm_jax.comparison import ComparisonError, compare_folders
 from rpfgsm_jax.engine.protector import Protector
 from rpfgsm_jax.evaluation import measure
-from rpfgsm_jax.jobs import engines, run
+from rpfgsm_jax.jobs import engines, spec
 from rpfgsm_jax.jobs.spec import NetworkIdentity
 from rpfgsm_jax.models.answers import BrokenNetworkError, NetworkError
 from rpfgsm_jax.photos import judging, protector
@@ -191,7 +191,7 @@ def command(monkeypatch, tmp_path):
     def identify(job):
       return tuple(NetworkIdentity(name, "digest") for name in (*job.networks, *job.held_out))
 
-    for module in (engines, run):
+    for module in (engines, spec):
       monkeypatch.setattr(module, "identify_networks", identify)
     monkeypatch.setattr(engines, "load_classifier", named.__getitem__)
     for index, pixels in enumerate((IMAGES[0], 0 * IMAGES[0])):

@@ -161,6 +161,7 @@ def test_the_package_is_the_command():
     (["pro"], ["protect"]),
     (["protect", "--stri"], ["--strict"]),
     (["protect", "--strength", ""], ["gentle", "medium", "strong"]),
+    (["protect", "--scene", "li"], ["library", "living_room"]),
     (["protect", "--network", "scenes25/res"], ["scenes25/resnet18", "scenes25/resnet50"]),
     (["evaluate", "--network", "scenes25/a"], ["scenes25/alexnet"]),
     (["protect", "--held-out", "/somewhere"], ["dir"]),

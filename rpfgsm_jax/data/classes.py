@@ -2,6 +2,7 @@
 
 import functools
 import importlib.resources
+from collections.abc import Sequence
 
 
 def read_words(name: str) -> tuple[str, ...]:
@@ -24,3 +25,17 @@ def places365_class_names() -> tuple[str, ...]:
   behind a slash (`church/indoor`).
   """
   return read_words("places365_classes.txt")
+
+
+def plain_name(name: str) -> str:
+  """Returns a name as names of classes are compared: small letters, `-` and ` ` as `_`."""
+  return name.lower().replace("-", "_").replace(" ", "_")
+
+
+def find_class(name: str, class_names: Sequence[str]) -> int | None:
+  """Returns the class of that very name, else of the same plain name; None where there is none."""
+  for known, wanted in ((class_names, name), (map(plain_name, class_names), plain_name(name))):
+    found = {each: place for place, each in enumerate(known)}
+    if wanted in found:
+      return found[wanted]
+  return None

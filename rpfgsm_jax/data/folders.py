@@ -13,6 +13,7 @@ import numpy as np
 from rpfgsm_jax.atomic import PathLike
 from rpfgsm_jax.data import images as image_files
 from rpfgsm_jax.data.batches import in_batches, read_ahead
+from rpfgsm_jax.data.classes import plain_name
 from rpfgsm_jax.data.system_folders import holds_copies
 
 # HEIC is listed although Pillow alone cannot read it, and so are photos that nothing here can read:
@@ -191,14 +192,10 @@ def list_images(
   return records
 
 
-def _plain(name: str) -> str:
-  return name.lower().replace("-", "_").replace(" ", "_")
-
-
 def _class_table(class_names: Sequence[str]) -> dict[str, int]:
   table: dict[str, int] = {}
   for index, name in enumerate(class_names):
-    first = table.setdefault(_plain(name), index)
+    first = table.setdefault(plain_name(name), index)
     if first != index:
       raise ValueError(
         f"class_names must differ in more than case, '-', ' ' and '_', got {class_names[first]!r} "
@@ -213,7 +210,7 @@ def _match_folders(folders: Sequence[str], table: dict[str, int]) -> int | None:
   lettered = len(folders) > 1 and len(folders[0]) == 1 and folders[1].startswith(folders[0])
   for start in (0, 1) if lettered else (0,):
     for end in range(len(folders), start, -1):
-      index = table.get(_plain("/".join(folders[start:end])))
+      index = table.get(plain_name("/".join(folders[start:end])))
       if index is not None:
         return index
   return None
@@ -242,7 +239,7 @@ def labels_for(records: Sequence[ImageRecord], class_names: Sequence[str]) -> np
     folders = record.relative.split("/")[:-1]
     # A label that is just the first folder may be the beginning of a nested class's name.
     derived = bool(folders) and folders[0] == record.label_name
-    index = _match_folders(folders, table) if derived else table.get(_plain(record.label_name))
+    index = _match_folders(folders, table) if derived else table.get(plain_name(record.label_name))
     labels[place] = -1 if index is None else index
   return labels
 

@@ -27,7 +27,7 @@ from rpfgsm_jax.jobs.spec import (
   JobError,
   SettingsError,
   describe_settings,
-  identify_networks,
+  identified,
   settings_digest,
 )
 from rpfgsm_jax.photos.config import default_micro_batch, default_working_pixels
@@ -42,7 +42,7 @@ _NAMED = 20  # failures that the end of a run repeats
 @contextlib.contextmanager
 def open_job(job: Job, engine: "LocalEngine | RayEngine | None" = None) -> Iterator["RunningJob"]:
   """Begins a job or goes on with it, and keeps other runs of the same work away meanwhile."""
-  job, planned = _identified(job), make_plan(job)
+  job, planned = _prepared(job), make_plan(job)
   state = _make_state(job.out)
   with locks.hold(state, job.shard), LocalEngine() if engine is None else engine as engine:
     job = _suited(job, engine.platform)
@@ -221,7 +221,7 @@ class Preview(NamedTuple):
 
 def preview(job: Job) -> list[Preview]:
   """Returns what a job would do; headers of photos are read, nothing is made."""
-  job, planned = _identified(job), make_plan(job)
+  job, planned = _prepared(job), make_plan(job)
   job = _suited(job, lambda: LocalEngine().platform())
   settings = describe_settings(job)
   seed = record.read_seed(job.out / STATE, settings, seed=job.seed, overwrite=job.overwrite)
@@ -247,9 +247,9 @@ def _preview(job: Job, task: Task) -> Preview:
   return Preview(relative, task.output, "to do", "replaces what is there" if there else "")
 
 
-def _identified(job: Job) -> Job:
+def _prepared(job: Job) -> Job:
   out = pathlib.Path(os.path.abspath(job.out))
-  return dataclasses.replace(job, out=out, identities=identify_networks(job))
+  return dataclasses.replace(identified(job), out=out)
 
 
 def _suited(job: Job, platform: Callable[[], str]) -> Job:

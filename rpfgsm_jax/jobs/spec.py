@@ -19,6 +19,7 @@ from rpfgsm_jax.models import weights
 from rpfgsm_jax.models.clip_words import parse_name
 from rpfgsm_jax.models.identity import NetworkIdentity, identify_network
 from rpfgsm_jax.photos.config import PhotoConfig
+from rpfgsm_jax.photos.scene import scene_class
 from rpfgsm_jax.randomness import unusual_settings
 
 # Of the attack; records of before do without, and mean this.
@@ -108,6 +109,20 @@ class Job:
     return self.photos.size == "photo"
 
 
+def identified(job: Job) -> Job:
+  """Returns the job with its networks looked up, and its scene as they spell it."""
+  identities, photos = identify_networks(job), job.photos
+  if photos.scene is not None:
+    names = [each.name for each in identities[: len(job.networks)]]
+    classes = [(name, weights.class_names_of(name)) for name in names]
+    try:
+      place = scene_class(photos.scene, classes)
+    except ValueError as error:
+      raise SettingsError(f"--{error}") from error
+    photos = dataclasses.replace(photos, scene=classes[0][1][place])
+  return dataclasses.replace(job, identities=identities, photos=photos)
+
+
 def identify_networks(job: Job) -> tuple[NetworkIdentity, ...]:
   """Looks the job's networks up without loading them, and refuses judges that the attack uses."""
   networks = [_identify(name, "--network") for name in job.networks]
@@ -145,6 +160,8 @@ def describe_settings(job: Job) -> dict[str, Any]:
   attacked = len(job.networks)
   photos = {field.name: getattr(job.photos, field.name) for field in dataclasses.fields(job.photos)}
   del photos["attack"], photos["size"]
+  if photos["scene"] is None:  # as in records of before
+    del photos["scene"]
   network_size = job.photos.size == "network"
   for name in ("shrink", "working_pixels") if network_size else ("preprocess",):
     del photos[name]  # without a meaning at this size

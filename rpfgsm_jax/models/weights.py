@@ -22,7 +22,7 @@ from rpfgsm_jax.models import architectures
 from rpfgsm_jax.models.classifier import Classifier
 from rpfgsm_jax.models.clip_words import name_classes, parse_name, read_words, tokenizer_file
 from rpfgsm_jax.models.embedder import Embedder
-from rpfgsm_jax.models.heads import feature_config, head_files
+from rpfgsm_jax.models.heads import feature_config, head_files, read_head
 from rpfgsm_jax.models.kinds import MODERN_FAMILIES
 from rpfgsm_jax.models.parameters import (
   Network,
@@ -152,6 +152,18 @@ def fetched_modern() -> tuple[str, ...]:
           usable = bool(modern and description.get("class_names"))
         found += [name] if usable else []
   return tuple(found)
+
+
+def class_names_of(name: str) -> tuple[str, ...]:
+  """Returns the classes of a network that stays unloaded; none where it has features alone."""
+  folder, words = parse_name(name)
+  if words is not None:
+    return words.classes
+  directory = _folder(folder)
+  description = _read_description(directory)
+  if not is_published(description):
+    return tuple(description["class_names"])
+  return read_head(directory).class_names if head_files(directory) else class_names(description)
 
 
 def load_classifier(name: str | os.PathLike) -> Classifier:

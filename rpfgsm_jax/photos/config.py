@@ -74,6 +74,10 @@ class PhotoConfig:
     working_pixels: photos of more pixels are attacked at a working size of about so many; None:
       every photo at its own size.
     encoding: how they are written. A JPEG encoder becomes part of the attack.
+    scene: what the photos show, a class of the attacked networks by name (case aside, `-` and ` `
+      read as `_`): they leave it, also where they see another, instead of what each sees. Those
+      with classes must have the same ones; only when untargeted. Judges that know it are asked
+      for it, too. None: what each sees.
     keep_metadata: keep the EXIF fields that show no picture; else nothing is kept.
   """
 
@@ -83,6 +87,7 @@ class PhotoConfig:
   shrink: float | None = 1.25
   working_pixels: int | None = WORKING_PIXELS
   encoding: Encoding = dataclasses.field(default_factory=Encoding)
+  scene: str | None = None
   keep_metadata: bool = False
 
   def __post_init__(self) -> None:
@@ -107,6 +112,11 @@ class PhotoConfig:
         f"shrink must be in 0.1..100 times the networks' side, or None, got {self.shrink!r}."
       )
     inputs.check_config("attack", self.attack, RPFGSMConfig)
+    if self.scene is not None and (self.attack.targeted or not isinstance(self.scene, str)):
+      raise ValueError(
+        "scene must be a class's name and the attack untargeted, or None, got "
+        f"scene={self.scene!r} and targeted={self.attack.targeted}; leave one of them out."
+      )
     if np.ndim(self.attack.epsilon):
       raise ValueError(
         f"attack.epsilon must be one number, got shape {np.shape(self.attack.epsilon)}; "

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from PIL import Image
 
+from rpfgsm_jax.data.classes import find_class
 from rpfgsm_jax.data.images import preprocess
 from rpfgsm_jax.data.photo_files import LONGEST_SIDES
 from rpfgsm_jax.models.answers import are_finite, check_answers, probe_picture
@@ -63,8 +64,12 @@ def judge_photo(
   written: np.ndarray,
   classifiers: Sequence[Classifier],
   held_out: Sequence[Classifier],
+  scene: str | None = None,
 ) -> Verdict:
-  """Returns the verdict on a written photo, decoded from its own bytes; both `(H, W, 3)` uint8."""
+  """Returns the verdict on a written photo, decoded from its own bytes; both `(H, W, 3)` uint8.
+
+  `scene` is what the photo shows, for the networks that know it; None: what each sees.
+  """
   if original.shape != written.shape:
     raise ValueError(
       f"written must have the original's shape {original.shape}, got {written.shape}; compare a "
@@ -79,7 +84,7 @@ def judge_photo(
     for size in sizes:
       shown[size].append(preprocess(photo, size))
   verdicts = tuple(
-    _network_verdict(network, np.stack(shown[network.image_size]), place >= len(classifiers))
+    _network_verdict(network, np.stack(shown[network.image_size]), place >= len(classifiers), scene)
     for place, network in enumerate(networks)
   )
   large_enough = min(original.shape[:2]) >= _SSIM_WINDOW
@@ -111,10 +116,14 @@ def _probabilities(classifier: Classifier, images: Images) -> tuple[Logits, Arra
   return jax.nn.softmax(logits), are_finite(logits)
 
 
-def _network_verdict(network: Classifier, shown: np.ndarray, held_out: bool) -> NetworkVerdict:
+def _network_verdict(
+  network: Classifier, shown: np.ndarray, held_out: bool, scene: str | None
+) -> NetworkVerdict:
   """The original comes first, then every condition in order."""
   probabilities = _asked(network, shown)
   first = probabilities.argmax(axis=-1)
+  named = None if scene is None else find_class(scene, network.class_names)
+  left = first[0] if named is None else named
 
   def most_likely(row: np.ndarray) -> tuple[tuple[str, float], ...]:
     order = np.argsort(-row, kind="stable")[:_MOST_LIKELY]
@@ -126,10 +135,10 @@ def _network_verdict(network: Classifier, shown: np.ndarray, held_out: bool) -> 
     before=most_likely(probabilities[0]),
     after=most_likely(probabilities[1]),
     misled={
-      condition: bool(found != first[0])
-      for condition, found in zip(CONDITIONS, first[1:], strict=True)
+      condition: bool(found != left) for condition, found in zip(CONDITIONS, first[1:], strict=True)
     },
     kind=network_kind(network),
+    scene=None if named is None else network.class_names[named],
   )
 
 

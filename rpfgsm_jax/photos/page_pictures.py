@@ -161,7 +161,7 @@ def _bars(network: NetworkVerdict) -> Bars:
     title=network.name,
     columns=[(title, [(scene(name), each) for name, each in found]) for title, found in answers],
     note="held out" if network.held_out else "used by the attack",
-    marked=scene(network.before[0][0]),
+    marked=scene(network.scene or network.before[0][0]),
   )
 
 

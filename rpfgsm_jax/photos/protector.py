@@ -24,6 +24,7 @@ from rpfgsm_jax.models.embedder import Network
 from rpfgsm_jax.photos import judging
 from rpfgsm_jax.photos.config import PhotoConfig, Size
 from rpfgsm_jax.photos.lift import lift, working_size
+from rpfgsm_jax.photos.scene import scene_class
 from rpfgsm_jax.photos.verdict import Verdict
 from rpfgsm_jax.photos.views import view_at
 
@@ -73,6 +74,8 @@ class PhotoProtector:
         "classifiers must have one with classes, to judge the photos, got embedders alone; add "
         "one, or give one as held_out."
       )
+    scene, classes = self.config.scene, [(each.name, each.class_names) for each in self._seen]
+    self._label = None if scene is None else scene_class(scene, classes)
     self._key = root_key(seed)
     self._device, self._judges_known = device, False
     attack = self.config.attack
@@ -223,7 +226,7 @@ class PhotoProtector:
       if not self._judges_known:  # the others are asked by the attack
         judging.check_judges(self._held_out)
         self._judges_known = True
-      result = rp_fgsm(self._key, work[rows], views, config, image_ids=ids)
+      result = rp_fgsm(self._key, work[rows], views, config, image_ids=ids, label=self._label)
       return np.asarray(result.adversarial)[:count].astype(np.uint8)
 
   def encode(self, photo: Photo, pixels: np.ndarray) -> bytes:
@@ -258,7 +261,8 @@ class PhotoProtector:
       written = decode_photo(written, photo.path)
     too_large = "judging it does not fit into the device's memory."
     with watching_memory(lambda: too_large), jax.default_device(self._device):
-      return judging.judge_photo(photo.seen(), written, self._seen, self._held_out)
+      scene = self.config.scene
+      return judging.judge_photo(photo.seen(), written, self._seen, self._held_out, scene)
 
 
 def _too_large(work: np.ndarray, size: Size) -> str:

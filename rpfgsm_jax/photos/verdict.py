@@ -25,9 +25,11 @@ class NetworkVerdict:
     held_out: the attack does not use it, it only judges.
     before: its most likely classes of the original, with their probabilities; at most five.
     after: likewise of the written file.
-    misled: for each condition whether its first class is no longer that of the original.
+    misled: for each condition whether its first class is no longer that of the original, or, where
+      there is a `scene`, not that.
     kind: "small", "modern" or "other", see `rpfgsm_jax.models.kinds`; None: a record of before does
       not say.
+    scene: its class of what the photo shows, where the user has named one that it knows.
   """
 
   name: str
@@ -36,11 +38,13 @@ class NetworkVerdict:
   after: tuple[tuple[str, float], ...]
   misled: dict[str, bool]
   kind: NetworkKind | None = None
+  scene: str | None = None
 
   @property
   def recognized(self) -> bool:
-    """Whether it was sure of a scene before: there was something to hide from it."""
-    return self.before[0][1] >= CONFIDENT
+    """Whether it was sure of the scene before: there was something to hide from it."""
+    name, probability = self.before[0]
+    return probability >= CONFIDENT and self.scene in (None, name)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,6 +76,8 @@ class Verdict:
     values["psnr"] = self.psnr if self.psnr < float("inf") else None
     for network, found in zip(self.networks, values["networks"], strict=True):
       found["recognized"] = network.recognized
+      if network.scene is None:  # as in records of before
+        del found["scene"]
     return values
 
   @classmethod
@@ -99,6 +105,7 @@ class Verdict:
         after=classes(each["after"]),
         misled=dict(each["misled"]),
         kind=each.get("kind"),
+        scene=each.get("scene"),
       )
       for each in values["networks"]
     )

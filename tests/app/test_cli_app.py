@@ -79,6 +79,7 @@ def test_a_port_that_is_taken(rpfgsm, tmp_path, monkeypatch):
       ("--held-out", "shield/efficientnet_lite0"),
       "--held-out must be a network that the attack does not",
     ),
+    (("--scene", "bedrom"), "--scene must be a class of shield/efficientnet_lite0, got 'bedrom'"),
     (("--steps", 0), "--steps"),
     (("--strength", "strong"), "No such option"),
   ],

@@ -1,5 +1,7 @@
 """The same attack on other networks: rows of real runs on toy networks, and their table."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import toy_classifiers as toys
@@ -10,11 +12,13 @@ import rpfgsm_jax as rp
 from experiments import recipes, rows, surrogates
 from experiments import run as script
 from experiments.options import SurrogatesConfig
+from experiments.photos import StudyPhoto
 from rpfgsm_jax.attacks.masking import pixel_limits
-from rpfgsm_jax.photos import STRENGTHS, photo_attack
+from rpfgsm_jax.photos import STRENGTHS, PhotoProtector, photo_attack
 from rpfgsm_jax.photos.judging import conditioned
 from rpfgsm_jax.process import CompileCache
 
+PHOTO = StudyPhoto(name="", image_id=7, label=0, group="", png="", scene=toys.CLASS_NAMES[3])
 JUDGE = "import toy_classifiers as toys\nclassifier = lambda name: toys.linear(9, name=name)\n"
 
 
@@ -79,7 +83,7 @@ def test_a_strength_by_name_is_that_of_protect_and_bounds_its_noise(photo):
   assert [setting.attack for setting in found] == [photo_attack(name) for name in STRENGTHS]
   pixels = np.clip(photo[:40, :48], 16, 239)  # nothing reaches the ends of the scale
   for setting in found:
-    change = np.abs(surrogates.changer(setting, 1)(pixels, 7).astype(int) - pixels)
+    change = np.abs(surrogates.changer(setting, 1)(pixels, PHOTO).astype(int) - pixels)
     limits = pixel_limits(
       setting.attack.masking, pixels[None], np.full(1, setting.attack.epsilon, np.float32)
     )
@@ -118,11 +122,36 @@ def test_a_change_that_cannot_be_is_refused_with_those_that_can(folder, text):
     run(folder, at=(text,))
 
 
-def test_features_are_those_of_each_attacked_network():
+def test_features_are_those_of_each_attacked_network(monkeypatch):
   network = rp.load_classifier("shield/efficientnet_lite0")
   (inside,) = recipes.networks_of("strong+features", [network])
   assert (inside.name, inside.image_size) == (f"{network.name}:features", network.image_size)
   assert recipes.networks_of("strong", [network]) == [network]
+  monkeypatch.setattr(PhotoProtector, "attack", lambda self, photo, number: number)
+  change = surrogates.changer(surrogates.Setting(how=network.name, at="strong+features"), 1)
+  assert change(np.zeros((40, 48, 3), np.uint8), PHOTO) == 7
+
+
+@pytest.mark.parametrize("at", ["strong", "strong+true-label"])
+def test_the_true_scene_is_told_where_that_is_asked_for(folder, monkeypatch, at):
+  told = []
+
+  class Listening(PhotoProtector):
+    def attack(self, photo, image_id):
+      told.append(self.config.scene)
+      return photo.pixels
+
+  monkeypatch.setattr(surrogates, "PhotoProtector", Listening)
+  found, _ = run(folder, at=(at,))
+  scenes = [row["photo"].split("/")[0] for row in found if row["setting"] == f"a,b, {at}"]
+  assert told == (scenes if "true-label" in at else [None] * 7)
+  assert set(scenes) == set(toys.CLASS_NAMES[1:3])
+
+
+def test_a_photo_without_a_true_scene_is_refused_where_that_is_to_be_left(folder, photo):
+  change = surrogates.changer(surrogates.Setting(how="a", at="strong+true-label"), 1)
+  with pytest.raises(ValueError, match="scene must be a class of linear 1, got ''"):
+    change(photo[:40, :48], dataclasses.replace(PHOTO, scene=None))
 
 
 @pytest.mark.parametrize("text", ["8", "8/0", "0/3", "many/3", "8/30/2"])

@@ -257,6 +257,23 @@ def test_other_settings_are_refused_or_do_all_again(album, monkeypatch):
   assert (summary.skipped, summary.done) == (done, 4 - done)
 
 
+def test_another_scene_is_other_settings_and_an_unknown_one_makes_nothing(album, monkeypatch):
+  monkeypatch.setattr(spec.weights, "class_names_of", lambda name: NETWORKS[name].class_names)
+
+  def named(scene):
+    return order(album, photos=PhotoConfig(scene=scene))
+
+  for begin in (work, preview):
+    with pytest.raises(SettingsError, match="--scene must be a class of toys/0, got 'scene 9'; it"):
+      begin(named("scene 9"))
+  assert not (album.parent / "out").exists()
+  work(named("scene 3"))
+  assert work(named("Scene_3"))[0].skipped == 4
+  for scene in (None, "scene 4"):
+    with pytest.raises(FolderError, match=r"photo\.scene = scene 3, got"):
+      work(named(scene))
+
+
 def test_another_seed_is_other_settings(album):
   work(order(album, seed=3))
   with pytest.raises(FolderError, match="--overwrite to do all again with these"):

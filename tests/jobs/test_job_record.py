@@ -1,6 +1,7 @@
 """The private record: made once and whole, read by every later run, refusing other settings."""
 
 import concurrent.futures
+import dataclasses
 import errno
 import hashlib
 import json
@@ -161,6 +162,13 @@ def test_jobs_of_older_versions_go_on(tmp_path):
   assert "gray" in attack(RPFGSMConfig(gray=True))
   begin(tmp_path, seed=2**32 - 1)
   assert begin(tmp_path) == (2**32 - 1, [])
+
+
+def test_a_scene_is_recorded_where_one_is_named():
+  job = Job(sources=(), out=None, networks=(), photos=PhotoConfig(scene="bedroom"))
+  unnamed = describe_settings(dataclasses.replace(job, photos=PhotoConfig()))["photo"]
+  assert describe_settings(job)["photo"] == unnamed | {"scene": "bedroom"}
+  assert "scene" not in unnamed  # as in records of before
 
 
 def test_jobs_of_older_versions_without_records_of_photos_say_so(tmp_path):

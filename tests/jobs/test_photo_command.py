@@ -138,6 +138,11 @@ WRONG = {
     "--subsampling belongs to --format jpeg",
   ),
   "preprocess": (["--preprocess", "places365"], "--preprocess belongs to --size network"),
+  "scene": (
+    ["--scene", "bedrom"],
+    "--scene must be a class of shield/efficientnet_lite0, got 'bedr",
+  ),
+  "targeted scene": (["--scene", "bedroom", "--targeted"], "the attack untargeted"),
   "batches": (["--batch-size", "0"], "Invalid value for '--batch-size'"),
   "micro-batches": (["--micro-batch", "many"], "Invalid value for '--micro-batch'"),
   "judges": (["--size", "network", "--held-out", "x"], "--held-out belongs to --size photo"),
@@ -227,6 +232,7 @@ def test_own_size_and_numbers(given):
   assert (job.photos.working_pixels, job.by_device) == (None, frozenset())
   assert (job.photos.attack.epsilon, job.held_out) == (12.5, ("h",))
   assert (job.photos.attack.micro_batch, job.batch_size) == (3, 6)
+  assert given("x", "--scene", "bedroom").photos.scene == "bedroom"
   assert given("x", "--epsilon", 4).photos.attack.epsilon == 4.0
   job = given("x", "y", "--size", "network", "--format", "jpeg", "--overwrite")
   assert (job.photos.size, job.photos.attack.epsilon, job.held_out) == ("network", 16.0, ())

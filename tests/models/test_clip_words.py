@@ -19,7 +19,7 @@ from rpfgsm_jax import cli
 from rpfgsm_jax.models import clip_words
 from rpfgsm_jax.models.identity import identify_network
 from rpfgsm_jax.models.parameters import Network, WeightsError
-from rpfgsm_jax.models.weights import load_clip_towers, save_network
+from rpfgsm_jax.models.weights import class_names_of, load_clip_towers, save_network
 
 CLASSES = ("the of hospital", "photo bedroom a room church")
 IMAGES = theirs.pictures(*theirs.SIZES["clip"])
@@ -45,7 +45,9 @@ def test_scores_are_those_of_transformers(folder):
   net = rp.load_clip(folder, classes=CLASSES, templates="{}")
   assert net.class_names == CLASSES
   np.testing.assert_allclose(call(net, IMAGES), golden("clip")["scores"], rtol=1e-4)
-  named = rp.load_classifier(f"clip:{folder}#{','.join(CLASSES)}#{{}}")
+  name = f"clip:{folder}#{','.join(CLASSES)}#{{}}"
+  assert class_names_of(name) == CLASSES
+  named = rp.load_classifier(name)
   np.testing.assert_array_equal(call(named, IMAGES), call(net, IMAGES))
 
 

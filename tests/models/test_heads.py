@@ -16,6 +16,7 @@ from rpfgsm_jax.models.identity import identify_network
 from rpfgsm_jax.models.parameters import WeightsError
 from rpfgsm_jax.models.weights import (
   as_classifier,
+  class_names_of,
   load_embedder,
   load_network,
   save_network,
@@ -103,7 +104,7 @@ def test_head_beside_a_backbone(backbone, form, tmp_path):
     (backbone / "classes.json").write_text(json.dumps(head.class_names))
   images = theirs.pictures(20, 20)
   net = rp.load_classifier(backbone)
-  assert net.class_names == head.class_names
+  assert net.class_names == class_names_of(str(backbone)) == head.class_names
   expected = scores_in_numpy(backbone, images, head)
   np.testing.assert_allclose(call(net, images), expected, rtol=1e-4, atol=1e-4)
   assert identify_network(str(backbone)) != before

@@ -22,10 +22,15 @@ def asked(monkeypatch):
   """A stand-in that keeps what the attack was asked, and makes everything a level brighter."""
   calls = []
 
-  def attack(key, images, classifiers, config, *, image_ids):
+  def attack(key, images, classifiers, config, *, image_ids, label):
     calls.append(
       types.SimpleNamespace(
-        key=key, images=images, views=classifiers, config=config, image_ids=image_ids
+        key=key,
+        images=images,
+        views=classifiers,
+        config=config,
+        image_ids=image_ids,
+        label=label,
       )
     )
     brighter = jnp.asarray(np.clip(images.astype(np.float32) + 1, 0, 255))

@@ -141,6 +141,17 @@ def test_the_same_color_misleads_nobody():
   assert (verdict.psnr, verdict.ssim, verdict.largest_change) == (float("inf"), 1.0, 0)
 
 
+def test_judges_are_asked_for_the_scene_that_is_named_where_they_know_it():
+  photo, other = _flat((200, 10, 20)), _flat((30, 190, 20))
+  judges = [_color_network(), _rough_network((20, 24))]
+  for scene, recognized, misled in (("Red", True, ALL), ("blue", False, ALL)):
+    first, second = judge_photo(photo, other, judges, (), scene).networks
+    assert (first.scene, first.recognized, first.misled) == (scene.lower(), recognized, misled)
+    assert (second.scene, second.misled) == (None, NOTHING)
+  (first,) = judge_photo(photo, other, judges[:1], (), "green").networks
+  assert (first.recognized, first.misled) == (False, NOTHING)  # it sees the scene only now
+
+
 def test_a_better_judge_of_other_size_and_classes_changes_the_verdict(monkeypatch):
   """A transformer that looks at nothing but smoothness, which a new color leaves."""
   monkeypatch.setattr(kinds, "SMALL", 1)

@@ -123,6 +123,13 @@ def test_a_scene_is_recognized_from_one_half_on(probability, recognized):
   assert judge((network,)) == ("not" if recognized else "no scene")
 
 
+def test_of_a_named_scene_only_that_one_is_recognized():
+  networks = tuple(dataclasses.replace(_network(NONE), scene=each) for each in ("kitchen", "bar"))
+  assert [network.recognized for network in networks] == [True, False]
+  verdict = Verdict(status="not", networks=networks, psnr=30.0, ssim=0.9, largest_change=9)
+  assert Verdict.from_json(verdict.to_json()) == verdict
+
+
 # Who judged
 
 
