@@ -232,7 +232,6 @@ def test_what_is_there_is_never_replaced_unless_asked(album, name):
 
 
 def test_other_settings_are_refused_or_do_all_again(album, monkeypatch):
-  monkeypatch.setattr(FakePhotoProtector, "delay", 0.02)
   work(order(album, seed=3))
   out = album.parent / "out"
   before, gentle = files(out), PhotoConfig()
@@ -240,13 +239,15 @@ def test_other_settings_are_refused_or_do_all_again(album, monkeypatch):
   with pytest.raises(FolderError, match=r"attack.epsilon = 16.0, got 4.0; .* --overwrite to do"):
     work(order(album, photos=gentle))
   assert files(out) == before
-  # One photo is done with the new settings; then the run ends.
+  # One photo is done with the new settings; then the run ends, long before the others are done.
+  monkeypatch.setattr(FakePhotoProtector, "delay", 0.5)
   with open_job(order(album, photos=gentle, overwrite=True, devices=1)) as running:
     outcomes = iter(running)
     first = next(outcomes).relative
     outcomes.close()
   done = running.done
   assert done >= 1
+  monkeypatch.setattr(FakePhotoProtector, "delay", 0.0)
   assert json.loads((out / ".rpfgsm/job.json").read_text())["seed"] == 3
   # Without the option nothing more is replaced, and the others say why.
   summary, outcomes = work(order(album, photos=gentle))
