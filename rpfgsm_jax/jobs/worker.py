@@ -9,6 +9,7 @@ under way is bounded by their pixels and by their number, however many there are
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -37,6 +38,7 @@ MOST_PIXELS = 40 * 2**20
 
 _BATCHES_A_DEVICE = 4  # one on the device, one read ahead, two that are judged
 _STARTED_A_DEVICE = 2  # of them: a device does not wait for this file to hear that it is free
+_PIECE = 1.0  # seconds of waiting
 _HOST_THREADS = (3, 16)  # at least so many a device, and at most so many for more processors
 # What the next photo will meet too.
 _FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
@@ -218,9 +220,15 @@ class _Flow:
   def _ended(self, *, wait: bool) -> Iterator[tuple[Callable, concurrent.futures.Future]]:
     """Yields what threads have come to the end of; at least one thing where it is to wait."""
     if wait:
-      yield self._events.get()
+      yield self._next_event()
     while not self._events.empty():
       yield self._events.get()
+
+  def _next_event(self) -> tuple[Callable, concurrent.futures.Future]:
+    """Waits for one, in pieces: a Ctrl-C that comes just before a wait does not end it."""
+    while True:
+      with contextlib.suppress(queue.Empty):
+        return self._events.get(timeout=_PIECE)
 
   def _fits(self, opened: _Source) -> bool:
     if not self._weights:
