@@ -166,6 +166,7 @@ def test_photos_under_way_are_bounded(photos, monkeypatch, most, batch_size, at_
     FakePhotoProtector, "judge", lambda *args: (gate.wait(), real_judge(*args))[1]
   )
   monkeypatch.setattr(worker, "MOST_PIXELS", most)
+  monkeypatch.setattr(worker, "_HOST_THREADS", (16, 16))  # those that wait keep none from decoding
   subject, outcomes = make(photos, batch_size=batch_size), []
   thread = threading.Thread(target=lambda: outcomes.extend(subject.run(photos)))
   thread.start()
