@@ -125,7 +125,7 @@ def test_strengths_are_in_order_and_whole():
 def test_numbers_are_allowed_everywhere_and_begin_with_longer_steps():
   found = [photo_attack(epsilon) for epsilon in (1.0, 8.0, 16.0)]
   assert [attack.step_size for attack in found] == [1.0, 2.0, 3.0]
-  assert {attack.masking for attack in found} == {None}
+  assert {(attack.masking, attack.num_steps) for attack in found} == {(None, 60)}
   with pytest.raises(
     ValueError, match="strength must be gentle, medium, strong or a number of gray"
   ):
