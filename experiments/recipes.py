@@ -14,14 +14,12 @@ from rpfgsm_jax.defenses import (
   CROP,
   FLIP,
   IDENTITY,
-  INPUT_DIVERSITY,
-  SCALE,
   SPECTRUM,
-  TRANSLATE,
   Defense,
   DefenseBank,
   paper_bank,
   viewed_bank,
+  views_bank,
 )
 from rpfgsm_jax.photos import STRENGTHS, photo_attack
 from rpfgsm_jax.photos.strength import MASKING
@@ -44,7 +42,8 @@ def _with_view(view: Defense) -> Callable[[rp.RPFGSMConfig], rp.RPFGSMConfig]:
   )
 
 
-_VIEWS_FIRST = viewed_bank(paper_bank(), (IDENTITY, INPUT_DIVERSITY, SCALE, TRANSLATE))
+_VIEWS = views_bank().families[len(paper_bank().families) :]
+_VIEWS_FIRST = viewed_bank(paper_bank(), (IDENTITY, *_VIEWS))
 
 _CHANGES: dict[str, Callable[[rp.RPFGSMConfig], rp.RPFGSMConfig]] = {
   "no-views": lambda attack: dataclasses.replace(attack, defenses=paper_bank()),
